@@ -1,0 +1,70 @@
+# Everything runs in .venv, which is made on the first call and renewed when the requirements change.
+#
+#   make validate                      quick validation run, a few minutes on two cores
+#   make validate PRESET=full OUT=dir  the long one, anywhere
+#   make validate JAX=cuda13           with the CUDA 13 build of jax (cuda12 and tpu exist too)
+
+PRESET ?= quick
+OUT ?= results/$(PRESET)
+JAX ?= cpu
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(JAX)
+EXTRAS := $(if $(filter cpu,$(JAX)),dev,dev,$(JAX))
+
+# One process per core, four at most: each loads jax and compiles for itself. A file stays in one process, so
+# that its tests share what is compiled; BLAS keeps to one thread, since the processes fill the cores already.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+
+.DELETE_ON_ERROR:
+.PHONY: help install validate test test-slow lint bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
+
+install: $(STAMP)  ## make .venv with everything in it (JAX=cpu, cuda13, cuda12 or tpu)
+
+# A name on the PATH proves little (a version manager may put one there that only prints an error), so each
+# candidate has to run and to have the modules that making an environment takes.
+$(STAMP): pyproject.toml constraints.txt
+	@case "$(JAX)" in cpu|cuda13|cuda12|tpu) ;; *) echo "JAX=$(JAX): expected cpu, cuda13, cuda12 or tpu" >&2; exit 2;; esac
+	@found=; if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  for python in python3.13 python3.12 python3.11 python3; do \
+	    if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	    then found=$$python; break; fi; \
+	  done; \
+	  if test -z "$$found"; then \
+	    echo "No Python 3.11 or newer with venv and ensurepip among python3.13, python3.12, python3.11, python3." >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making $(VENV) with $$($$found --version)" >&2; \
+	  $$found -m venv --clear $(VENV); \
+	fi
+	@echo "Installing icsmdp_jax and its dependencies (JAX=$(JAX)) into $(VENV)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRAS)]" -c constraints.txt
+	@touch $@
+
+validate: $(STAMP)  ## measure every term of the bound against theory; prints where report.html lies
+	@$(BIN)/icsmdp validate --preset $(PRESET) --out $(OUT)
+
+test: $(STAMP)  ## the test suite without what is marked slow
+	$(PYTEST) $(PARALLEL) $(PYTEST_ARGS)
+
+test-slow: $(STAMP)  ## the whole test suite
+	$(PYTEST) $(PARALLEL) -m "slow or not slow" $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## measure speed; see docs/performance.md
+	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
+
+clean:  ## remove caches and build products; .venv and results stay
+	rm -rf build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,161 @@
+"""The one table of a validation run: its schema, and Parquet and JSON in and out, written atomically."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icsmdp_jax.tabular_io import atomic_write
+
+NAN = float("nan")
+TERMS = ("approximation", "interface", "residual", "total")
+ROUNDING = 1e-9  # float64 noise allowed where a bound itself is (nearly) zero, relative to 1 + |values|
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One measurement of one cell beside everything the theory says about it.
+
+    Attributes:
+      axis: width, gap, samples, mixing, durations, total or model.
+      cell: frozen readable id, e.g. ``width/3``.
+      series: what was measured (see docs/validation.md for the list).
+      term: which term of the bound it checks: approximation, interface, residual or total; empty if none.
+      group: readable name of the other coordinates, e.g. ``tabular``.
+      x_name: name of the abscissa.
+      x: the abscissa.
+      measured: measured value, ``||.||_d`` or sup norm of a Q error unless the series says otherwise.
+      ci_low: lower end of the 95 % interval (equal to ``measured`` if the value is exact).
+      ci_high: upper end.
+      bound: what the theorem guarantees; NaN where none is claimed.
+      prediction: sharp prediction (not a bound); NaN if there is none.
+      alternative: a second line that the figure sets against the prediction, e.g. without the Poisson terms.
+      certified: whether A6 is certified in this cell.
+      holds: 1 if measured <= bound, 0 if violated, -1 if no bound is claimed.
+      replicas: number of replicas or draws behind the value; 0 if exact.
+      width: features per agent, 0 for tabular.
+      gap: eta.
+      samples: handoffs per replica.
+      tail_samples: handoffs in the average.
+      note: a sentence for the report, usually empty.
+      gamma, gamma_bar, kappa, epsilon, delta, value_norm, omega, mixing_time, width_constant, clt_coefficient,
+        clt_coefficient_iid, reward_max, radius, action_gap, q_norm: the constants of the cell's model; NaN where they
+        do not enter.
+    """
+
+    axis: str
+    cell: str
+    series: str
+    x_name: str
+    x: float
+    measured: float
+    term: str = ""
+    group: str = ""
+    ci_low: float = NAN
+    ci_high: float = NAN
+    bound: float = NAN
+    prediction: float = NAN
+    alternative: float = NAN
+    certified: bool = True
+    holds: int = -1
+    replicas: int = 0
+    width: int = 0
+    gap: float = 0.0
+    samples: int = 0
+    tail_samples: int = 0
+    note: str = ""
+    gamma: float = NAN
+    gamma_bar: float = NAN
+    kappa: float = NAN
+    epsilon: float = NAN
+    delta: float = NAN
+    value_norm: float = NAN
+    omega: float = NAN
+    mixing_time: float = NAN
+    width_constant: float = NAN
+    clt_coefficient: float = NAN
+    clt_coefficient_iid: float = NAN
+    reward_max: float = NAN
+    radius: float = NAN
+    action_gap: float = NAN
+    q_norm: float = NAN
+
+    @property
+    def ratio(self) -> float:
+        """``measured / bound``; NaN where no bound is claimed or both are zero up to rounding."""
+        if not math.isfinite(self.bound) or self.bound <= ROUNDING:
+            return NAN
+        return self.measured / self.bound
+
+
+def checked(row: Row) -> Row:
+    """The row with its interval completed and ``holds`` decided from measured and bound."""
+    low = row.measured if math.isnan(row.ci_low) else row.ci_low
+    high = row.measured if math.isnan(row.ci_high) else row.ci_high
+    holds = -1
+    if math.isfinite(row.bound):
+        slack = ROUNDING * (1 + abs(row.measured) + abs(row.bound))
+        holds = int(math.isfinite(row.measured) and row.measured <= row.bound + slack)
+    return dataclasses.replace(row, ci_low=low, ci_high=high, holds=holds)
+
+
+COLUMNS = [field.name for field in dataclasses.fields(Row)]
+_TYPES = {field.name: field.type for field in dataclasses.fields(Row)}
+
+
+def write_table(path: str | os.PathLike[str], rows: list[Row], metadata: dict[str, str] | None = None) -> None:
+    """Writes ``results.parquet``: one row each, columns in the schema's order, and ``ratio`` last."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"str": pa.string(), "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}
+    columns = {name: pa.array([getattr(r, name) for r in rows], kinds[str(_TYPES[name])]) for name in COLUMNS}
+    columns["ratio"] = pa.array([r.ratio for r in rows], pa.float64())
+    table = pa.table(columns).replace_schema_metadata(metadata or {})
+    with atomic_write(path) as stream:
+        pq.write_table(table, stream)
+
+
+def read_table(path: str | os.PathLike[str]) -> list[Row]:
+    """Reads a table back.
+
+    Raises:
+      ValueError: in one line, if the file is not such a table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{os.fspath(path)}: cannot be read as Parquet ({' '.join(str(error).split())})") from None
+    missing = [name for name in COLUMNS if name not in table.column_names]
+    if missing:
+        raise ValueError(f"{os.fspath(path)}: column {missing[0]} is missing, expected the schema of Row")
+    return [Row(**{name: record[name] for name in COLUMNS}) for record in table.select(COLUMNS).to_pylist()]
+
+
+def to_plain(value: Any) -> Any:
+    """``value`` with NumPy scalars unwrapped and non-finite floats as None, ready for strict JSON."""
+    if isinstance(value, dict):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return to_plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Writes strict JSON, atomically."""
+    with atomic_write(Path(path), "w") as stream:
+        json.dump(to_plain(content), stream, indent=1, allow_nan=False)
+        stream.write("\n")

@@ -1,0 +1,1 @@
+"""Example models: scripts that write the files of ``examples/models/`` and can be imported."""

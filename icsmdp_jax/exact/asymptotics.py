@@ -1,0 +1,157 @@
+"""The central limit of tail-averaged IC-Q, with and without the Poisson terms (P2, P2.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from icsmdp_jax.exact.fixed_point import Projection
+from icsmdp_jax.exact.interface import InterfaceModel
+from icsmdp_jax.exact.moments import Matrix, as_dense, scale_rows
+from icsmdp_jax.exact.solve import greedy_value
+
+BLOCK = 256  # parameter columns handled at once, so that memory stays linear in the number of states
+
+
+class CentralLimit(NamedTuple):
+    """Limit law of ``K^{1/2} (theta_avg - theta*)`` (P2).
+
+    Attributes:
+      coefficient: ``K_tail^{1/2}`` times the spread of the averaged iterate over replicas, in ``||.||_d``.
+      coefficient_iid: the same without the Poisson terms, as if epochs were independent.
+      covariance: ``[P, P]`` limit covariance ``A^{-1} Gamma A^{-T}`` of the parameters.
+      action_gap: smallest difference between the best and the second-best option of ``Q_m`` over interfaces that
+        decide; the limit needs it to be positive.
+    """
+
+    coefficient: float
+    coefficient_iid: float
+    covariance: np.ndarray
+    action_gap: float
+
+
+def action_gap(q: np.ndarray, mask: np.ndarray) -> float:
+    """Smallest lead of the best option over the second best; ``inf`` if no interface has a choice.
+
+    Args:
+      q: ``[Z, O]`` values.
+      mask: ``[Z, O]`` bool, available options.
+    """
+    choice = mask.sum(axis=1) > 1
+    if not choice.any():
+        return float("inf")
+    ordered = np.sort(np.where(mask, q, -np.inf)[choice], axis=1)
+    return float((ordered[:, -1] - ordered[:, -2]).min())
+
+
+def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray) -> CentralLimit:
+    """Computes the limit covariance at the fixed point ``q = Q_m`` (P2).
+
+    Args:
+      interface: the interface model, which carries the states, the behaviour chain and the kernel's moments.
+      operator: projection whose feature matrix is the function class (tabular: indicators).
+      q: ``[Z, O]`` fixed point of ``Pi T_phi``.
+
+    Returns:
+      The coefficients and the covariance, float64.
+    """
+    moments, model = interface.moments, interface.model
+    shape = interface.mask.shape
+    psi = operator.psi.tocsr()
+    masked = np.where(interface.mask, q, -np.inf)
+    value = greedy_value(masked)
+    greedy_rows = np.arange(shape[0]) * shape[1] + masked.argmax(axis=1)
+
+    drift = psi - interface.discounted @ psi[greedy_rows]
+    weighted = psi.T @ scale_rows(operator.weight, psi)
+    a = as_dense(psi.T @ scale_rows(operator.weight, drift))
+
+    state_value = np.where(moments.terminal, 0.0, value[model.interface])
+    q_state = interface.lift(np.where(interface.mask, q, 0.0))
+    pair = interface.chain.stationary[:, None] * interface.lift(interface.chain.behaviour) * moments.used
+    error_mean, error_square = _temporal_difference(interface, state_value, q_state)
+    per_pair = np.zeros(shape)
+    np.add.at(per_pair, model.interface, pair * error_square)
+    gamma_iid = as_dense(psi.T @ scale_rows(per_pair.reshape(-1), psi))
+    cross = _poisson_terms(interface, psi, state_value, q_state, error_mean, pair)
+
+    sigma = as_dense(weighted)
+    covariance = _sandwich(a, gamma_iid + cross + cross.T)
+    independent = _sandwich(a, gamma_iid)
+    return CentralLimit(
+        coefficient=float(np.sqrt(max(np.sum(sigma * covariance), 0.0))),
+        coefficient_iid=float(np.sqrt(max(np.sum(sigma * independent), 0.0))),
+        covariance=covariance,
+        action_gap=action_gap(q, interface.mask),
+    )
+
+
+def _sandwich(a: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    half = np.linalg.solve(a, gamma)
+    return np.linalg.solve(a, half.T)
+
+
+def _temporal_difference(
+    interface: InterfaceModel, state_value: np.ndarray, q_state: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First two conditional moments ``[S, O]`` of ``R + gamma^tau V(z') - Q(z, o)`` given ``(s, o)``."""
+    m = interface.moments
+    shape = q_state.shape
+    first = (m.discounted_all @ state_value).reshape(shape)
+    second_kernel = m.discounted_square_all
+    cross = m.reward_rate / (1 - m.gamma) * (first - (second_kernel @ state_value).reshape(shape))
+    square = (second_kernel @ state_value**2).reshape(shape)
+    mean_target = m.reward_mean + first
+    mean = mean_target - q_state
+    return mean, m.reward_square + 2 * cross + square - 2 * q_state * mean_target + q_state**2
+
+
+def _poisson_terms(
+    interface: InterfaceModel,
+    psi: Matrix,
+    state_value: np.ndarray,
+    q_state: np.ndarray,
+    error_mean: np.ndarray,
+    pair: np.ndarray,
+) -> np.ndarray:
+    """``[P, P]`` ``E[e nu(s')^T]``, where nu solves the Poisson equation of the conditional mean of e (P2)."""
+    m, chain, model = interface.moments, interface.chain, interface.model
+    options = q_state.shape[1]
+    states = chain.states
+    law = chain.stationary[states]
+    system = np.eye(len(states)) - as_dense(chain.transition) + law[None, :]
+    inverse_law = interface.lift(chain.behaviour) * m.used
+    live = np.flatnonzero(pair.reshape(-1) > 0)
+    rows_psi = psi[model.interface[live // options] * options + live % options]
+    rate = (m.reward_rate / (1 - m.gamma)).reshape(-1)[live][:, None]
+    level = q_state.reshape(-1)[live][:, None]
+    weight = pair.reshape(-1)[live]
+    probability, discounted = m.probability[live], m.discounted_all[live]
+    position = np.full(model.num_states, -1)
+    position[states] = np.arange(len(states))
+    local = position[live // options]
+    conditional = (inverse_law * error_mean).reshape(-1)[live]
+    drift = _sum_rows(local, scale_rows(conditional, rows_psi), len(states))
+    drift = drift - (law @ drift)[None, :]
+    solution = np.linalg.solve(system, drift)
+    out = np.empty((psi.shape[1], psi.shape[1]))
+    for begin in range(0, psi.shape[1], BLOCK):
+        columns = slice(begin, begin + BLOCK)
+        ahead = np.zeros((model.num_states, solution[:, columns].shape[1]))
+        ahead[states] = solution[:, columns]
+        if m.terminal.any():
+            ahead[m.terminal] = chain.start @ ahead
+        ends = probability @ ahead
+        early = discounted @ ahead
+        carried = discounted @ (state_value[:, None] * ahead)
+        expected = rate * (ends - early) + carried - level * ends
+        out[:, columns] = rows_psi.T @ (weight[:, None] * expected)
+    return out
+
+
+def _sum_rows(target: np.ndarray, rows: Matrix, count: int) -> np.ndarray:
+    """Dense ``[count, P]`` sums of the given rows by target index."""
+    gather = sparse.csr_array((np.ones(len(target)), (target, np.arange(len(target)))), shape=(count, len(target)))
+    return as_dense(gather @ rows)

@@ -1,0 +1,241 @@
+"""The Markov chain of handoff states under a behaviour policy: stationary law and mixing time (D4, D8)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+from scipy.sparse import linalg as sparse_linalg
+
+from icsmdp_jax.exact.moments import Matrix, as_dense
+from icsmdp_jax.tabular import TabularModel
+
+DENSE_LIMIT = 3000  # states up to which a dense solve is the quicker one
+
+
+@dataclasses.dataclass(frozen=True)
+class BehaviourChain:
+    """Chain of decision states under a behaviour policy that sees only the interface (D4).
+
+    Attributes:
+      behaviour: ``[Z, O]`` probabilities of the options at each interface.
+      transition: ``[n, n]`` transition matrix over the decision states of the recurrent class.
+      states: ``[n]`` int, their indices in the model.
+      stationary: ``[S]`` stationary law ``d``; 0 at terminal and at transient states.
+      start: ``[S]`` law of the state that replaces a terminal handoff; zeros in a continuing model.
+    """
+
+    behaviour: np.ndarray
+    transition: Matrix
+    states: np.ndarray
+    stationary: np.ndarray
+    start: np.ndarray
+
+
+def uniform_behaviour(model: TabularModel) -> np.ndarray:
+    """``[Z, O]`` policy that picks each available option equally often; zero rows where none is available."""
+    mask = model.option_mask
+    return mask / np.maximum(mask.sum(axis=1, keepdims=True), 1)
+
+
+def checked_behaviour(model: TabularModel, behaviour: np.ndarray | None) -> np.ndarray:
+    """A behaviour policy, validated: positive on available options, zero elsewhere, rows summing to 1.
+
+    Raises:
+      ValueError: one line that names the index and the value.
+    """
+    if behaviour is None:
+        return uniform_behaviour(model)
+    law = np.asarray(behaviour)
+    shape = (model.num_interfaces, model.num_options)
+    if law.dtype.kind not in "fiu" or law.shape != shape:
+        raise ValueError(f"behaviour: expected real numbers of shape {list(shape)}, found {law.dtype} {list(law.shape)}")
+    law = law.astype(np.float64)
+    decides = model.interface_agent >= 0
+    needed = decides[:, None] & model.option_mask
+    for bad, wanted in (
+        (~np.isfinite(law) & decides[:, None], "a finite number"),
+        (needed & ~(law > 0), "more than 0 at every available option"),
+        (decides[:, None] & ~model.option_mask & (law != 0), "0, because the option is not available"),
+    ):
+        if bad.any():
+            z, o = (int(i) for i in np.argwhere(bad)[0])
+            raise ValueError(f"behaviour[{z}, {o}] = {law[z, o]}: expected {wanted}")
+    law = np.where(needed, law, 0.0)
+    total = law.sum(axis=1)
+    off = decides & (np.abs(total - 1) > 1e-6)
+    if off.any():
+        z = int(np.flatnonzero(off)[0])
+        raise ValueError(f"behaviour[{z}] sums to {total[z]:.9g}: expected 1")
+    return law / np.where(decides, total, 1.0)[:, None]
+
+
+def policy_matrix(model: TabularModel, behaviour: np.ndarray, rows: Matrix) -> Matrix:
+    """``[S, S]`` average of the option rows ``[S*O, S]`` under a behaviour policy; zero rows at terminal states."""
+    s, o = model.num_states, model.num_options
+    weight = behaviour[model.interface] * ~model.is_terminal[:, None]
+    pick = sparse.csr_array(
+        (weight.reshape(-1), (np.repeat(np.arange(s), o), np.arange(s * o))), shape=(s, s * o)
+    )
+    return pick @ rows
+
+
+def restart_law(model: TabularModel) -> np.ndarray:
+    """``[S]`` start law given that the state decides; zeros in a model without terminal states."""
+    if model.start is None or not model.is_terminal.any():
+        return np.zeros(model.num_states)
+    law = np.where(model.is_terminal, 0.0, model.start)
+    return law / law.sum()
+
+
+def with_restart(rows: Matrix, terminal: np.ndarray, start: np.ndarray) -> Matrix:
+    """Sends the mass that enters terminal states to the start law instead (D4).
+
+    Args:
+      rows: ``[n, S]`` sub-stochastic rows over next states.
+      terminal: ``[S]`` bool.
+      start: ``[S]`` restart law.
+
+    Returns:
+      ``[n, S]`` rows with no mass on terminal states.
+    """
+    if not terminal.any():
+        return rows
+    if sparse.issparse(rows):
+        lost = np.asarray(rows @ terminal.astype(float))
+        kept = rows @ sparse.diags_array((~terminal).astype(float))
+        outer = sparse.csr_array(lost[:, None]) @ sparse.csr_array(start[None, :])
+        return sparse.csr_array(kept + outer)
+    return rows * ~terminal + (rows[:, terminal].sum(axis=1))[:, None] * start[None, :]
+
+
+def behaviour_chain(model: TabularModel, behaviour: np.ndarray | None, probability: Matrix) -> BehaviourChain:
+    """The chain of decision states and its stationary law (D4).
+
+    Args:
+      model: the IC-SMDP.
+      behaviour: ``[Z, O]`` behaviour policy; uniform over available options if None.
+      probability: ``[S*O, S]`` where each segment ends (``KernelMoments.probability``).
+
+    Returns:
+      The chain restricted to its recurrent class, which every option leaves invariant.
+
+    Raises:
+      ValueError: if the chain has several recurrent classes, or the behaviour policy is not one.
+    """
+    law = checked_behaviour(model, behaviour)
+    start = restart_law(model)
+    full = with_restart(policy_matrix(model, law, probability), model.is_terminal, start)
+    states = _recurrent_states(full, ~model.is_terminal)
+    transition = full[states][:, states]
+    stationary = np.zeros(model.num_states)
+    stationary[states] = stationary_law(transition)
+    return BehaviourChain(law, transition, states, stationary, start)
+
+
+def _recurrent_states(transition: Matrix, decides: np.ndarray) -> np.ndarray:
+    graph = sparse.csr_array(transition)
+    graph.eliminate_zeros()
+    count, label = csgraph.connected_components(graph, directed=True, connection="strong")
+    source, target = graph.nonzero()
+    leaves = np.zeros(count, bool)
+    leaves[label[source[label[source] != label[target]]]] = True
+    closed = [c for c in np.unique(label[decides]) if not leaves[c]]
+    if len(closed) != 1:
+        firsts = ", ".join(str(int(np.flatnonzero(label == c)[0])) for c in closed[:4])
+        raise ValueError(
+            f"transition: the behaviour chain has {len(closed)} recurrent classes (of states {firsts}, ...), expected 1"
+        )
+    return np.flatnonzero(label == closed[0])
+
+
+def stationary_law(transition: Matrix) -> np.ndarray:
+    """Stationary law of an irreducible chain, by a direct solve and one refinement (D4).
+
+    Args:
+      transition: ``[n, n]`` stochastic matrix.
+
+    Returns:
+      ``[n]`` float64 positive weights that sum to 1.
+    """
+    count = transition.shape[0]
+    if sparse.issparse(transition) and count > DENSE_LIMIT:
+        system = sparse.lil_array(sparse.eye_array(count) - transition.T)
+        system[0, :] = 1.0
+        right = np.zeros(count)
+        right[0] = 1.0
+        law = sparse_linalg.spsolve(sparse.csc_array(system), right)
+    else:
+        dense = as_dense(transition)
+        system = np.eye(count) - dense.T
+        system[0] = 1.0
+        right = np.zeros(count)
+        right[0] = 1.0
+        law = np.linalg.solve(system, right)
+    law = np.maximum(law, 0.0)
+    law = np.maximum(law @ transition, 0.0)
+    return law / law.sum()
+
+
+def distance_to_stationarity(power: np.ndarray, stationary: np.ndarray) -> float:
+    """``max_s TV(P^t(s, .), d)`` for a dense power ``P^t`` (D8)."""
+    return float(0.5 * np.abs(power - stationary[None, :]).sum(axis=1).max())
+
+
+class MixingClock:
+    """Mixing times of one chain by repeated squaring, with the powers kept between questions (D8).
+
+    ``t_mix(e) = min{t : max_s TV(P^t(s, .), d) <= e}``. The distance never increases with t, so the first t is
+    found by doubling and then descending binary digits; a periodic chain has no such t.
+    """
+
+    def __init__(self, transition: Matrix, stationary: np.ndarray, longest: int = 2**40) -> None:
+        dense = as_dense(transition)
+        self._powers = [dense]
+        self._distances = [distance_to_stationarity(dense, stationary)]
+        self._stationary = stationary
+        self._longest = longest
+        self._known: dict[float, float] = {}
+
+    def __call__(self, accuracy: float) -> float:
+        """Smallest ``t >= 0`` whose distance is at most ``accuracy``; ``inf`` if there is none below the limit."""
+        if accuracy not in self._known:
+            self._known[accuracy] = self._search(accuracy)
+        return self._known[accuracy]
+
+    def _search(self, accuracy: float) -> float:
+        if 1.0 - float(self._stationary.min()) <= accuracy:
+            return 0.0  # P^0 is the identity
+        if accuracy <= 0:
+            return math.inf
+        level = 0
+        while self._distances[level] > accuracy:
+            level += 1
+            if 2**level > self._longest:
+                return math.inf
+            if level == len(self._powers):
+                square = self._powers[-1] @ self._powers[-1]
+                square /= square.sum(axis=1, keepdims=True)  # rounding must not leak mass over many squarings
+                self._powers.append(square)
+                self._distances.append(distance_to_stationarity(square, self._stationary))
+                stuck = level > 20 and self._distances[-1] >= self._distances[-2] * (1 - 1e-12)
+                if stuck and self._distances[-1] > accuracy:
+                    return math.inf
+        if level == 0:
+            return 1.0
+        steps, current = 2 ** (level - 1), self._powers[level - 1]
+        for digit in range(level - 2, -1, -1):
+            candidate = current @ self._powers[digit]
+            if distance_to_stationarity(candidate, self._stationary) > accuracy:
+                current, steps = candidate, steps + 2**digit
+        return float(steps + 1)
+
+
+def mixing_time(transition: Matrix, stationary: np.ndarray, accuracy: float = 0.25) -> float:
+    """``t_mix(accuracy)`` of a chain, exactly, by repeated squaring; ``inf`` for a periodic chain (D8)."""
+    return MixingClock(transition, stationary)(accuracy)
+
+

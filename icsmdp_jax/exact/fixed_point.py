@@ -1,0 +1,191 @@
+"""Linear function classes: projection, whitening and the fixed point ``Q_m`` of ``Pi T_phi`` (D7, L5, T2).
+
+Each agent has its own features of its own interfaces and one weight vector per option, so that
+``psi(z, o)`` is ``table[z]`` placed in the block of ``(agent(z), o)``: agents share nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from icsmdp_jax.exact.interface import InterfaceModel
+from icsmdp_jax.exact.moments import Matrix, as_dense
+from icsmdp_jax.exact.solve import backup, greedy_value
+
+RANK_TOLERANCE = 1e-9  # directions whose share of the largest singular value is below this are left out of F
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureBasis:
+    """Per-agent features of interfaces (D7).
+
+    Attributes:
+      table: ``[Z, p]`` float64; row z holds the features that the owner of z computes, Euclidean norm at most 1
+        once whitened; columns beyond an agent's rank are 0.
+      agent: ``[Z]`` int, owner of each interface, -1 where no decision is taken.
+      rank: ``[N]`` int, number of used columns of each agent.
+    """
+
+    table: np.ndarray
+    agent: np.ndarray
+    rank: np.ndarray
+
+    @property
+    def width(self) -> int:
+        """Number ``p`` of columns."""
+        return self.table.shape[1]
+
+    def psi(self, mask: np.ndarray) -> sparse.csr_array:
+        """``[Z*O, P]`` feature matrix over pairs, unused columns left out.
+
+        Args:
+          mask: ``[Z, O]`` bool, pairs that carry weight; the other rows are 0.
+        """
+        z_count, o_count = mask.shape
+        p = self.width
+        z, o, column = np.nonzero(mask[:, :, None] & (self.table != 0)[:, None, :])
+        block = (self.agent[z] * o_count + o) * p + column
+        used, compressed = np.unique(block, return_inverse=True)
+        return sparse.csr_array(
+            (self.table[z, column], (z * o_count + o, compressed)), shape=(z_count * o_count, len(used))
+        )
+
+
+def tabular_psi(mask: np.ndarray) -> sparse.csr_array:
+    """``[Z*O, P]`` indicator features of the pairs in ``mask``: the tabular class (D7)."""
+    rows = np.flatnonzero(mask.reshape(-1))
+    return sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(mask.size, len(rows)))
+
+
+def whiten(raw: np.ndarray, interface: InterfaceModel) -> FeatureBasis:
+    """Whitens each agent's features by that agent's own second moments and scales them to norm at most 1 (L5).
+
+    Args:
+      raw: ``[Z, m]`` features before whitening.
+      interface: gives the owner and the weight ``d(z)`` of each interface.
+
+    Returns:
+      A basis of the same span (directions below ``RANK_TOLERANCE`` left out).
+    """
+    owner = np.where(interface.mask.any(axis=1), interface.model.interface_agent, -1)
+    count = interface.model.num_agents
+    table = np.zeros((raw.shape[0], raw.shape[1]))
+    rank = np.zeros(count, int)
+    for agent in range(count):
+        rows = np.flatnonzero(owner == agent)
+        if len(rows) == 0:
+            continue
+        weight = interface.interface_weight[rows] / interface.interface_weight[rows].sum()
+        left, singular, _ = np.linalg.svd(np.sqrt(weight)[:, None] * raw[rows], full_matrices=False)
+        keep = singular > RANK_TOLERANCE * max(singular[0], np.finfo(float).tiny)
+        white = left[:, keep] / np.sqrt(weight)[:, None]
+        largest = np.sqrt((white**2).sum(axis=1).max()) if keep.any() else 1.0
+        rank[agent] = int(keep.sum())
+        table[rows, : rank[agent]] = white / largest
+    return FeatureBasis(table, owner, rank)
+
+
+@dataclasses.dataclass(frozen=True)
+class Projection:
+    """The d-orthogonal projection on the span of a feature matrix (D7).
+
+    Attributes:
+      psi: ``[Z*O, P]`` feature matrix.
+      weight: ``[Z*O]`` weights ``d(z, o)``.
+    """
+
+    psi: Matrix
+    weight: np.ndarray
+
+    @cached_property
+    def second_moment(self) -> np.ndarray:
+        """``[P, P]`` ``Sigma_psi = E_d[psi psi^T]``."""
+        gram = self.psi.T @ sparse.diags_array(self.weight) @ self.psi
+        return as_dense(gram)
+
+    @cached_property
+    def _factor(self) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = np.linalg.eigh(self.second_moment)
+        return values, vectors
+
+    @property
+    def omega(self) -> float:
+        """Smallest eigenvalue of the second moment on the span."""
+        values = self._factor[0]
+        return float(values[values > 1e-14 * values[-1]].min())
+
+    def coefficients(self, table: np.ndarray) -> np.ndarray:
+        """``[P]`` theta with ``psi theta = Pi table`` for a ``[Z, O]`` table."""
+        moment = self.psi.T @ (self.weight * table.reshape(-1))
+        values, vectors = self._factor
+        inverse = np.where(values > 1e-14 * values[-1], 1 / np.maximum(values, 1e-300), 0.0)
+        return vectors @ (inverse * (vectors.T @ moment))
+
+    def __call__(self, table: np.ndarray) -> np.ndarray:
+        """``[Z, O]`` projection of a ``[Z, O]`` table; entries without weight must be finite."""
+        return (self.psi @ self.coefficients(table)).reshape(table.shape)
+
+
+def projection(interface: InterfaceModel, basis: FeatureBasis | None) -> Projection:
+    """Projection on the span of a basis; on all tables if ``basis`` is None (D7)."""
+    psi = tabular_psi(interface.mask) if basis is None else basis.psi(interface.mask)
+    return Projection(psi, interface.pair_weight.reshape(-1))
+
+
+class ProjectedSolution(NamedTuple):
+    """Fixed point of ``Pi T_phi`` (D7).
+
+    Attributes:
+      q: ``[Z, O]`` ``Q_m``; 0 outside the mask.
+      theta: ``[P]`` its coefficients.
+      residual: ``||Pi T_phi q - q||_d``.
+      converged: whether the residual reached the tolerance.
+      iterations: number of applications of ``Pi T_phi``.
+    """
+
+    q: np.ndarray
+    theta: np.ndarray
+    residual: float
+    converged: bool
+    iterations: int
+
+
+def bellman(interface: InterfaceModel, q: np.ndarray) -> np.ndarray:
+    """``T_phi q`` as a ``[Z, O]`` table, 0 outside the mask (D5)."""
+    value = greedy_value(np.where(interface.mask, q, -np.inf))
+    return np.where(interface.mask, backup(interface.reward, interface.discounted, value, interface.mask), 0.0)
+
+
+def projected_fixed_point(
+    interface: InterfaceModel,
+    operator: Projection,
+    start: np.ndarray | None = None,
+    tolerance: float = 1e-12,
+    max_iterations: int = 20_000,
+) -> ProjectedSolution:
+    """``Q_m``, by iterating ``Pi T_phi`` (D7); a contraction with modulus kappa where A6 is certified.
+
+    Args:
+      interface: the interface model.
+      operator: the projection.
+      start: ``[Z, O]`` first iterate, zeros if None (``Q_phi`` saves time).
+      tolerance: on ``||Pi T_phi q - q||_d``, relative to ``1 + ||q||_d``.
+      max_iterations: limit; without A6 the iteration may not converge, and ``converged`` says so.
+    """
+    q = np.zeros(interface.mask.shape) if start is None else operator(np.where(interface.mask, start, 0.0))
+    residual, rounds = np.inf, 0
+    theta = operator.coefficients(q)
+    for rounds in range(1, max_iterations + 1):
+        theta = operator.coefficients(bellman(interface, q))
+        new = (operator.psi @ theta).reshape(q.shape)
+        residual = interface.norm(new - q)
+        q = new
+        if not np.isfinite(residual) or residual <= tolerance * (1 + interface.norm(q)):
+            break
+    converged = bool(residual <= tolerance * (1 + interface.norm(q)))
+    return ProjectedSolution(q, theta, float(residual), converged, rounds)

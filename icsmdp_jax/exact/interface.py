@@ -1,0 +1,226 @@
+"""The interface model, its fixed point, the AIS constants and the interface gap (D5, D6, T1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from icsmdp_jax.exact.chain import BehaviourChain, behaviour_chain
+from icsmdp_jax.exact.moments import KernelMoments, Matrix, compact, kernel_moments
+from icsmdp_jax.exact.solve import Solution, evaluate_policy, modified_policy_iteration, optimal_q
+from icsmdp_jax.tabular import TabularModel
+
+
+@dataclasses.dataclass(frozen=True)
+class InterfaceModel:
+    """What is left of an IC-SMDP when states are seen through interfaces only (D5).
+
+    Attributes:
+      model: the IC-SMDP.
+      moments: moments of its option kernel.
+      chain: behaviour chain and stationary law.
+      weights: ``[S]`` ``w(s|z)``; 0 at terminal and transient states.
+      interface_weight: ``[Z]`` ``d(z)``.
+      mask: ``[Z, O]`` bool, available options of interfaces that decide.
+      reward: ``[Z, O]`` ``r_phi``; 0 outside the mask.
+      discounted: ``[Z*O, Z]`` ``P^g_phi``, dense or compressed rows.
+    """
+
+    model: TabularModel
+    moments: KernelMoments
+    chain: BehaviourChain
+    weights: np.ndarray
+    interface_weight: np.ndarray
+    mask: np.ndarray
+    reward: np.ndarray
+    discounted: Matrix
+
+    @cached_property
+    def pair_weight(self) -> np.ndarray:
+        """``[Z, O]`` ``d(z, o) = d(z) mu(o|z)``: the weights of the norm ``||.||_d``."""
+        return self.interface_weight[:, None] * self.chain.behaviour * self.mask
+
+    @cached_property
+    def decision_pairs(self) -> np.ndarray:
+        """``[S, O]`` bool: recurrent decision states with their available options, where maxima are taken."""
+        return self.moments.used & (self.chain.stationary > 0)[:, None]
+
+    @cached_property
+    def membership(self) -> Matrix:
+        """``[S, Z]`` indicator of ``s in z``."""
+        s = self.model.num_states
+        return sparse.csr_array(
+            (np.ones(s), (np.arange(s), self.model.interface)), shape=(s, self.model.num_interfaces)
+        )
+
+    @cached_property
+    def lifted_discounted(self) -> Matrix:
+        """``[S*O, Z]`` ``sum_{s' in z'} P^g(s'|s,o)``."""
+        return compact(self.moments.discounted @ self.membership)
+
+    def lift(self, table: np.ndarray) -> np.ndarray:
+        """A table over interfaces as one over states: ``table[phi(s)]``."""
+        return table[self.model.interface]
+
+    @property
+    def gamma_bar(self) -> float:
+        """Largest modulus over recurrent decision states and available options (L1)."""
+        return float(self.moments.modulus[self.decision_pairs].max())
+
+    def norm(self, error: np.ndarray) -> float:
+        """``||error||_d`` of a ``[Z, O]`` table; entries without weight are ignored (D4)."""
+        return float(np.sqrt(np.sum(np.where(self.mask, self.pair_weight * np.where(self.mask, error, 0.0) ** 2, 0.0))))
+
+    def state_norm(self, error: np.ndarray) -> float:
+        """``||error||_d`` of a ``[S, O]`` table (D4)."""
+        weight = self.chain.stationary[:, None] * self.lift(self.chain.behaviour)
+        keep = self.decision_pairs
+        return float(np.sqrt(np.sum(weight[keep] * error[keep] ** 2)))
+
+
+def interface_model(
+    model: TabularModel, behaviour: np.ndarray | None = None, moments: KernelMoments | None = None
+) -> InterfaceModel:
+    """Averages the IC-SMDP over what no interface shows, under the stationary law (D5).
+
+    Args:
+      model: the IC-SMDP.
+      behaviour: ``[Z, O]`` behaviour policy, uniform over available options if None.
+      moments: moments of the kernel, if they are known already.
+
+    Returns:
+      The interface model.
+
+    Raises:
+      ValueError: if the behaviour chain has not exactly one recurrent class, or the policy is not one.
+    """
+    moments = kernel_moments(model) if moments is None else moments
+    chain = behaviour_chain(model, behaviour, moments.probability)
+    z_count, o_count = model.num_interfaces, model.num_options
+    weight = np.bincount(model.interface, weights=chain.stationary, minlength=z_count)
+    inside = weight[model.interface]
+    weights = np.divide(chain.stationary, inside, out=np.zeros_like(inside), where=chain.stationary > 0)
+    mask = (weight > 0)[:, None] & model.option_mask
+    live = np.flatnonzero(chain.stationary > 0)
+    rows = (model.interface[live][:, None] * o_count + np.arange(o_count)).reshape(-1)
+    columns = (live[:, None] * o_count + np.arange(o_count)).reshape(-1)
+    average = sparse.csr_array(
+        (np.repeat(weights[live], o_count), (rows, columns)), shape=(z_count * o_count, model.num_states * o_count)
+    )
+    indicator = sparse.csr_array(
+        (np.ones(model.num_states), (np.arange(model.num_states), model.interface)), shape=(model.num_states, z_count)
+    )
+    discounted = compact((average @ moments.discounted) @ indicator)
+    reward = np.where(mask, (average @ moments.reward_mean.reshape(-1)).reshape(z_count, o_count), 0.0)
+    return InterfaceModel(model, moments, chain, weights, weight, mask, reward, discounted)
+
+
+def solve_interface(interface: InterfaceModel, tolerance: float = 1e-11) -> Solution:
+    """``Q_phi``, the fixed point of ``T_phi``: where tabular IC-Q converges (D5)."""
+    return modified_policy_iteration(interface.reward, interface.discounted, interface.mask, tolerance)
+
+
+class AISConstants(NamedTuple):
+    """How far the interface is from an information state (D6).
+
+    Attributes:
+      epsilon: largest deviation of the expected segment reward from ``r_phi``.
+      delta: largest L1 distance between the discounted kernels into interfaces.
+      delta_mass: largest difference of their masses.
+    """
+
+    epsilon: float
+    delta: float
+    delta_mass: float
+
+
+def ais_constants(interface: InterfaceModel) -> AISConstants:
+    """``epsilon``, ``delta`` and ``delta_mass`` at the option scale (D6); maxima over recurrent decision states."""
+    keep = interface.decision_pairs
+    epsilon = np.abs(interface.moments.reward_mean - interface.lift(interface.reward))[keep].max()
+    o = interface.model.num_options
+    rows = np.flatnonzero(keep.reshape(-1))
+    pair = interface.model.interface[rows // o] * o + rows % o
+    difference = interface.lifted_discounted[rows] - interface.discounted[pair]
+    distance = np.asarray(abs(difference).sum(axis=1)).reshape(-1)
+    mass = np.abs(np.asarray(difference.sum(axis=1)).reshape(-1))
+    return AISConstants(float(epsilon), float(distance.max()), float(mass.max()))
+
+
+class InterfaceGap(NamedTuple):
+    """The interface gap and what bounds it (T1).
+
+    Attributes:
+      gap: ``max |Q_phi(phi(s), o) - Q*(s, o)|`` over recurrent decision states and available options.
+      bound: Theorem 1.
+      bound_value_aware: T1.1.
+      bound_mass_span: T1.2.
+      value_numerator: numerator of T1.1.
+      value_norm: ``||V_phi||_inf``.
+      policy_loss: ``max_s V*(s) - V^pi(s)`` of the policy greedy with respect to ``Q_phi``.
+      policy_loss_bound: twice Theorem 1 (T1.3).
+    """
+
+    gap: float
+    bound: float
+    bound_value_aware: float
+    bound_mass_span: float
+    value_numerator: float
+    value_norm: float
+    policy_loss: float
+    policy_loss_bound: float
+
+
+def policy_loss(interface: InterfaceModel, q_phi: np.ndarray, value_star: np.ndarray) -> float:
+    """What acting greedily on ``Q_phi`` loses in the worst recurrent state (T1.3).
+
+    Args:
+      interface: the interface model.
+      q_phi: ``[Z, O]``, minus infinity at unavailable options.
+      value_star: ``[S]`` optimal value.
+    """
+    greedy = interface.lift(q_phi.argmax(axis=1))
+    live = interface.chain.stationary > 0
+    # Transient states are left out: no option of a recurrent state leads to them.
+    value = evaluate_policy(interface.moments.reward_mean, interface.moments.discounted, greedy, live)
+    return float((value_star - value)[live].max())
+
+
+def interface_gap(
+    interface: InterfaceModel, q_phi: Solution, q_star: Solution, constants: AISConstants | None = None
+) -> InterfaceGap:
+    """Measures the interface gap exactly and computes every form of Theorem 1 (T1, T1.1, T1.2, T1.3)."""
+    constants = ais_constants(interface) if constants is None else constants
+    keep, modulus = interface.decision_pairs, interface.gamma_bar
+    lifted = interface.lift(q_phi.q)
+    gap = float(np.abs(lifted[keep] - q_star.q[keep]).max())
+    decides = interface.mask.any(axis=1)
+    value = q_phi.value[decides]
+    norm = float(np.abs(value).max())
+    span, middle = float(value.max() - value.min()), float(value.max() + value.min()) / 2
+    target = interface.moments.reward_mean + (interface.lifted_discounted @ q_phi.value).reshape(keep.shape)
+    numerator = float(np.abs(target[keep] - lifted[keep]).max())
+    epsilon, delta, delta_mass = constants
+    bound = (epsilon + delta * norm) / (1 - modulus)
+    return InterfaceGap(
+        gap=gap,
+        bound=bound,
+        bound_value_aware=numerator / (1 - modulus),
+        bound_mass_span=(epsilon + delta * span / 2 + abs(middle) * delta_mass) / (1 - modulus),
+        value_numerator=numerator,
+        value_norm=norm,
+        policy_loss=policy_loss(interface, q_phi.q, q_star.value),
+        policy_loss_bound=2 * bound,
+    )
+
+
+def solve_both(
+    model: TabularModel, behaviour: np.ndarray | None = None
+) -> tuple[InterfaceModel, Solution, Solution]:
+    """The interface model with ``Q_phi`` and ``Q*`` (D3, D5)."""
+    interface = interface_model(model, behaviour)
+    return interface, solve_interface(interface), optimal_q(interface.moments)

@@ -1,0 +1,178 @@
+"""Solvers for ``Q = r + P^g max Q`` with row-substochastic ``P^g`` and a certified stopping rule (D3, L1, L2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import linalg as sparse_linalg
+
+from icsmdp_jax.exact.moments import KernelMoments, Matrix
+
+
+class Solution(NamedTuple):
+    """Fixed point of a Bellman operator.
+
+    Attributes:
+      q: ``[n, O]`` float64, minus infinity at unavailable options.
+      value: ``[n]`` float64, ``max_o q``; 0 where no option is available (terminal).
+      error_bound: certified bound on ``max |q - q*|``.
+      iterations: rounds of policy improvement.
+    """
+
+    q: np.ndarray
+    value: np.ndarray
+    error_bound: float
+    iterations: int
+
+
+def backup(reward: np.ndarray, discounted: Matrix, value: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """One application of the Bellman operator to a value function (D3).
+
+    Args:
+      reward: ``[n, O]`` expected segment reward.
+      discounted: ``[n*O, n]`` discounted kernel.
+      value: ``[n]`` value of each successor.
+      mask: ``[n, O]`` bool, available options.
+
+    Returns:
+      ``[n, O]``, minus infinity at unavailable options.
+    """
+    q = reward + (discounted @ value).reshape(reward.shape)
+    return np.where(mask, q, -np.inf)
+
+
+def greedy_value(q: np.ndarray) -> np.ndarray:
+    """``[n]`` largest entry of each row; 0 for rows without any available option."""
+    top = q.max(axis=1)
+    return np.where(np.isfinite(top), top, 0.0)
+
+
+def value_bounds(change: np.ndarray, low: float, high: float) -> tuple[float, float]:
+    """Bounds on ``V* - TV`` from the change ``TV - V`` of one backup (L2).
+
+    Args:
+      change: ``[n]`` entries of ``TV - V``.
+      low: smallest row modulus over the states that decide.
+      high: largest row modulus, below 1.
+
+    Returns:
+      ``(a, b)`` with ``a <= V* - TV <= b`` everywhere.
+    """
+    a, b = float(change.min()), float(change.max())
+    rate_a = high if a < 0 else low
+    rate_b = high if b > 0 else low
+    return rate_a * a / (1 - rate_a), rate_b * b / (1 - rate_b)
+
+
+def modified_policy_iteration(
+    reward: np.ndarray,
+    discounted: Matrix,
+    mask: np.ndarray,
+    tolerance: float = 1e-11,
+    sweeps: int = 40,
+    max_rounds: int = 100_000,
+) -> Solution:
+    """Solves for the fixed point by policy improvement with partial evaluation, stopped by L2.
+
+    Args:
+      reward: ``[n, O]`` expected segment reward.
+      discounted: ``[n*O, n]`` row-substochastic discounted kernel, dense or compressed rows.
+      mask: ``[n, O]`` bool; a row without any available option has value 0.
+      tolerance: stop when the certified error is below this times ``1 + max |V|``.
+      sweeps: backups with the improved policy per round.
+      max_rounds: limit on rounds.
+
+    Returns:
+      A ``Solution``; its ``error_bound`` holds whether or not the tolerance was reached.
+
+    Raises:
+      ValueError: if some available row has a modulus of 1 or more.
+    """
+    count, options = reward.shape
+    decides = mask.any(axis=1)
+    modulus = np.asarray(discounted.sum(axis=1)).reshape(count, options)
+    if not decides.any():
+        return Solution(np.full(reward.shape, -np.inf), np.zeros(count), 0.0, 0)
+    low, high = float(modulus[mask].min()), float(modulus[mask].max())
+    if high >= 1:
+        raise ValueError(f"discounted kernel: a row sums to {high:.9g}, expected less than 1")
+    if not decides.all():
+        low = 0.0  # a step into a row of fixed value 0 takes no further part in the recursion
+    value = np.zeros(count)
+    best: Solution | None = None
+    stalled = 0
+    for rounds in range(1, max_rounds + 1):
+        q = backup(reward, discounted, value, mask)
+        improved = greedy_value(q)
+        below, above = value_bounds((improved - value)[decides], low, high)
+        centre, width = (below + above) / 2, (above - below) / 2
+        scale = 1.0 + float(np.abs(improved).max())
+        # |V* - shifted| <= width by L2, and one more backup contracts it by `high`; rounding comes on top.
+        error = high * width + 4 * np.finfo(float).eps * scale / (1 - high)
+        shifted = np.where(decides, improved + centre, 0.0)
+        if best is None or error < best.error_bound:
+            final_q = backup(reward, discounted, shifted, mask)
+            best, stalled = Solution(final_q, greedy_value(final_q), error, rounds), 0
+        else:
+            stalled += 1
+        if best.error_bound <= tolerance * scale or stalled >= 20:
+            break
+        policy = np.where(np.isfinite(q), q, -np.inf).argmax(axis=1)
+        value = _partial_evaluation(reward, discounted, policy, decides, shifted, sweeps)
+    assert best is not None
+    return best
+
+
+def _chosen_rows(discounted: Matrix, rows: np.ndarray) -> Matrix:
+    return discounted[rows]
+
+
+def _partial_evaluation(
+    reward: np.ndarray, discounted: Matrix, policy: np.ndarray, decides: np.ndarray, value: np.ndarray, sweeps: int
+) -> np.ndarray:
+    states = np.arange(len(policy))
+    pays = np.where(decides, reward[states, policy], 0.0)
+    step = _chosen_rows(discounted, states * reward.shape[1] + policy)
+    for _ in range(sweeps):
+        value = np.where(decides, pays + step @ value, 0.0)
+    return value
+
+
+def evaluate_policy(
+    reward: np.ndarray, discounted: Matrix, policy: np.ndarray, decides: np.ndarray | None = None
+) -> np.ndarray:
+    """Value of a deterministic policy, by a direct linear solve (D3).
+
+    Args:
+      reward: ``[n, O]``.
+      discounted: ``[n*O, n]``.
+      policy: ``[n]`` int, option taken in each state.
+      decides: ``[n]`` bool, states that are not terminal (all, by default).
+
+    Returns:
+      ``[n]`` float64 value, 0 at states that do not decide.
+    """
+    states = np.arange(len(policy))
+    decides = np.ones(len(policy), bool) if decides is None else decides
+    pays = np.where(decides, reward[states, policy], 0.0)
+    step = _chosen_rows(discounted, states * reward.shape[1] + policy)
+    if sparse.issparse(step):
+        value = sparse_linalg.spsolve(sparse.csc_array(sparse.eye_array(len(policy)) - step), pays)
+    else:
+        value = np.linalg.solve(np.eye(len(policy)) - step, pays)
+    return np.where(decides, value, 0.0)
+
+
+def optimal_q(moments: KernelMoments, tolerance: float = 1e-11) -> Solution:
+    """``Q*``: what a centralized oracle that sees the global state computes (D3).
+
+    Args:
+      moments: moments of the option kernel.
+      tolerance: relative certified error.
+
+    Returns:
+      A ``Solution`` over handoff states.
+    """
+    return modified_policy_iteration(moments.reward_mean, moments.discounted, moments.used, tolerance)

@@ -1,0 +1,143 @@
+"""Function classes: how an agent turns its interface into values of its options (D7, D9).
+
+All classes share one interface. Parameters are stacked over *slots*; a slot is the smallest part of an agent's
+parameters that one decision touches: the agent itself, or, for tables, one row of the agent's own table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+Params = Any
+Data = Any
+
+
+class ValueClass(NamedTuple):
+    """A function class, as functions.
+
+    Attributes:
+      name: ``tabular``, ``linear``, ``mlp`` or ``two-layer``.
+      per_option: whether the first axis of a slot's parameters is the option.
+      init: ``(key, data) -> params`` stacked over slots.
+      slot: ``(agent, interface) -> []`` int32, the slot that a decision touches.
+      view: ``(data, interface) ->`` what the network of the active agent reads.
+      apply: ``(params of one slot, view) -> [O]`` float32 values.
+    """
+
+    name: str
+    per_option: bool
+    init: Callable[[chex.PRNGKey, Data], Params]
+    slot: Callable[[chex.Array, chex.Array], chex.Array]
+    view: Callable[[Data, chex.Array], chex.Array]
+    apply: Callable[[Params, chex.Array], chex.Array]
+
+
+def _agent_slot(agent: chex.Array, interface: chex.Array) -> chex.Array:
+    return agent
+
+
+def _feature_row(data: Data, interface: chex.Array) -> chex.Array:
+    return data[interface]
+
+
+def tabular(num_interfaces: int, num_options: int) -> ValueClass:
+    """One number per interface and option; ``data`` is unused (pass None)."""
+
+    def init(key: chex.PRNGKey, data: Data) -> Params:
+        return jnp.zeros((num_interfaces, num_options), jnp.float32)
+
+    return ValueClass(
+        name="tabular",
+        per_option=True,
+        init=init,
+        slot=lambda agent, interface: interface,
+        view=lambda data, interface: interface,
+        apply=lambda params, view: params,
+    )
+
+
+def linear(num_agents: int, num_options: int) -> ValueClass:
+    """``Q_i(z, o) = theta_{i,o} . psi(z)``; ``data`` is the feature table ``[Z, p]`` float32 (D7)."""
+
+    def init(key: chex.PRNGKey, data: Data) -> Params:
+        return jnp.zeros((num_agents, num_options, data.shape[1]), jnp.float32)
+
+    def apply(params: Params, view: chex.Array) -> chex.Array:
+        return jnp.sum(params * view[None, :], axis=1)
+
+    return ValueClass("linear", True, init, _agent_slot, _feature_row, apply)
+
+
+def flax_class(name: str, module: Any, num_agents: int) -> ValueClass:
+    """A flax module per agent, parameters stacked over agents; ``data`` is ``[Z, dim]`` float32.
+
+    Args:
+      name: name of the class.
+      module: a ``flax.linen`` module that maps ``[dim]`` to ``[O]``.
+      num_agents: ``N``.
+    """
+
+    def init(key: chex.PRNGKey, data: Data) -> Params:
+        keys = jax.random.split(key, num_agents)
+        return jax.vmap(lambda k: module.init(k, data[0]))(keys)
+
+    return ValueClass(name, False, init, _agent_slot, _feature_row, module.apply)
+
+
+def mlp(num_agents: int, num_options: int, width: int, depth: int = 2) -> ValueClass:
+    """A ReLU multilayer perceptron per agent with ``depth`` hidden layers of ``width`` units."""
+    from flax import linen as nn
+
+    class MLP(nn.Module):
+        """Hidden ReLU layers and a linear head."""
+
+        @nn.compact
+        def __call__(self, x: chex.Array) -> chex.Array:
+            for _ in range(depth):
+                x = nn.relu(nn.Dense(width)(x))
+            return nn.Dense(num_options)(x)
+
+    return flax_class("mlp", MLP(), num_agents)
+
+
+def two_layer(num_agents: int, num_options: int, width: int) -> ValueClass:
+    """The net of the analysis, ``m^{-1/2} sum_r b_r relu(w_r . x)``: signs b fixed, w trained, one net per option."""
+    from flax import linen as nn
+
+    class TwoLayer(nn.Module):
+        """Trained hidden weights, fixed alternating output signs."""
+
+        @nn.compact
+        def __call__(self, x: chex.Array) -> chex.Array:
+            weights = self.param("w", nn.initializers.normal(1.0), (num_options, width, x.shape[-1]))
+            signs = jnp.where(jnp.arange(width) % 2 == 0, 1.0, -1.0)
+            hidden = nn.relu(weights @ x)
+            return jnp.sum(signs * hidden, axis=-1) / jnp.sqrt(jnp.float32(width))
+
+    return flax_class("two-layer", TwoLayer(), num_agents)
+
+
+def value_table(values: ValueClass, params: Params, data: Data, interface_agent: chex.Array) -> chex.Array:
+    """``[Z, O]`` values at every interface, each from its owner's parameters.
+
+    Args:
+      values: the function class.
+      params: parameters stacked over slots.
+      data: its data.
+      interface_agent: ``[Z]`` int32 owners; interfaces that never decide (-1) are evaluated as agent 0's.
+    """
+    count = interface_agent.shape[0]
+    if values.name == "tabular":
+        return params
+
+    def at(interface: chex.Array, agent: chex.Array) -> chex.Array:
+        slot = values.slot(agent, interface)
+        return values.apply(jax.tree.map(lambda p: p[slot], params), values.view(data, interface))
+
+    owner = jnp.maximum(jnp.asarray(interface_agent, jnp.int32), 0)
+    return jax.vmap(at)(jnp.arange(count, dtype=jnp.int32), owner)

@@ -1,0 +1,227 @@
+"""Long runs as a host loop over compiled chunks: replicas and lanes by vmap, snapshots at given handoff counts.
+
+A *lane* is one setting of the traced inputs (a gap, a step size, ...); every lane runs all replicas. The random
+words of a chunk come from ``fold_in(fold_in(key, replica), chunk)``: the bits of one replica do not depend on how
+many run beside it, nor on how often the run was interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icsmdp_jax.learner import averages
+from icsmdp_jax.learner.averages import CompensatedSum
+from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
+
+CHUNK = 1000  # handoffs per chunk; checkpoints are multiples of it
+
+Traces: dict[Learner, int] = {}  # how often each learner was traced; a test reads it
+
+
+class RunState(NamedTuple):
+    """What one replica carries from chunk to chunk.
+
+    Attributes:
+      learner: the learner's state.
+      total: compensated sum of the chunk means of the parameters.
+      chunk: ``[]`` int32, chunks done.
+      key: the replica's key.
+    """
+
+    learner: LearnerState
+    total: CompensatedSum
+    chunk: chex.Array
+    key: chex.PRNGKey
+
+
+def init_run(learner: Learner, key: chex.PRNGKey, inputs: Inputs) -> RunState:
+    """State of one replica before its first handoff."""
+    key_init, key_run = jax.random.split(key)
+    state = learner.init(key_init, inputs)
+    return RunState(state, averages.zeros_like(state.params), jnp.int32(0), key_run)
+
+
+def run_chunk(learner: Learner, state: RunState, inputs: Inputs, length: int) -> RunState:
+    """Runs ``length`` handoffs of one replica and adds the mean of their iterates to the total (D10)."""
+    words = jax.random.bits(
+        jax.random.fold_in(state.key, state.chunk), (length, learner.words_per_step), jnp.uint32
+    )
+    remaining = jnp.arange(length - 1, -1, -1, dtype=jnp.float32)
+    weighted = jax.tree.map(jnp.zeros_like, state.learner.params)
+
+    def body(carry: tuple[LearnerState, Any], ahead: tuple[chex.Array, chex.Array]) -> tuple[Any, None]:
+        current, acc = carry
+        row, left = ahead
+        current, (slot, change, _) = learner.step(row, current, inputs)
+        return (current, averages.weigh_change(acc, slot, change, left)), None
+
+    (last, weighted), _ = jax.lax.scan(body, (state.learner, weighted), (words, remaining))
+    mean = averages.chunk_mean(state.learner.params, weighted, length)
+    return RunState(last, averages.add(state.total, mean), state.chunk + 1, state.key)
+
+
+@lru_cache(maxsize=64)
+def _compiled(learner: Learner, length: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Jitted ``init`` and ``advance`` over ``[lanes, replicas]``; one trace per learner and shapes."""
+
+    def init(keys: chex.Array, inputs: Inputs) -> RunState:
+        per_lane = jax.vmap(lambda key, lane: init_run(learner, key, lane), in_axes=(0, None))
+        return jax.vmap(per_lane, in_axes=(None, 0))(keys, inputs)
+
+    def advance(state: RunState, inputs: Inputs, chunks: chex.Array) -> RunState:
+        Traces[learner] = Traces.get(learner, 0) + 1
+
+        def one(replica: RunState, lane: Inputs) -> RunState:
+            return run_chunk(learner, replica, lane, length)
+
+        per_lane = jax.vmap(jax.vmap(one, in_axes=(0, None)), in_axes=(0, 0))
+        return jax.lax.fori_loop(0, chunks, lambda _, s: per_lane(s, inputs), state)
+
+    return jax.jit(init), jax.jit(advance, donate_argnums=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """State of a run at one handoff count, on the host.
+
+    Attributes:
+      samples: handoffs per replica so far.
+      last: parameters ``[lanes, replicas, ...]`` float32, the last iterate.
+      total: float64 sum of the chunk means so far, ``[lanes, replicas, ...]``.
+    """
+
+    samples: int
+    last: Any
+    total: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+      snapshots: one per checkpoint, in order.
+      chunk: handoffs per chunk.
+      compile_s: seconds spent tracing and compiling.
+      run_s: seconds spent computing, compilation left out.
+      handoffs: handoffs of all lanes and replicas together.
+    """
+
+    snapshots: tuple[Snapshot, ...]
+    chunk: int
+    compile_s: float
+    run_s: float
+    handoffs: int
+
+    def average(self, index: int = -1, since: int = 0) -> Any:
+        """Float64 mean of the iterates ``since <= k < samples`` of one snapshot (D10).
+
+        Args:
+          index: which snapshot.
+          since: first handoff of the average; must itself be 0 or a checkpoint.
+
+        Raises:
+          ValueError: if ``since`` is not 0 or an earlier checkpoint.
+        """
+        end = self.snapshots[index]
+        chunks = (end.samples - since) // self.chunk
+        if since == 0:
+            return jax.tree.map(lambda total: total / chunks, end.total)
+        begin = next((s for s in self.snapshots if s.samples == since), None)
+        if begin is None or since >= end.samples:
+            raise ValueError(f"since = {since}: expected 0 or a checkpoint before {end.samples}")
+        return jax.tree.map(lambda late, early: (late - early) / chunks, end.total, begin.total)
+
+
+def replica_keys(key: chex.PRNGKey, replicas: int) -> chex.Array:
+    """One key per replica, independent of how many there are."""
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(replicas))
+
+
+def stack_inputs(lanes: Sequence[Inputs]) -> Inputs:
+    """Stacks the inputs of several lanes along a new first axis; shapes must agree."""
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *lanes)
+
+
+def train(
+    learner: Learner,
+    lanes: Sequence[Inputs],
+    key: chex.PRNGKey,
+    replicas: int,
+    checkpoints: Sequence[int],
+    chunk: int = CHUNK,
+    progress: Callable[[int], None] | None = None,
+    largest_call: int = 20_000_000,
+) -> Run:
+    """Runs all replicas of all lanes up to the last checkpoint.
+
+    Args:
+      learner: static configuration.
+      lanes: traced inputs of each lane, of equal shapes.
+      key: key of the run; every lane uses the same replica keys (common random numbers).
+      replicas: number of independent replicas per lane.
+      checkpoints: increasing handoff counts per replica, each a multiple of ``chunk``.
+      chunk: handoffs per chunk.
+      progress: called with the number of handoffs (all lanes and replicas) done since its last call.
+      largest_call: about how many handoffs one device call may cover, so that progress moves.
+
+    Returns:
+      A ``Run``.
+
+    Raises:
+      ValueError: for checkpoints that do not increase or are not multiples of ``chunk``.
+    """
+    counts = [int(c) for c in checkpoints]
+    if not counts or any(c % chunk or c <= 0 for c in counts) or sorted(set(counts)) != counts:
+        raise ValueError(f"checkpoints = {counts}: expected increasing multiples of {chunk}")
+    inputs = stack_inputs(lanes)
+    begin = time.perf_counter()
+    inputs, keys = _place(inputs, replica_keys(key, replicas), replicas)
+    init, advance = _compiled(learner, chunk)
+    state = init(keys, inputs)
+    state = jax.block_until_ready(advance(state, inputs, jnp.int32(0)))  # compiles; zero chunks change nothing
+    compile_s = time.perf_counter() - begin
+    begin = time.perf_counter()
+    width = len(lanes) * replicas
+    per_call = max(1, largest_call // (width * chunk))
+    snapshots, done = [], 0
+    for count in counts:
+        while done < count:
+            chunks = min(per_call, (count - done) // chunk)
+            state = advance(state, inputs, jnp.int32(chunks))
+            done += chunks * chunk
+            if progress is not None:
+                jax.block_until_ready(state.chunk)
+                progress(chunks * chunk * width)
+        last = jax.tree.map(np.asarray, state.learner.params)
+        snapshots.append(Snapshot(count, last, averages.to_float64(state.total)))
+    run_s = time.perf_counter() - begin
+    return Run(tuple(snapshots), chunk, compile_s, run_s, counts[-1] * width)
+
+
+def _place(inputs: Inputs, keys: chex.Array, replicas: int) -> tuple[Inputs, chex.Array]:
+    """Spreads replicas over the local devices when they divide evenly; a single device keeps everything."""
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    devices = jax.local_devices()
+    count = math.gcd(len(devices), replicas)
+    mesh = Mesh(np.asarray(devices[:count]), ("replica",))
+    inputs = jax.device_put(inputs, NamedSharding(mesh, PartitionSpec()))
+    return inputs, jax.device_put(keys, NamedSharding(mesh, PartitionSpec("replica")))
+
+
+def log_spaced(first: int, last: int, per_decade: int, chunk: int = CHUNK) -> list[int]:
+    """Log-spaced multiples of ``chunk`` from ``first`` to ``last``, both included after rounding."""
+    steps = max(1, round(per_decade * math.log10(last / first)))
+    raw = np.geomspace(first, last, steps + 1)
+    return sorted({max(chunk, int(round(value / chunk)) * chunk) for value in raw})

@@ -1,0 +1,141 @@
+"""Alias tables: one 32-bit random word, one comparison and one table row per draw from a finite law.
+
+Walker's method splits a law over ``n`` outcomes into ``n`` equally likely cells, each shared by at most two
+outcomes. The cell is the high part of the 48-bit product ``word * n`` and the position inside it the next 32 bits,
+all in ``uint32`` arithmetic, so that probabilities are exact to ``n * 2**-32`` on every device, whatever its floats.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+
+
+class AliasTable(NamedTuple):
+    """Alias tables for a batch of laws over ``n`` outcomes each.
+
+    Attributes:
+      threshold: ``[..., n]`` uint32; positions below it in a cell belong to ``lower``.
+      lower: ``[..., n]`` int32 outcome codes.
+      upper: ``[..., n]`` int32 outcome codes.
+    """
+
+    threshold: chex.Array
+    lower: chex.Array
+    upper: chex.Array
+
+
+def alias_table(probability: np.ndarray, outcome: np.ndarray | None = None) -> AliasTable:
+    """Builds alias tables on the host.
+
+    Args:
+      probability: ``[..., n]`` rows that sum to 1; all-zero rows (never drawn from) are allowed.
+      outcome: ``[..., n]`` int codes of the outcomes; the column index if None.
+
+    Returns:
+      Host tables (NumPy); two laws with the same ``n`` give tables of the same shape.
+
+    Raises:
+      ValueError: if there are 65536 outcomes or more.
+    """
+    law = np.asarray(probability, np.float64)
+    count = law.shape[-1]
+    if count >= 2**16:
+        raise ValueError(f"alias table: {count} outcomes, expected fewer than 65536")
+    flat = law.reshape(-1, count)
+    codes = np.arange(count) if outcome is None else outcome
+    codes = np.broadcast_to(codes, law.shape).reshape(-1, count)
+    share, partner = _split(flat * count)
+    threshold = np.minimum(np.floor(share * 2.0**32), 2.0**32 - 1).astype(np.uint32)
+    whole = share >= 1.0 - 2.0**-40
+    partner = np.where(whole, np.arange(count), partner)
+    upper = np.take_along_axis(codes, partner, axis=1)
+    shape = law.shape
+    return AliasTable(
+        threshold.reshape(shape),
+        codes.astype(np.int32).reshape(shape),
+        upper.astype(np.int32).reshape(shape),
+    )
+
+
+def _split(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vose's split of each row: share of a cell that its own outcome keeps, and the outcome of the rest.
+
+    All rows advance together: in each round every row pairs its smallest open cell with its fullest donor.
+    """
+    rows, count = scaled.shape
+    left = scaled.copy()
+    share = np.ones_like(left)
+    partner = np.tile(np.arange(count), (rows, 1))
+    open_cells = np.ones_like(left, bool)
+    everyone = np.arange(rows)
+    for _ in range(count - 1):
+        smallest = np.where(open_cells, left, np.inf).argmin(axis=1)
+        donor = np.where(open_cells, left, -np.inf).argmax(axis=1)
+        amount = np.clip(left[everyone, smallest], 0.0, 1.0)
+        act = (amount < 1.0) & (smallest != donor)
+        if not act.any():
+            break
+        r, s, d = everyone[act], smallest[act], donor[act]
+        share[r, s], partner[r, s] = amount[act], d
+        open_cells[r, s] = False
+        left[r, d] -= 1.0 - amount[act]
+    return share, partner
+
+
+def draw(word: chex.Array, table: AliasTable) -> chex.Array:
+    """Draws one outcome from one law with one random word.
+
+    Args:
+      word: ``[]`` uint32, uniform.
+      table: an ``AliasTable`` whose arrays have shape ``[n]``.
+
+    Returns:
+      ``[]`` int32 outcome code.
+    """
+    return draw_at(word, table, ())
+
+
+def draw_at(word: chex.Array, table: AliasTable, row: tuple[chex.Array, ...]) -> chex.Array:
+    """Draws from row ``row`` of a batch of laws, touching one cell of the table and nothing else.
+
+    Args:
+      word: ``[]`` uint32, uniform.
+      table: an ``AliasTable`` with arrays ``[..., n]``.
+      row: index of the law, one entry per leading axis.
+
+    Returns:
+      ``[]`` int32 outcome code.
+    """
+    count = table.threshold.shape[-1]
+    if count == 1:
+        return table.lower[(*row, 0)]
+    cell, position = split_word(word, count)
+    index = (*row, cell)
+    return jnp.where(position < table.threshold[index], table.lower[index], table.upper[index])
+
+
+def split_word(word: chex.Array, count: int) -> tuple[chex.Array, chex.Array]:
+    """Cell ``floor(word * count / 2**32)`` and the next 32 bits of the product, in uint32 arithmetic.
+
+    Args:
+      word: ``[]`` uint32.
+      count: number of cells, below 65536.
+
+    Returns:
+      ``(cell [] int32, position [] uint32)``.
+    """
+    n = jnp.uint32(count)
+    high, low = word >> 16, word & jnp.uint32(0xFFFF)
+    low_product = low * n
+    middle = high * n + (low_product >> 16)
+    position = ((middle & jnp.uint32(0xFFFF)) << 16) | (low_product & jnp.uint32(0xFFFF))
+    return (middle >> 16).astype(jnp.int32), position
+
+
+def uniform_symmetric(word: chex.Array) -> chex.Array:
+    """``[]`` float32 uniform on the 2**24 midpoints of (-1, 1): mean exactly 0, from the word's high bits."""
+    return ((word >> 8).astype(jnp.float32) + 0.5) * jnp.float32(2.0**-23) - 1.0

@@ -1,0 +1,205 @@
+"""Validation of a model's arrays: one clear line per fault, with array, index, value and what was expected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from icsmdp_jax.tabular import TabularModel
+
+Array = np.ndarray
+
+
+def _place(name: str, index: tuple[Any, ...]) -> str:
+    return f"{name}[{', '.join(str(int(i)) for i in index)}]" if index else name
+
+
+def _first(bad: Array) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(bad)[0])
+
+
+def _real(name: str, value: Any, shape: tuple[int | None, ...]) -> Array:
+    """``value`` as a float64 array of the given shape (None: any length)."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: expected real numbers, found dtype {array.dtype}")
+    _check_shape(name, array, shape)
+    return np.array(array, np.float64)
+
+
+def _integers(name: str, value: Any, shape: tuple[int | None, ...], upper: int | None = None) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name}: expected integers, found dtype {array.dtype}")
+    _check_shape(name, array, shape)
+    array = np.array(array, np.int64)
+    bad = (array < 0) | (array >= (np.iinfo(np.int32).max if upper is None else upper))
+    if bad.any():
+        index = _first(bad)
+        limit = "a number that fits int32" if upper is None else f"less than {upper}"
+        raise ValueError(f"{_place(name, index)} = {array[index]}: expected 0 or more and {limit}")
+    return array.astype(np.int32)
+
+
+def _booleans(name: str, value: Any, shape: tuple[int | None, ...]) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind in "iu" and np.isin(array, (0, 1)).all():
+        array = array.astype(bool)
+    if array.dtype.kind != "b":
+        raise ValueError(f"{name}: expected booleans, found dtype {array.dtype}")
+    _check_shape(name, array, shape)
+    return np.array(array, bool)
+
+
+def _check_shape(name: str, array: Array, shape: tuple[int | None, ...]) -> None:
+    fits = array.ndim == len(shape) and all(w is None or w == n for w, n in zip(shape, array.shape, strict=True))
+    if not fits:
+        wanted = "[" + ", ".join("any" if n is None else str(n) for n in shape) + "]"
+        raise ValueError(f"{name}: expected shape {wanted}, found {list(array.shape)}")
+    if 0 in array.shape:
+        raise ValueError(f"{name}: expected at least one entry along every axis, found shape {list(array.shape)}")
+
+
+def _finite(name: str, array: Array, used: Array | None = None) -> None:
+    bad = ~np.isfinite(array)
+    if used is not None:
+        bad &= used.reshape(used.shape + (1,) * (array.ndim - used.ndim))
+    if bad.any():
+        index = _first(bad)
+        raise ValueError(f"{_place(name, index)} = {array[index]}: expected a finite number")
+
+
+def _pmf(name: str, array: Array, used: Array, axes: tuple[int, ...]) -> Array:
+    """Checks that each used row is a probability law and returns the rows renormalised, unused ones zero."""
+    from icsmdp_jax.tabular import SUM_TOLERANCE
+
+    _finite(name, array, used)
+    wide = used.reshape(used.shape + (1,) * (array.ndim - used.ndim))
+    negative = (array < 0) & wide
+    if negative.any():
+        index = _first(negative)
+        raise ValueError(f"{_place(name, index)} = {array[index]}: expected a probability, 0 or more")
+    array = np.where(wide, array, 0.0)
+    total = array.sum(axis=axes)
+    off = used & (np.abs(total - 1.0) > SUM_TOLERANCE)
+    if off.any():
+        index = _first(off)
+        raise ValueError(f"{_place(name, index)} sums to {float(total[index]):.9g}: expected 1")
+    return array / np.where(used, total, 1.0).reshape(wide.shape)
+
+
+def _scalar(name: str, value: Any) -> float:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu" or array.size != 1:
+        raise ValueError(f"{name}: expected one real number, found dtype {array.dtype}, shape {list(array.shape)}")
+    return float(array.reshape(()))
+
+
+def _scalars(model: TabularModel) -> dict[str, float]:
+    gamma = _scalar("gamma", model.gamma)
+    if not 0.0 <= gamma < 1.0:  # also catches NaN
+        raise ValueError(f"gamma = {gamma}: expected a number in [0, 1)")
+    noise = _scalar("reward_noise", model.reward_noise)
+    if not (noise >= 0.0 and np.isfinite(noise)):
+        raise ValueError(f"reward_noise = {noise}: expected a finite number, 0 or more")
+    return {"gamma": gamma, "reward_noise": noise}
+
+
+def _single_owner(agent: Array, interface: Array, decides: Array) -> None:
+    owner: dict[int, int] = {}
+    for state in np.flatnonzero(decides):
+        z, i = int(interface[state]), int(agent[state])
+        if owner.setdefault(z, i) != i:
+            raise ValueError(
+                f"interface[{state}] = {z}: belongs to agent {owner[z]} already, but agent[{state}] = {i}; "
+                "expected each interface to belong to one agent"
+            )
+
+
+def _law(model: TabularModel, num_states: int, num_options: int, used: Array) -> dict[str, Array]:
+    """The transition law in whichever of the three forms it was given."""
+    given = [n for n in ("transition", "kernel", "successor") if getattr(model, n) is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none of them"
+        raise ValueError(f"transition, kernel, successor: expected exactly one of them, found {found}")
+    s, o = num_states, num_options
+    if given == ["kernel"]:
+        for name in ("duration", "probability"):
+            if getattr(model, name) is not None:
+                raise ValueError(f"{name}: expected to be absent, because kernel already gives the joint law")
+        return {"kernel": _pmf("kernel", _real("kernel", model.kernel, (s, o, None, s)), used, (2, 3))}
+    if model.duration is None:
+        raise ValueError(f"duration: missing, expected [{s}, {o}, T] beside {given[0]}")
+    out = {"duration": _pmf("duration", _real("duration", model.duration, (s, o, None)), used, (2,))}
+    if given == ["transition"]:
+        if model.probability is not None:
+            raise ValueError("probability: expected to be absent beside transition (it belongs to successor)")
+        out["transition"] = _pmf("transition", _real("transition", model.transition, (s, o, s)), used, (2,))
+        return out
+    if model.probability is None:
+        raise ValueError(f"probability: missing, expected [{s}, {o}, W] beside successor")
+    raw = np.asarray(model.successor)
+    _check_shape("successor", raw, (s, o, None))
+    if raw.dtype.kind in "iu":  # rows that are ignored may hold anything
+        raw = np.where(used[..., None], raw, 0)
+    out["successor"] = _integers("successor", raw, (s, o, None), s)
+    listed = _real("probability", model.probability, raw.shape)
+    out["probability"] = _pmf("probability", listed, used, (2,))
+    return out
+
+
+def validated(model: TabularModel) -> dict[str, Any]:
+    """All fields of ``model`` checked and in canonical dtypes (float64, int32, bool).
+
+    Raises:
+      ValueError: on the first fault, in one line.
+    """
+    rate = _real("reward_rate", model.reward_rate, (None, None))
+    num_states, num_options = rate.shape
+    out: dict[str, Any] = _scalars(model)
+    agent = _integers("agent", model.agent, (num_states,))
+    interface = _integers("interface", model.interface, (num_states,))
+    if model.terminal is None:
+        decides = np.ones(num_states, bool)
+    else:
+        terminal = _booleans("terminal", model.terminal, (num_states,))
+        decides = ~terminal
+        out["terminal"] = terminal
+        if terminal.any() and model.start is None:
+            raise ValueError(f"start: missing, expected [{num_states}] because the model has terminal states")
+        if not decides.any():
+            raise ValueError("terminal: every state is terminal, expected at least one that decides")
+    num_interfaces = int(interface.max()) + 1
+    if model.features is not None:
+        features = _real("features", model.features, (None, None))
+        _finite("features", features)
+        out["features"] = features
+    if model.available is not None:
+        out["available"] = _booleans("available", model.available, (None, num_options))
+    for name in ("features", "available"):
+        if name in out and out[name].shape[0] < num_interfaces:
+            found = list(out[name].shape)
+            raise ValueError(f"{name}: expected {num_interfaces} rows or more, as interface refers to, found {found}")
+    if "features" in out and "available" in out and out["features"].shape[0] != out["available"].shape[0]:
+        rows = out["available"].shape[0]
+        raise ValueError(f"features: expected {rows} rows like available, found {out['features'].shape[0]}")
+    _single_owner(agent, interface, decides)
+    if "available" in out:
+        nothing = decides & ~out["available"].any(axis=1)[interface]
+        if nothing.any():
+            z = int(interface[_first(nothing)])
+            raise ValueError(f"available[{z}] is False for every option: expected at least one available option")
+        used = decides[:, None] & out["available"][interface]
+    else:
+        used = np.repeat(decides[:, None], num_options, axis=1)
+    if model.start is not None:
+        start = _pmf("start", _real("start", model.start, (num_states,))[None], np.ones(1, bool), (1,))[0]
+        if start[decides].sum() <= 0:
+            raise ValueError("start: all its mass is on terminal states, expected some on states that decide")
+        out["start"] = start
+    _finite("reward_rate", rate, used)
+    out["reward_rate"] = np.where(used, rate, 0.0)
+    out.update(agent=agent, interface=interface, **_law(model, num_states, num_options, used))
+    return out

@@ -1,0 +1,100 @@
+"""Model files: ``.npz`` in and out, never unpickling, never leaving a half-written file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from icsmdp_jax.tabular import TabularModel
+
+FIELDS = tuple(field.name for field in dataclasses.fields(TabularModel))
+REQUIRED = ("reward_rate", "agent", "interface", "gamma")
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
+    """Opens a temporary file beside ``path`` and renames it into place only when the block ends well."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent or ".", prefix=f".{target.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, mode) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """All arrays of an ``.npz`` file; pickled objects are refused.
+
+    Raises:
+      ValueError: in one line, if the file is missing, unreadable, truncated, not an ``.npz``, or holds objects.
+    """
+    name = os.fspath(path)
+    try:
+        archive = np.load(name, allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{name}: no such file, expected an .npz model file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{name}: is a directory, expected an .npz model file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{name}: cannot be read as .npz ({_one_line(error)})") from None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise ValueError(f"{name}: holds a single array, expected an .npz model file with named arrays")
+    arrays: dict[str, np.ndarray] = {}
+    with archive:
+        for key in archive.files:
+            try:
+                arrays[key] = archive[key]
+            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+                raise ValueError(f"{name}: array {key} cannot be read ({_one_line(error)})") from None
+            except (NotImplementedError, RuntimeError) as error:  # encrypted or exotic zip members
+                raise ValueError(f"{name}: array {key} cannot be read ({_one_line(error)})") from None
+            if not isinstance(arrays[key], np.ndarray):
+                raise ValueError(f"{name}: member {key} is not an array, expected only arrays")
+    return arrays
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def load_model(path: str | os.PathLike[str]) -> TabularModel:
+    """Reads a model file (D1) and validates it.
+
+    Raises:
+      ValueError: in one line that starts with the file's name; see ``TabularModel`` and ``read_arrays``.
+    """
+    arrays = read_arrays(path)
+    for name in REQUIRED:
+        if name not in arrays:
+            raise ValueError(f"{os.fspath(path)}: {name}: missing, expected it in every model file")
+    unknown = sorted(set(arrays) - set(FIELDS))
+    if unknown:
+        warnings.warn(f"{os.fspath(path)}: ignoring unknown arrays {', '.join(unknown)}", stacklevel=2)
+    try:
+        return TabularModel(**{name: arrays[name] for name in FIELDS if name in arrays})  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
+def save_model(path: str | os.PathLike[str], model: TabularModel) -> None:
+    """Writes a model file, compressed and atomically; ``load_model`` gives the same model back."""
+    with atomic_write(path) as stream:
+        np.savez_compressed(stream, **model.arrays())  # type: ignore[arg-type]
