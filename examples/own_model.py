@@ -1,6 +1,6 @@
 """A model of one's own in ten lines of NumPy: two agents, a writer and an editor, who pass a text on.
 
-The text is good or poor, which neither of them sees. Run ``python examples/own_model.py --out mine.npz``.
+The text is poor or good, which neither of them sees. Run ``python examples/own_model.py --out mine.npz``.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from icsmdp_jax.tabular_io import save_model
 
 
 def build_own_model() -> dict[str, np.ndarray]:
-    """States: writer with a poor text, writer with a good one, editor likewise; two options everywhere."""
-    quick = [[0, 0, 0.7, 0.3], [0, 0, 0.4, 0.6], [0.8, 0.2, 0, 0], [0.2, 0.8, 0, 0]]  # next state, option 0
-    careful = [[0, 0, 0.3, 0.7], [0, 0, 0.1, 0.9], [0.5, 0.5, 0, 0], [0.1, 0.9, 0, 0]]  # next state, option 1
+    """States: writer with a poor and a good text, editor with a poor and a good text.
+
+    The writer writes quickly or with care; the editor prints, whereupon a new text starts, or revises.
+    """
+    first = [[0, 0, 0.7, 0.3], [0, 0, 0.4, 0.6], [0.8, 0.2, 0, 0], [0.8, 0.2, 0, 0]]  # write quickly; print
+    second = [[0, 0, 0.3, 0.7], [0, 0, 0.1, 0.9], [0, 0, 0.5, 0.5], [0, 0, 0.2, 0.8]]  # with care; revise
     return {
-        "transition": np.stack([quick, careful], axis=1),  # [S, O, S]
-        "duration": np.tile([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]], (4, 1, 1)),  # [S, O, T]: 1-2 or 3-4 steps
-        "reward_rate": np.array([[0.0, 0.0], [0.0, 0.0], [-1.0, -0.5], [1.0, 0.5]]),  # [S, O], per step
-        "agent": np.array([0, 0, 1, 1], np.int32),  # who is active in each state
-        "interface": np.array([0, 0, 1, 1], np.int32),  # what it sees: its own desk, not the quality
+        "transition": np.stack([first, second], axis=1),  # [S, O, S]
+        "duration": np.tile(
+            [[0, 0, 0.5, 0.5, 0, 0], [0, 0, 0, 0, 0.5, 0.5]], (4, 1, 1)
+        ),  # [S, O, T]: 3-4, 5-6
+        "reward_rate": np.array([[0.0, 0.0], [0.0, 0.0], [-1.0, 0.0], [1.0, 0.0]]),  # [S, O], per step
+        "agent": np.array([0, 0, 1, 1], np.int32),  # [S] who is active
+        "interface": np.array([0, 0, 1, 1], np.int32),  # [S] what it sees: whose desk, not the quality
         "gamma": np.array(0.9),
     }
 

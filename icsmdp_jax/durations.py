@@ -1,8 +1,8 @@
 """Laws of the duration of an option: bounded pmfs on ``1..T`` with exact discounts ``E[gamma^tau]`` (D2).
 
-Every law is a finite pmf, so that its moments are sums and its discount under any ``gamma`` is exact. Laws with
-unbounded support are cut at ``longest`` and renormalised; ``tail_mass`` says how much was cut off. Durations are
-counted in primitive steps.
+Every law is a finite pmf, so that its moments are sums and its discount under any ``gamma`` is exact. Laws
+with unbounded support are cut at ``longest`` and renormalised; ``tail_mass`` says how much was cut off.
+Durations are counted in primitive steps.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class DurationLaw:
     def __post_init__(self) -> None:
         pmf = np.array(self.pmf, np.float64)
         if pmf.ndim != 1 or pmf.size == 0:
-            raise ValueError(f"duration law {self.name}: expected a pmf of shape [T], found shape {list(pmf.shape)}")
+            raise ValueError(
+                f"duration law {self.name}: expected a pmf of shape [T], found shape {list(pmf.shape)}"
+            )
         wrong = ~(np.isfinite(pmf) & (pmf >= 0))
         if wrong.any():
             t = int(np.flatnonzero(wrong)[0])
@@ -143,9 +145,13 @@ def negative_binomial(successes: float, success: float, longest: int) -> Duratio
     if not successes > 0:
         raise ValueError(f"successes = {successes}: expected a positive number")
     failures = np.arange(longest)
-    choose = special.gammaln(failures + successes) - special.gammaln(failures + 1) - special.gammaln(successes)
+    choose = (
+        special.gammaln(failures + successes) - special.gammaln(failures + 1) - special.gammaln(successes)
+    )
     weight = np.exp(choose + successes * math.log(p) + special.xlog1py(failures, -p))
-    return _normalised("negative_binomial", weight, special.betainc(longest, successes, 1 - p) if p < 1 else 0.0)
+    return _normalised(
+        "negative_binomial", weight, special.betainc(longest, successes, 1 - p) if p < 1 else 0.0
+    )
 
 
 def truncated_power_law(exponent: float, longest: int) -> DurationLaw:
@@ -191,7 +197,7 @@ def phase_type(initial: Sequence[float] | np.ndarray, moves: np.ndarray, longest
 
 
 def _with_root(build: Callable[[float], DurationLaw], short: float, long: float, mean: float) -> DurationLaw:
-    """The member of a family, monotone in its parameter between ``short`` and ``long``, whose mean is ``mean``."""
+    """The member of mean ``mean`` of a family whose mean is monotone between ``short`` and ``long``."""
     least, most = build(short), build(long)
     if abs(mean - least.mean()) <= 1e-12 * mean:
         return least
@@ -289,8 +295,6 @@ def sample(key: chex.PRNGKey, law: DurationLaw, shape: tuple[int, ...] = ()) -> 
     Returns:
       ``shape`` int32 durations in ``1..T``; probabilities are exact to about ``2**-23`` each.
     """
-    last = int(np.flatnonzero(law.pmf)[-1])
-    cumulative = np.cumsum(law.pmf).astype(np.float32)
-    cumulative[last:] = 1.0  # a uniform draw is below 1, so rounding never leads past the support
+    cumulative = np.cumsum(law.pmf).astype(np.float32)  # ends at 1 exactly, and a uniform draw is below 1
     word = jax.random.uniform(key, shape, jnp.float32)
     return jnp.searchsorted(jnp.asarray(cumulative), word, side="right").astype(jnp.int32) + 1

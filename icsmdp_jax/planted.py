@@ -1,8 +1,8 @@
 """Planted models: IC-SMDPs built backwards from their interface solution (D11, P3).
 
-Kernels, durations and behaviour are chosen first; then ``Q_0`` is written down as an average of ReLU atoms, and the
-rewards are whatever makes it the fixed point of ``T_phi``. So ``Q_phi = Q_0`` for every interface gap, while ``Q*``
-moves away from it, and the width constant ``C`` is known.
+Kernels, durations and behaviour are chosen first; then ``Q_0`` is written down as an average of ReLU atoms,
+and the rewards are whatever makes it the fixed point of ``T_phi``. So ``Q_phi = Q_0`` for every interface
+gap, while ``Q*`` moves away from it, and the width constant ``C`` is known.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class PlantedModel:
         for name, seen in zip(self.agent_names, self.layout.visible, strict=True):
             shown = [f for f, s in zip(self.field_names, seen, strict=True) if s]
             hidden = [f for f, s in zip(self.field_names, seen, strict=True) if not s]
-            lines.append(f"{name}: sees {', '.join(shown) or 'nothing'}; hidden: {', '.join(hidden) or 'nothing'}")
+            lines.append(
+                f"{name}: sees {', '.join(shown) or 'nothing'}; hidden: {', '.join(hidden) or 'nothing'}"
+            )
         return "\n".join(lines)
 
     def draw_features(self, rng: np.random.Generator, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -151,13 +153,16 @@ def _coefficients(config: PlantedConfig, atoms: np.ndarray) -> np.ndarray:
     """``[N, M, O]`` coefficients: a level, a lead by the first coordinate's sign, an odd and an even part.
 
     The level keeps ``C`` within a few times ``||Q_0||_d``. Of each agent's options one leads where the first
-    coordinate of ``x`` is positive, another where it is negative, by about ``option_margin``. The odd part is common
-    to an agent's options; the even part is each option's own.
+    coordinate of ``x`` is positive, another where it is negative, by about ``option_margin``. The odd part is
+    common to an agent's options; the even part is each option's own.
     """
     rng = config.stream(8)
     n, o, dim = config.num_agents, config.num_options, config.interface_dim
     u = rng.standard_normal((n, dim - 1))
     v = rng.standard_normal((2, n, o, dim))
+    v[1] -= (
+        v[0] * (np.sum(v[0] * v[1], axis=-1) / np.sum(v[0] ** 2, axis=-1))[..., None]
+    )  # or it would shift the level
     level, slope = np.ones((n, o)), np.zeros((n, o))
     for agent in range(n):
         leaders = rng.permutation(o)[:2]
@@ -188,7 +193,7 @@ def _planted_table(
 
 
 def _hidden_reward(layout: Layout, weights: np.ndarray) -> np.ndarray:
-    """``[S, O]`` ``xi``: the hidden pattern times a magnitude of ``(z, o)`` in [1/2, 1], centred by ``w(s|z)``."""
+    """``[S, O]`` ``xi``: the hidden pattern, centred by ``w(s|z)``, times a magnitude of ``(z, o)``."""
     count = layout.num_interfaces
     magnitude = layout.config.stream(9).uniform(0.5, 1.0, (count, layout.config.num_options))
     pattern = layout.hidden_pattern
@@ -206,8 +211,8 @@ def planted_model(config: PlantedConfig) -> PlantedModel:
       config: the knobs.
 
     Returns:
-      The planted model. Members of a family that differ in ``gap``, ``kernel_gap``, ``reward_gap``, ``hidden_flip``,
-      durations or rewards share the array ``successor`` and all shapes.
+      The planted model. Members of a family that differ in ``gap``, ``kernel_gap``, ``reward_gap``,
+      ``hidden_flip``, durations or rewards share the array ``successor`` and all shapes.
 
     Raises:
       ValueError: if no duration law of the family has the mean that is asked for.
@@ -268,9 +273,10 @@ def sharp_family(
 ) -> TabularModel:
     """The family on which the interface bound is sharp (T1.4): one hidden bit that pays ``h * epsilon``.
 
-    Each handoff goes to an agent drawn uniformly (perhaps the same), each agent has one interface and one option, and
-    the bit flips with probability ``p`` at each handoff. The interface gap is ``epsilon / (1 - gbar (1 - 2p))`` and
-    Theorem 1 gives ``epsilon / (1 - gbar)``, with ``gbar = E[gamma^tau]`` the same everywhere.
+    Each handoff goes to an agent drawn uniformly (perhaps the same), each agent has one interface and one
+    option, and the bit flips with probability ``p`` at each handoff. With ``gbar = E[gamma^tau]``, the same
+    everywhere, the interface gap is ``epsilon / (1 - gbar (1 - 2p))`` and Theorem 1 gives
+    ``epsilon / (1 - gbar)``.
 
     Args:
       epsilon: size of the hidden expected segment reward.

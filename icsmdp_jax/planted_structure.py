@@ -1,9 +1,10 @@
 """Who sees what, and where handoffs lead: the state space and the kernels of planted models (D11).
 
-The artifact is a tuple of named fields. Agent ``i`` sees the fields of its view and its own private state; the
-fields outside its view are its hidden part. A private state is redrawn whenever its agent is activated, so only
-the active agent's matters: the process seen at handoffs has the same law as if all ``N`` were carried along.
-States are numbered ``((i * P) + private) * A + artifact`` and the interfaces of an agent are contiguous.
+The artifact is a tuple of named fields. Agent ``i`` sees the fields of its view and its own private state;
+the fields outside its view are its hidden part. A private state is redrawn whenever its agent is activated,
+so only the active agent's matters: the process seen at handoffs has the same law as if all ``N`` were carried
+along. States are numbered ``((i * P) + private) * A + artifact`` and the interfaces of an agent are
+contiguous.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ class PlantedConfig:
     Attributes:
       num_agents: ``N``, 2 or more.
       fields: names and sizes of the artifact's fields.
-      views: fields that each agent sees; None: nobody sees the last field, and with three fields or more agent
-        ``i`` does not see field ``i mod (F - 1)`` either.
+      views: fields that each agent sees; None: nobody sees the last field, and with three fields or more
+        agent ``i`` does not see field ``i mod (F - 1)`` either.
       private_states: values of an agent's private state.
       num_options: ``O``.
       successors: ``W``, interfaces that can follow each (interface, option).
@@ -36,11 +37,11 @@ class PlantedConfig:
       longest_duration: ``T``.
       duration_spread: largest relative deviation of the mean over (interface, option), in ``[0, 1)``.
       hidden_duration: relative dependence of the mean on the hidden part, in ``[0, 1)``.
-      gap: ``eta >= 0``, the interface gap's knob.
+      gap: ``eta >= 0``, the interface gap's knob; at 0 the gap is 0 unless ``hidden_duration`` opens it.
       kernel_gap: share ``min(1, eta * kernel_gap)`` of the kernel that sees the whole state.
       reward_gap: scale of the reward's hidden part ``xi``.
-      hidden_flip: probability in ``(0, 1]`` that a field outside the next agent's view is redrawn at a handoff;
-        small values make the chain mix slowly.
+      hidden_flip: probability in ``(0, 1]`` that a field outside the next agent's view is redrawn at a
+        handoff; small values make the chain mix slowly.
       reward_noise: half-width of the uniform noise on the segment reward.
       interface_dim: dimension of the unit vectors ``x(z)``, 3 or more.
       planted_atoms: ``M``.
@@ -73,7 +74,7 @@ class PlantedConfig:
     planted_atoms: int = 4096
     planted_scale: float = 1.0
     option_margin: float = 0.5
-    odd_weight: float = 0.5
+    odd_weight: float = 1.0
     even_weight: float = 0.5
     behaviour: str = "uniform"
     seed: int = 0
@@ -120,9 +121,11 @@ class PlantedConfig:
     @classmethod
     def wide(cls, **changes: object) -> PlantedConfig:
         """Ten agents with 128 interfaces each, 2560 states in all: for the width axis."""
+        agents = int(changes.get("num_agents", cls.num_agents))  # type: ignore[call-overload]
         base = cls(
+            num_agents=agents,
             fields=(("topic", 8), ("stage", 4), ("risk", 2)),
-            views=(("topic", "stage"),) * 10,
+            views=(("topic", "stage"),) * agents,
             private_states=4,
             interface_dim=8,
         )
@@ -217,7 +220,7 @@ class Layout:
 
     @cached_property
     def members(self) -> np.ndarray:
-        """``[Z, H]`` int: the states behind each interface by hidden code, -1 where an agent has fewer than ``H``."""
+        """``[Z, H]`` int: states behind each interface by hidden code, -1 beyond an agent's own count."""
         agent, _, artifact = self.states.T
         hidden = self.hidden_code[agent, artifact]
         table = np.full((self.num_interfaces, int(hidden.max()) + 1), -1)
@@ -226,18 +229,25 @@ class Layout:
 
     @cached_property
     def hidden_pattern(self) -> np.ndarray:
-        """``[S]`` in [-1, 1]: mean over the hidden fields of their values, scaled to -1..1; 0 if all are seen."""
+        """``[S]``: mean over the hidden fields of their values, scaled to -1..1; 0 if all are seen.
+
+        Fields that nobody sees count three times: only they persist over many handoffs, so that mixing
+        matters.
+        """
         agent, _, artifact = self.states.T
-        scaled = 2 * self.artifacts / np.maximum(np.array(self.sizes) - 1, 1) - (np.array(self.sizes) > 1)
-        hidden = ~self.visible[agent] & (np.array(self.sizes) > 1)
-        return np.where(hidden, scaled[artifact], 0.0).sum(axis=1) / np.maximum(hidden.sum(axis=1), 1)
+        sizes = np.array(self.sizes)
+        scaled = 2 * self.artifacts / np.maximum(sizes - 1, 1) - 1
+        share = np.where(self.visible.any(axis=0), 1.0, 3.0) * (sizes > 1)
+        hidden = np.where(self.visible[agent], 0.0, share)
+        return (hidden * scaled[artifact]).sum(axis=1) / np.maximum(hidden.sum(axis=1), 1.0)
 
 
 def successor_interfaces(layout: Layout) -> np.ndarray:
     """``[Z, O, W]`` int: interfaces that can follow, as ``W`` permutations of the interfaces per option.
 
-    The first permutation is one cycle through all of them and is common to the options, so that the chain is
-    irreducible under every policy; permutations keep the stationary law close to uniform.
+    The first permutation is one cycle through all of them, common to the options, and the second one of
+    option 0 has a fixed point: the chain is irreducible under every policy and aperiodic whenever option 0 is
+    taken at all. Permutations also keep the stationary law close to uniform.
     """
     config, count = layout.config, layout.num_interfaces
     rng = config.stream(1)
@@ -249,18 +259,22 @@ def successor_interfaces(layout: Layout) -> np.ndarray:
     for option in range(config.num_options):
         for k in range(1, config.successors):
             table[:, option, k] = rng.permutation(count)
+    entering = int(np.flatnonzero(table[:, 0, 1] == 0)[0])
+    table[[0, entering], 0, 1] = table[[entering, 0], 0, 1]
     return table
 
 
 def kernel_lists(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """Successor lists of ``K_eta = (1 - e) K_0 + e K_1`` with ``e = min(1, eta * kernel_gap)`` (D11).
 
-    The next interface follows fixed lists with weights ``P_0(z'|z, o)``, mixed with weights that depend on the whole
-    state; then every field outside the next agent's view keeps its value, or is redrawn with probability
-    ``hidden_flip``. The law of the next interface under ``K_0`` depends on ``(z, o)`` only: ``K_0`` is lumpable.
+    The next interface follows fixed lists with weights ``P_0(z'|z, o)``, mixed with weights that depend on
+    the whole state; then every field outside the next agent's view keeps its value, or is redrawn with
+    probability ``hidden_flip``. The law of the next interface under ``K_0`` depends on ``(z, o)`` only:
+    ``K_0`` is lumpable.
 
     Returns:
-      ``(successor [S, O, W*H] int, probability [S, O, W*H])``; the former depends on the seed and the sizes only.
+      ``(successor [S, O, W*H] int, probability [S, O, W*H])``; the former depends on the seed and the sizes
+      only.
     """
     config = layout.config
     states, options, width = len(layout.states), config.num_options, config.successors
@@ -278,7 +292,7 @@ def kernel_lists(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hidden_step(layout: Layout, following: np.ndarray) -> np.ndarray:
-    """Probability of the hidden part of each listed state ``[S, ...]``, given its interface and the state left."""
+    """Probability of the hidden part of each listed state ``[S, ...]``, given interface and state left."""
     flip, sizes = layout.config.hidden_flip, layout.sizes
     agent, _, artifact = layout.states.T
     now = layout.artifacts[artifact].reshape((-1,) + (1,) * (following.ndim - 1) + (len(sizes),))
@@ -291,7 +305,7 @@ def _hidden_step(layout: Layout, following: np.ndarray) -> np.ndarray:
 
 
 def duration_pmfs(layout: Layout) -> np.ndarray:
-    """``[S, O, T]`` duration pmfs; their mean depends on ``(z, o)``, and on the hidden part by ``hidden_duration``."""
+    """``[S, O, T]`` duration pmfs, whose means depend on ``(z, o)`` and perhaps on the hidden part."""
     config = layout.config
     levels = np.linspace(-1.0, 1.0, SPREAD_LEVELS)
     drawn = levels[config.stream(4).integers(SPREAD_LEVELS, size=(layout.num_interfaces, config.num_options))]
@@ -305,9 +319,9 @@ def duration_pmfs(layout: Layout) -> np.ndarray:
 def interface_vectors(layout: Layout) -> np.ndarray:
     """``[Z, dim]`` unit vectors ``x(z)``.
 
-    The first coordinate is ``+0.6`` or ``-0.6`` by the parity of the interface's number within its agent: it decides
-    which option leads. The others are the normalised sum of random vectors of the owner, of each visible field value
-    and of the private state.
+    The first coordinate is ``+0.6`` or ``-0.6`` by the parity of the interface's number within its agent: it
+    decides which option leads. The others are the normalised sum of random vectors of the owner, of each
+    visible field value and of the private state.
     """
     config, rng = layout.config, layout.config.stream(5)
     dim = config.interface_dim - 1

@@ -72,7 +72,7 @@ def _finite(name: str, array: Array, used: Array | None = None) -> None:
 
 
 def _pmf(name: str, array: Array, used: Array, axes: tuple[int, ...]) -> Array:
-    """Checks that each used row is a probability law and returns the rows renormalised, unused ones zero."""
+    """Checks that each used row is a probability law and returns the rows renormalised where they need it, unused ones zero."""
     from icsmdp_jax.tabular import SUM_TOLERANCE
 
     _finite(name, array, used)
@@ -87,7 +87,9 @@ def _pmf(name: str, array: Array, used: Array, axes: tuple[int, ...]) -> Array:
     if off.any():
         index = _first(off)
         raise ValueError(f"{_place(name, index)} sums to {float(total[index]):.9g}: expected 1")
-    return array / np.where(used, total, 1.0).reshape(wide.shape)
+    # Rows that sum to 1 up to rounding keep their bits, so that reading a file back changes nothing.
+    rounding = used & (np.abs(total - 1.0) > 1e-12)
+    return array / np.where(rounding, total, 1.0).reshape(wide.shape)
 
 
 def _scalar(name: str, value: Any) -> float:

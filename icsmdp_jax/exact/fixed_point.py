@@ -40,20 +40,34 @@ class FeatureBasis:
         """Number ``p`` of columns."""
         return self.table.shape[1]
 
+    def columns(self, mask: np.ndarray) -> np.ndarray:
+        """``[P]`` positions in the flattened ``[N, O, p]`` parameters of the columns that carry weight."""
+        o_count, p = mask.shape[1], self.width
+        used = np.zeros((len(self.rank), o_count, p), bool)
+        z, o, column = np.nonzero(mask[:, :, None] & (self.table != 0)[:, None, :])
+        used[self.agent[z], o, column] = True
+        return np.flatnonzero(used)
+
     def psi(self, mask: np.ndarray) -> sparse.csr_array:
-        """``[Z*O, P]`` feature matrix over pairs, unused columns left out.
+        """``[Z*O, P]`` feature matrix over pairs, in the order of ``columns``.
 
         Args:
           mask: ``[Z, O]`` bool, pairs that carry weight; the other rows are 0.
         """
         z_count, o_count = mask.shape
         p = self.width
+        columns = self.columns(mask)
         z, o, column = np.nonzero(mask[:, :, None] & (self.table != 0)[:, None, :])
-        block = (self.agent[z] * o_count + o) * p + column
-        used, compressed = np.unique(block, return_inverse=True)
+        place = np.searchsorted(columns, (self.agent[z] * o_count + o) * p + column)
         return sparse.csr_array(
-            (self.table[z, column], (z * o_count + o, compressed)), shape=(z_count * o_count, len(used))
+            (self.table[z, column], (z * o_count + o, place)), shape=(z_count * o_count, len(columns))
         )
+
+    def unpack(self, theta: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """``[N, O, p]`` parameters from the ``[P]`` ones that carry weight; the rest are 0."""
+        out = np.zeros((len(self.rank), mask.shape[1], self.width))
+        out.reshape(-1)[self.columns(mask)] = theta
+        return out
 
 
 def tabular_psi(mask: np.ndarray) -> sparse.csr_array:
@@ -92,15 +106,22 @@ def whiten(raw: np.ndarray, interface: InterfaceModel) -> FeatureBasis:
 
 @dataclasses.dataclass(frozen=True)
 class Projection:
-    """The d-orthogonal projection on the span of a feature matrix (D7).
+    """The d-orthogonal projection on the span of per-agent features, block by block (D7).
+
+    Agents share nothing and every option has weights of its own, so the projection splits into one least-squares
+    problem per (agent, option), each solved by the singular value decomposition of its weighted features.
 
     Attributes:
       psi: ``[Z*O, P]`` feature matrix.
       weight: ``[Z*O]`` weights ``d(z, o)``.
+      rows: ``[blocks, n]`` int, pairs ``z * O + o`` of each block, padded with -1.
+      columns: ``[blocks, p]`` int, columns of ``psi`` of each block, padded with -1.
     """
 
     psi: Matrix
     weight: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
 
     @cached_property
     def second_moment(self) -> np.ndarray:
@@ -109,32 +130,73 @@ class Projection:
         return as_dense(gram)
 
     @cached_property
-    def _factor(self) -> tuple[np.ndarray, np.ndarray]:
-        values, vectors = np.linalg.eigh(self.second_moment)
-        return values, vectors
+    def _decomposition(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Root weights ``[b, n]`` and the factors ``U [b, n, r]``, ``s [b, r]``, ``V^T [b, r, p]``."""
+        root = np.where(self.rows >= 0, np.sqrt(self.weight)[self.rows], 0.0)
+        blocks = np.zeros((*self.rows.shape, self.columns.shape[1]))
+        for block, (rows, columns) in enumerate(zip(self.rows, self.columns, strict=True)):
+            r, c = rows[rows >= 0], columns[columns >= 0]
+            blocks[block, : len(r), : len(c)] = as_dense(self.psi[r][:, c])
+        left, singular, right = np.linalg.svd(root[:, :, None] * blocks, full_matrices=False)
+        singular = np.where(singular > 1e-7 * singular.max(axis=1, keepdims=True), singular, 0.0)
+        return root, left * (singular > 0)[:, None, :], singular, right
 
     @property
     def omega(self) -> float:
         """Smallest eigenvalue of the second moment on the span."""
-        values = self._factor[0]
-        return float(values[values > 1e-14 * values[-1]].min())
+        singular = self._decomposition[2]
+        return float((singular[singular > 0] ** 2).min())
+
+    def _amplitudes(self, table: np.ndarray) -> np.ndarray:
+        root, left, _, _ = self._decomposition
+        values = root * np.where(self.rows >= 0, table.reshape(-1)[self.rows], 0.0)
+        return np.einsum("bnr,bn->br", left, values)
 
     def coefficients(self, table: np.ndarray) -> np.ndarray:
         """``[P]`` theta with ``psi theta = Pi table`` for a ``[Z, O]`` table."""
-        moment = self.psi.T @ (self.weight * table.reshape(-1))
-        values, vectors = self._factor
-        inverse = np.where(values > 1e-14 * values[-1], 1 / np.maximum(values, 1e-300), 0.0)
-        return vectors @ (inverse * (vectors.T @ moment))
+        _, _, singular, right = self._decomposition
+        inverse = np.where(singular > 0, 1 / np.where(singular > 0, singular, 1.0), 0.0)
+        per_block = np.einsum("brp,br->bp", right, inverse * self._amplitudes(table))
+        theta = np.zeros(self.psi.shape[1])
+        theta[self.columns[self.columns >= 0]] = per_block[self.columns >= 0]
+        return theta
 
     def __call__(self, table: np.ndarray) -> np.ndarray:
-        """``[Z, O]`` projection of a ``[Z, O]`` table; entries without weight must be finite."""
-        return (self.psi @ self.coefficients(table)).reshape(table.shape)
+        """``[Z, O]`` projection of a ``[Z, O]`` table, 0 at pairs without weight; entries must be finite."""
+        root, left, _, _ = self._decomposition
+        fitted = np.einsum("bnr,br->bn", left, self._amplitudes(table))
+        live = root > 0
+        out = np.zeros(table.size)
+        out[self.rows[live]] = fitted[live] / root[live]
+        return out.reshape(table.shape)
+
+
+def _padded(groups: list[np.ndarray]) -> np.ndarray:
+    out = np.full((len(groups), max(len(g) for g in groups)), -1)
+    for row, group in zip(out, groups, strict=True):
+        row[: len(group)] = group
+    return out
 
 
 def projection(interface: InterfaceModel, basis: FeatureBasis | None) -> Projection:
     """Projection on the span of a basis; on all tables if ``basis`` is None (D7)."""
-    psi = tabular_psi(interface.mask) if basis is None else basis.psi(interface.mask)
-    return Projection(psi, interface.pair_weight.reshape(-1))
+    mask = interface.mask
+    weight = interface.pair_weight.reshape(-1)
+    if basis is None:
+        pairs = np.flatnonzero(mask.reshape(-1))[:, None]
+        return Projection(tabular_psi(mask), weight, pairs, np.arange(len(pairs))[:, None])
+    o_count, p = mask.shape[1], basis.width
+    positions = basis.columns(mask)
+    rows, columns = [], []
+    for agent in range(len(basis.rank)):
+        for option in range(o_count):
+            block = np.flatnonzero((basis.agent == agent) & mask[:, option]) * o_count + option
+            first = (agent * o_count + option) * p
+            inside = np.flatnonzero((positions >= first) & (positions < first + p))
+            if len(block) and len(inside):
+                rows.append(block)
+                columns.append(inside)
+    return Projection(basis.psi(mask), weight, _padded(rows), _padded(columns))
 
 
 class ProjectedSolution(NamedTuple):
@@ -179,13 +241,11 @@ def projected_fixed_point(
     """
     q = np.zeros(interface.mask.shape) if start is None else operator(np.where(interface.mask, start, 0.0))
     residual, rounds = np.inf, 0
-    theta = operator.coefficients(q)
     for rounds in range(1, max_iterations + 1):
-        theta = operator.coefficients(bellman(interface, q))
-        new = (operator.psi @ theta).reshape(q.shape)
+        new = operator(bellman(interface, q))
         residual = interface.norm(new - q)
         q = new
         if not np.isfinite(residual) or residual <= tolerance * (1 + interface.norm(q)):
             break
     converged = bool(residual <= tolerance * (1 + interface.norm(q)))
-    return ProjectedSolution(q, theta, float(residual), converged, rounds)
+    return ProjectedSolution(q, operator.coefficients(q), float(residual), converged, rounds)

@@ -2,11 +2,13 @@
 
 All classes share one interface. Parameters are stacked over *slots*; a slot is the smallest part of an agent's
 parameters that one decision touches: the agent itself, or, for tables, one row of the agent's own table.
+The same arguments give the same object, so that a class can be part of a compilation's cache key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import chex
@@ -45,6 +47,7 @@ def _feature_row(data: Data, interface: chex.Array) -> chex.Array:
     return data[interface]
 
 
+@lru_cache(maxsize=256)
 def tabular(num_interfaces: int, num_options: int) -> ValueClass:
     """One number per interface and option; ``data`` is unused (pass None)."""
 
@@ -61,6 +64,7 @@ def tabular(num_interfaces: int, num_options: int) -> ValueClass:
     )
 
 
+@lru_cache(maxsize=256)
 def linear(num_agents: int, num_options: int) -> ValueClass:
     """``Q_i(z, o) = theta_{i,o} . psi(z)``; ``data`` is the feature table ``[Z, p]`` float32 (D7)."""
 
@@ -89,6 +93,7 @@ def flax_class(name: str, module: Any, num_agents: int) -> ValueClass:
     return ValueClass(name, False, init, _agent_slot, _feature_row, module.apply)
 
 
+@lru_cache(maxsize=256)
 def mlp(num_agents: int, num_options: int, width: int, depth: int = 2) -> ValueClass:
     """A ReLU multilayer perceptron per agent with ``depth`` hidden layers of ``width`` units."""
     from flax import linen as nn
@@ -105,6 +110,7 @@ def mlp(num_agents: int, num_options: int, width: int, depth: int = 2) -> ValueC
     return flax_class("mlp", MLP(), num_agents)
 
 
+@lru_cache(maxsize=256)
 def two_layer(num_agents: int, num_options: int, width: int) -> ValueClass:
     """The net of the analysis, ``m^{-1/2} sum_r b_r relu(w_r . x)``: signs b fixed, w trained, one net per option."""
     from flax import linen as nn
@@ -134,6 +140,7 @@ def value_table(values: ValueClass, params: Params, data: Data, interface_agent:
     count = interface_agent.shape[0]
     if values.name == "tabular":
         return params
+    data = jnp.asarray(data)
 
     def at(interface: chex.Array, agent: chex.Array) -> chex.Array:
         slot = values.slot(agent, interface)

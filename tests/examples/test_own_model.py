@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from examples import own_model
+from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.tabular_io import load_model
 from tests.examples.shipped import assert_file_holds
 
@@ -16,5 +17,7 @@ def test_main_saves_the_model_and_says_what_to_run_next(tmp_path, monkeypatch, c
     assert_file_holds(path, own_model.build_own_model() | {"reward_noise": np.array(0.0)})
     model = load_model(path)
     assert (model.num_states, model.num_interfaces, model.num_options, model.num_agents) == (4, 2, 2, 2)
+    analysis = analyse(model)
+    assert analysis.a6_certified and analysis.gap.gap > 0 and np.isfinite(analysis.clock(0.25))
     out = capsys.readouterr().out
     assert f"icsmdp analyse {path}" in out and f"icsmdp learn {path}" in out

@@ -6,15 +6,18 @@ from collections import deque
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from examples import routing_6x6 as routing
 from icsmdp_jax.tabular import TabularModel
 from tests.examples.shipped import (
     MODELS,
     assert_file_holds,
+    discount_factors,
     expected_rewards,
     oracle_values,
     transition_matrix,
+    value_iteration,
 )
 
 PAIRS = 36 * 36
@@ -160,9 +163,7 @@ def test_congestion_delays_crossings_of_one_bridge_only():
     hidden, steps = routing.build_hidden(), np.arange(1, 10)
     mean = (hidden["duration"] @ steps).reshape(2, 36, 36, 4)
     for bit, (a, b) in enumerate(routing.BRIDGES):
-        slow = {
-            (here, there) for here, _, slot in np.argwhere(mean[bit] > 3) for there in [neighbour(here, slot)]
-        }
+        slow = {(here, routing.neighbours()[here][slot]) for here, _, slot in np.argwhere(mean[bit] > 3)}
         assert slow == {(a, b), (b, a)}
         assert (mean[bit] > 3).sum() == 70  # two directions, 35 destinations each
         assert mean[bit][mean[bit] > 3] == pytest.approx(8.0)  # 7, 8 or 9 instead of 1, 2 or 3
@@ -187,6 +188,17 @@ def test_seeing_the_bit_is_worth_something():
     assert across[1] == pytest.approx(-(1 - 0.9**6 * G) / 0.1, rel=1e-12)
     best = np.nanargmax(np.where(np.isnan(q), -np.inf, q), axis=1)
     assert (best[:PAIRS] != best[PAIRS:]).any()
+
+
+def test_routes_that_ignore_the_bit_stay_the_shortest(plain_q):
+    """Under uniform behaviour bit and pair are independent: the interface model averages two halves."""
+    arrays = routing.build_hidden()
+    factors, rewards = discount_factors(arrays), expected_rewards(arrays)
+    mean = (factors[:PAIRS] + factors[PAIRS:]) / 2
+    discounted = sparse.csr_array(sparse.diags_array(mean.ravel()) @ transition_matrix(routing.build_plain()))
+    q = value_iteration((rewards[:PAIRS] + rewards[PAIRS:]) / 2, discounted, ~np.isnan(plain_q))
+    assert routing.greedy_hops(q) == (6092, 1260)
+    assert np.nanmax(np.abs(oracle_values(arrays) - np.tile(q, (2, 1)))) == pytest.approx(2.097, abs=5e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""One file per axis of the bound: what is measured, and the theory beside it."""

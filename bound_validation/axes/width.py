@@ -1,0 +1,103 @@
+"""The width axis: approximation error against features per agent (T2, T2.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bound_validation import theorem
+from bound_validation.measure import Progress, fitted_slope, resampled_roots, root_interval
+from bound_validation.results import Row, checked
+from bound_validation.sweeps import Preset
+from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from icsmdp_jax.exact.constants import kappa_certificate
+from icsmdp_jax.exact.fixed_point import projected_fixed_point, projection, whiten
+from icsmdp_jax.planted import PlantedModel, planted_model
+
+WORK_PER_DRAW = 20_000  # progress units (about one handoff each) that one feature draw is worth
+
+
+def tasks(preset: Preset) -> list[Task]:
+    """One task: all widths, all feature draws, everything exact in float64."""
+    spec = preset.width
+    work = WORK_PER_DRAW * spec.draws * len(spec.widths)
+    return [Task("width", lambda progress: measure(preset, progress), work)]
+
+
+def measure(preset: Preset, progress: Progress) -> TaskResult:
+    """Errors of the sampled approximant, the projection and ``Q_m`` over independent feature draws."""
+    spec = preset.width
+    planted = planted_model(spec.model)
+    interface = planted.interface
+    kappa = kappa_certificate(interface)
+    c = planted.width_constant
+    shared = {
+        "certified": kappa < 1,
+        "gamma": spec.model.gamma,
+        "gamma_bar": interface.gamma_bar,
+        "kappa": kappa,
+        "width_constant": c,
+        "q_norm": planted.q_norm,
+        "action_gap": planted.action_gap,
+        "gap": spec.model.gap,
+        "replicas": spec.draws,
+    }
+    rows: list[Row] = []
+    squares: dict[str, list[np.ndarray]] = {"approximant": [], "projection": [], "fixed_point": []}
+    for index, width in enumerate(spec.widths):
+        errors = _draw_errors(planted, width, spec.draws, spec.seed + 1000 * index, progress)
+        rate = theorem.width_rate(c, width)
+        projected = root_interval(errors["projection"])
+        lines = {
+            "approximant": {"prediction": rate},
+            "projection": {"bound": rate, "term": "approximation"},
+            "fixed_point": {
+                "bound": theorem.approximation_bound(projected[0], kappa) if kappa < 1 else np.nan,
+                "alternative": theorem.approximation_guarantee(c, width, kappa) if kappa < 1 else np.nan,
+                "term": "approximation",
+            },
+        }
+        for series, line in lines.items():
+            squares[series].append(errors[series])
+            value, low, high = root_interval(errors[series])
+            row = Row(
+                axis="width", cell=f"width/{index}", series=series, x_name="features per agent", x=width, width=width,
+                measured=value, ci_low=low, ci_high=high, **line, **shared,
+            )  # fmt: skip
+            rows.append(checked(row))
+    widths = np.array(spec.widths, float)
+    slopes = {}
+    for series, target in (("approximant", {"target": -0.5, "target_low": -0.55, "target_high": -0.45}),
+                           ("projection", {}), ("fixed_point", {})):  # fmt: skip
+        values = np.array([r.measured for r in rows if r.series == series])
+        draws = resampled_roots(squares[series], preset.resamples, spec.seed)
+        slopes[f"width_{series}"] = fitted_slope(widths, values, draws, **target)
+    off = max(abs(r.measured / r.prediction - 1) for r in rows if r.series == "approximant")
+    slope = slopes["width_approximant"]
+    claims = [
+        in_range("width_approximant_rate", "The sampled approximant lies within 10 % of C m^(-1/2) at every width "
+                 "(largest relative deviation; T2.1).", off, 0.0, 0.1),
+        in_range("width_approximant_slope", "Its fitted slope in m is -1/2.", slope.slope, -0.55, -0.45,
+                 ci_low=slope.ci_low, ci_high=slope.ci_high),
+        in_range("width_constant", "The planted constant C is at most six times the norm of Q_phi, so that the "
+                 "guarantee says something.", c / planted.q_norm, 0.0, 6.0),
+    ]  # fmt: skip
+    if kappa >= 1:
+        claims.append(Claim("width_a6", "A6 is not certified on this axis: no Theorem 2 is claimed.", kappa, "< 1", None))
+    return TaskResult(rows, slopes, claims)
+
+
+def _draw_errors(
+    planted: PlantedModel, width: int, draws: int, seed: int, progress: Progress
+) -> dict[str, np.ndarray]:
+    """Squared errors ``[draws]`` of the three approximations of ``Q_phi``."""
+    interface, q = planted.interface, planted.q_planted
+    out: dict[str, list[float]] = {"approximant": [], "projection": [], "fixed_point": []}
+    for draw in range(draws):
+        raw, indices = planted.draw_features(np.random.default_rng([seed, draw]), width)
+        operator = projection(interface, whiten(raw, interface))
+        fixed = projected_fixed_point(interface, operator, q, tolerance=1e-10)
+        out["approximant"].append(interface.norm(planted.sampled_approximant(indices) - q) ** 2)
+        out["projection"].append(interface.norm(operator(q) - q) ** 2)
+        out["fixed_point"].append(interface.norm(fixed.q - q) ** 2 if fixed.converged else np.nan)
+        progress(WORK_PER_DRAW)
+    return {name: np.array(values) for name, values in out.items()}

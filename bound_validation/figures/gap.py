@@ -1,0 +1,91 @@
+"""Interface gap: the exact gap and policy loss against T1 to T1.3, IC-Q's error, and the sharp family of T1.4."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from bound_validation.figures.curves import Curve, fitted, line, measured, note
+from bound_validation.figures.panels import Q_ERROR, Panel, compose
+from bound_validation.figures.style import BLACK, BLUE, FULL_WIDTH, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from bound_validation.results import Row
+from bound_validation.views import fit_of, select
+
+ETA = r"interface gap $\eta$"
+BOUNDS = (("gap", "T1", VERMILLION), ("gap_mass_span", "T1.2", ORANGE), ("gap_value_aware", "T1.1", PURPLE))
+
+
+def gap_curves(rows: list[Row], summary: dict[str, Any], fit: bool = True) -> list[Curve]:
+    """The exact gap with every bound that the rows hold on it."""
+    curves: list[Curve] = []
+    points: list[Row] = []
+    for series, label, colour in BOUNDS:
+        found = select(rows, "gap", series)
+        curves += line(found, "bound", label, colour)
+        points = points or found
+    prediction = line(points, "prediction", "closed form", GREY)
+    # A violation of a sharper form has to show even though the marker is shared.
+    worst = [row for series, *_ in BOUNDS for row in select(rows, "gap", series) if row.holds == 0]
+    shown = measured(points, r"$\|Q_\phi - Q^*\|_\infty$", BLACK, "o")
+    crossed = measured(worst, "", BLACK, "o")
+    return [*curves, *prediction, *shown, *crossed, *(fitted(points, fit_of(summary, "gap")) if fit else [])]
+
+
+def mixing_notes(sharp: list[Row]) -> list[Curve]:
+    """The mixing time beside the first, the middle and the last point: what comes near to the bound mixes slowly."""
+    known = [row for row in sharp if math.isfinite(row.mixing_time)]
+    chosen = sorted({0, len(known) // 2, len(known) - 1}) if known else []
+    return [
+        curve
+        for i in chosen
+        for curve in note([known[i].x], [known[i].measured], rf"$t_{{\rm mix}} = {known[i].mixing_time:.4g}$")
+    ]
+
+
+def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
+    """Four panels: gap, policy loss, IC-Q's error against the oracle, sharp family."""
+    loss, error = select(rows, "gap", "policy_loss"), select(rows, "gap", "icq_error")
+    sharp = select(rows, "gap", "sharp_family")
+    exact = Panel(
+        "what the interface hides",
+        ETA,
+        r"$\|Q_\phi - Q^*\|_\infty$ (reward units)",
+        gap_curves(rows, summary),
+        ticks_at_points=True,
+        right=0.1,
+    )
+    policy = Panel(
+        "what acting on it costs",
+        ETA,
+        "policy loss (reward units)",
+        [
+            *line(loss, "bound", "T1.3", BLUE),
+            *measured(loss, r"$\max_s\, V^* - V^\pi$", BLUE, "o"),
+        ],
+        ticks_at_points=True,
+    )
+    learned = Panel(
+        "IC-Q against the oracle",
+        ETA,
+        Q_ERROR,
+        [
+            *line(error, "bound", r"T3$^{1/2}$ + T1", BLACK),
+            *measured(error, r"RMSE of $Q_{\rm avg}$ to $Q^*$", BLACK, "o"),
+        ],
+        ticks_at_points=True,
+    )
+    family = Panel(
+        "sharp family (T1.4)",
+        "flip probability $p$ (per handoff)",
+        r"gap $\|Q_\phi - Q^*\|_\infty$ (reward units)",
+        [
+            *line(sharp, "bound", r"T1: $\varepsilon/(1-\bar\gamma)$", VERMILLION),
+            *line(sharp, "prediction", r"$\varepsilon/(1-\bar\gamma(1-2p))$", SKY),
+            *measured(sharp, "exact gap", BLACK, "o"),
+            *mixing_notes(sharp),
+        ],
+        head=0.18,
+    )
+    return compose([exact, policy, learned, family], 2, FULL_WIDTH, 2.55)

@@ -1,0 +1,166 @@
+"""The command ``icsmdp``: analyse, solve, learn, and whatever commands other packages register (validate).
+
+Exit codes: 0 for success, 1 for a finding (a violated bound), 2 for bad input with one readable line on stderr.
+With ``--json`` one JSON object goes to stdout and everything else to stderr. JAX is not imported before a command
+needs it, and the persistent compilation cache is set up before its first array.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) -> None that add a command
+FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line."""
+
+    def error(self, message: str) -> Any:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def positive_integer(text: str) -> int:
+    """An integer of 1 or more, for argparse."""
+    try:
+        value = int(float(text)) if "e" in text.lower() and float(text).is_integer() else int(text)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return value
+
+
+def set_compilation_cache() -> None:
+    """Points JAX at a persistent compilation cache unless the user has chosen one already."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(base, "icsmdp_jax", "jax")
+
+
+def emit(result: dict[str, Any], as_json: bool) -> None:
+    """Prints a flat result on stdout, as one JSON object or as aligned lines."""
+    if as_json:
+        print(json.dumps(result, allow_nan=False))
+        return
+    width = max(len(name) for name in result)
+    for name, value in result.items():
+        print(f"{name:<{width}}  {value:.10g}" if isinstance(value, float) else f"{name:<{width}}  {value}")
+
+
+def _analyse(args: argparse.Namespace) -> int:
+    from icsmdp_jax.commands import analyse_file
+
+    emit(analyse_file(args.model, args.behaviour), args.json)
+    return 0
+
+
+def _solve(args: argparse.Namespace) -> int:
+    from icsmdp_jax.commands import solve_file
+
+    emit(solve_file(args.model, args.behaviour, args.out, args.full), args.json)
+    return 0
+
+
+def _learn(args: argparse.Namespace) -> int:
+    set_compilation_cache()
+    from icsmdp_jax.commands import learn_file
+
+    result = learn_file(
+        args.model,
+        args.behaviour,
+        out=args.out,
+        samples=args.samples,
+        replicas=args.replicas,
+        seed=args.seed,
+        function_class=args.function_class,
+        width=args.width,
+        tail=args.tail,
+    )
+    emit(result, args.json)
+    return 0
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", help="model file (.npz)")
+    command.add_argument(
+        "--behaviour", default="uniform", help="'uniform' or a .npy file [Z, O] with the behaviour policy"
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all commands, those of other installed packages included."""
+    from icsmdp_jax import __version__
+
+    parser = _Parser(prog="icsmdp", description="Learning to hand off: exact analysis, IC-Q and validation.")
+    parser.add_argument("--version", action="version", version=f"icsmdp {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    analyse = commands.add_parser("analyse", help="every constant of the theory for a model")
+    _add_model(analyse)
+    analyse.set_defaults(handler=_analyse)
+
+    solve = commands.add_parser("solve", help="exact solutions Q* and Q_phi of a model")
+    _add_model(solve)
+    solve.add_argument("--out", required=True, help="where to write the solution (.npz)")
+    solve.add_argument("--full", action="store_true", help="also write the discounted kernel [S, O, S]")
+    solve.set_defaults(handler=_solve)
+
+    learn = commands.add_parser("learn", help="run IC-Q on a model")
+    _add_model(learn)
+    learn.add_argument("--samples", type=positive_integer, required=True, help="handoffs per replica")
+    learn.add_argument("--replicas", type=positive_integer, default=32)
+    learn.add_argument("--seed", type=int, default=0)
+    learn.add_argument("--function-class", choices=FUNCTION_CLASSES, default="tabular")
+    learn.add_argument("--width", type=positive_integer, default=32, help="features or hidden units per agent")
+    learn.add_argument("--tail", type=positive_integer, default=None, help="handoffs in the tail average")
+    learn.add_argument("--out", required=True, help="where to write q_last and q_average (.npz)")
+    learn.set_defaults(handler=_learn)
+
+    for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda found: found.name):
+        entry.load()(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      argv: arguments without the program's name; those of the process if None.
+
+    Returns:
+      The exit code.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    warnings.showwarning = _plain_warning
+    try:
+        return int(args.handler(args))
+    except (ValueError, OSError) as error:
+        if os.environ.get("ICSMDP_TRACEBACK"):
+            raise
+        print(f"icsmdp: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("icsmdp: interrupted", file=sys.stderr)
+        return 130
+
+
+def _plain_warning(message: Any, *_: Any, **__: Any) -> None:
+    print(f"icsmdp: warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""What the commands analyse, solve and learn do, as functions of file names that return plain results."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icsmdp_jax.exact.constants import Analysis, analyse
+from icsmdp_jax.exact.interface import solve_both
+from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.tabular_io import atomic_write, load_model
+
+DENSE_OUTPUT_LIMIT = 2**31  # bytes of the full kernel that `solve --full` is willing to write
+
+
+def read_behaviour(source: str) -> np.ndarray | None:
+    """A behaviour policy from ``uniform`` (None) or a ``.npy`` file, never unpickled.
+
+    Raises:
+      ValueError: in one line, if the file cannot be read as an array.
+    """
+    if source == "uniform":
+        return None
+    try:
+        law = np.load(source, allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"{source}: no such file, expected 'uniform' or a .npy file [Z, O]") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{source}: cannot be read as .npy ({' '.join(str(error).split())})") from None
+    if not isinstance(law, np.ndarray):
+        raise ValueError(f"{source}: expected a single .npy array [Z, O]")
+    return law
+
+
+def check_out(path: str) -> None:
+    """Refuses an output place that cannot be written, before any work is done.
+
+    Raises:
+      ValueError: in one line.
+    """
+    folder = Path(path).resolve().parent
+    if not folder.is_dir():
+        raise ValueError(f"--out {path}: folder {folder} does not exist")
+    if Path(path).is_dir():
+        raise ValueError(f"--out {path}: is a directory, expected a file name")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"--out {path}: folder {folder} cannot be written to")
+
+
+def analyse_file(model: str, behaviour: str = "uniform") -> dict[str, Any]:
+    """The table of constants of a model file; see ``Analysis.table``.
+
+    Raises:
+      ValueError: for bad input, in one line.
+    """
+    return analyse(load_model(model), read_behaviour(behaviour)).table()
+
+
+def solution_arrays(model: TabularModel, behaviour: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Exact solutions in the form of the solution file.
+
+    Returns:
+      ``q_star [S, O]`` (NaN where the option is unavailable, 0 at terminal states), ``q_interface [Z, O]`` (NaN where
+      unavailable or where the interface never decides), ``stationary [S]``, ``weights [S]``; float64.
+    """
+    interface, q_phi, q_star = solve_both(model, behaviour)
+    terminal = model.is_terminal
+    star = np.where(interface.moments.used, q_star.q, np.nan)
+    star[terminal] = 0.0
+    return {
+        "q_star": star,
+        "q_interface": np.where(interface.mask, q_phi.q, np.nan),
+        "stationary": interface.chain.stationary,
+        "weights": interface.weights,
+    }
+
+
+def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict[str, Any]:
+    """Writes the exact solutions of a model file and returns a short summary.
+
+    Raises:
+      ValueError: for bad input, in one line; nothing is written then.
+    """
+    check_out(out)
+    loaded = load_model(model)
+    law = read_behaviour(behaviour)
+    arrays = solution_arrays(loaded, law)
+    if full:
+        from icsmdp_jax.exact.moments import as_dense, kernel_moments
+
+        size = 8 * loaded.num_states**2 * loaded.num_options
+        if size > DENSE_OUTPUT_LIMIT:
+            raise ValueError(f"--full: the kernel would take {size} bytes, expected at most {DENSE_OUTPUT_LIMIT}")
+        shape = (loaded.num_states, loaded.num_options, loaded.num_states)
+        arrays["discounted"] = as_dense(kernel_moments(loaded).discounted).reshape(shape)
+    with atomic_write(out) as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    finite = np.isfinite(arrays["q_interface"])
+    return {
+        "out": out,
+        "largest_q_star": float(np.nanmax(np.abs(arrays["q_star"]))),
+        "largest_q_interface": float(np.abs(arrays["q_interface"][finite]).max()),
+        "num_states": loaded.num_states,
+        "num_interfaces": loaded.num_interfaces,
+    }
+
+
+def learn_file(
+    model: str,
+    behaviour: str,
+    out: str,
+    samples: int,
+    replicas: int,
+    seed: int,
+    function_class: str,
+    width: int,
+    tail: int | None,
+) -> dict[str, Any]:
+    """Runs IC-Q on a model file, writes ``q_last`` and ``q_average`` and returns the errors and the speed.
+
+    Raises:
+      ValueError: for bad input, in one line; nothing is written then.
+    """
+    check_out(out)
+    loaded = load_model(model)
+    known: Analysis = analyse(loaded, read_behaviour(behaviour))
+    from icsmdp_jax.learner.experiment import learn
+
+    outcome = learn(known, samples, replicas, seed, function_class, width, tail)
+    for line in outcome.remarks:
+        print(f"icsmdp: {line}", file=sys.stderr)
+    with atomic_write(out) as stream:
+        np.savez_compressed(stream, q_last=outcome.q_last, q_average=outcome.q_average)
+    return {"out": out, **outcome.summary}

@@ -1,0 +1,272 @@
+"""One IC-Q experiment on an analysed model: sensible default steps, errors against the exact solutions (D9, D10)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from icsmdp_jax.exact.constants import Analysis
+from icsmdp_jax.exact.fixed_point import FeatureBasis, ProjectedSolution, projected_fixed_point, projection, whiten
+from icsmdp_jax.exact.interface import InterfaceModel
+from icsmdp_jax.learner import networks, schedules
+from icsmdp_jax.learner.exploration import behaviour_table
+from icsmdp_jax.learner.icq import Inputs, Learner
+from icsmdp_jax.learner.schedules import StepSize
+from icsmdp_jax.learner.train import CHUNK, Run, train
+from icsmdp_jax.tabular_env import TabularEnv, TabularParams, tabular_env
+
+POWER = 0.6  # exponent of the default step; any value in (1/2, 1) gives the same limit law (P2)
+STAND_IN_DIM = 8  # dimension of the random unit vectors used where a model file has no features
+
+
+class Errors(NamedTuple):
+    """Errors of replicated estimates in ``||.||_d`` (D10).
+
+    Attributes:
+      rmse: root mean square distance to the reference.
+      spread: root mean square distance to the replicas' mean, unbiased (divided by replicas - 1); 0 for one replica.
+      bias: distance of the replicas' mean from the reference, with the share that the spread explains taken off.
+      raw_bias: the same without that correction.
+      squares: ``[replicas]`` squared distances to the reference.
+      deviations: ``[replicas]`` squared distances to the mean.
+    """
+
+    rmse: float
+    spread: float
+    bias: float
+    raw_bias: float
+    squares: np.ndarray
+    deviations: np.ndarray
+
+
+def measure_errors(interface: InterfaceModel, tables: np.ndarray, reference: np.ndarray) -> Errors:
+    """Spread, bias and RMSE of ``[replicas, Z, O]`` tables around a ``[Z, O]`` reference (D10)."""
+    weight = np.where(interface.mask, interface.pair_weight, 0.0)
+    tables = np.where(interface.mask, np.asarray(tables, np.float64), 0.0)
+    reference = np.where(interface.mask, reference, 0.0)
+    mean = tables.mean(axis=0)
+    squares = np.sum(weight * (tables - reference) ** 2, axis=(1, 2))
+    deviations = np.sum(weight * (tables - mean) ** 2, axis=(1, 2))
+    count = len(tables)
+    variance = deviations.sum() / (count - 1) if count > 1 else 0.0
+    raw = float(np.sum(weight * (mean - reference) ** 2))
+    return Errors(
+        rmse=float(np.sqrt(squares.mean())),
+        spread=float(np.sqrt(variance)),
+        bias=math.sqrt(max(raw - variance / count, 0.0)),
+        raw_bias=math.sqrt(raw),
+        squares=squares,
+        deviations=deviations,
+    )
+
+
+def rmse_to_oracle(interface: InterfaceModel, tables: np.ndarray, q_star: np.ndarray) -> float:
+    """RMSE in ``||.||_d`` of ``[replicas, Z, O]`` tables against ``Q*`` on states."""
+    keep = interface.decision_pairs
+    weight = (interface.chain.stationary[:, None] * interface.lift(interface.chain.behaviour))[keep]
+    lifted = np.asarray(tables, np.float64)[:, interface.model.interface][:, keep]
+    return float(np.sqrt(np.mean(((lifted - q_star[keep]) ** 2) @ weight)))
+
+
+def default_tabular_step(gamma_bar: float) -> StepSize:
+    """``(1 + (1 - gbar) n)^-0.6`` in the visits n of a pair: forgets the start in time even for long horizons."""
+    return schedules.polynomial(POWER, 1.0 - gamma_bar)
+
+
+def default_linear_step(basis: FeatureBasis, interface: InterfaceModel, gamma_bar: float) -> StepSize:
+    """The same in whitened features: scaled by the inverse of their second moment, at most 1 (norms are at most 1)."""
+    scale = 1.0 / _least_moment(basis, interface)
+    return schedules.polynomial(POWER, 1.0 - gamma_bar, scale=scale)
+
+
+def _least_moment(basis: FeatureBasis, interface: InterfaceModel) -> float:
+    """Smallest mean of one whitened coordinate's square, given the agent."""
+    least = 1.0
+    for agent in range(len(basis.rank)):
+        rows = (basis.agent == agent) & (interface.interface_weight > 0)
+        if basis.rank[agent] and rows.any():
+            weight = interface.interface_weight[rows] / interface.interface_weight[rows].sum()
+            least = min(least, float(weight @ (basis.table[rows] ** 2).sum(axis=1)) / int(basis.rank[agent]))
+    return least
+
+
+def random_relu(x: np.ndarray, agent: np.ndarray, width: int, rng: np.random.Generator) -> np.ndarray:
+    """``[Z, m]`` raw features ``relu(w_j . x(z))`` with Gaussian ``w_j`` of the owner's own."""
+    owners = np.unique(agent[agent >= 0])
+    out = np.zeros((x.shape[0], width))
+    for owner in owners:
+        rows = agent == owner
+        out[rows] = np.maximum(x[rows] @ rng.standard_normal((x.shape[1], width)), 0.0)
+    return out
+
+
+class Outcome(NamedTuple):
+    """Result of ``learn``.
+
+    Attributes:
+      q_last: ``[B, Z, O]`` float32 last iterates.
+      q_average: ``[B, Z, O]`` float64 tail averages.
+      summary: errors and speed, plain numbers.
+      remarks: sentences for the user.
+    """
+
+    q_last: np.ndarray
+    q_average: np.ndarray
+    summary: dict[str, Any]
+    remarks: list[str]
+
+
+def chunk_for(samples: int, tail: int) -> int:
+    """Largest chunk of at most ``CHUNK`` handoffs that divides both the run and its tail."""
+    common = math.gcd(samples, tail)
+    return max(c for c in range(1, min(common, CHUNK) + 1) if common % c == 0)
+
+
+def model_inputs(
+    known: Analysis, env_params: TabularParams, data: Any, step: StepSize, radius: float = np.inf
+) -> Inputs:
+    """Traced inputs for a run under the analysed behaviour policy."""
+    return Inputs(
+        env_params=env_params,
+        data=data,
+        behaviour=behaviour_table(known.interface.chain.behaviour),
+        step_size=step,
+        radius=np.float32(radius),
+        epsilon=np.float32(1.0),
+    )
+
+
+def stationary_env(known: Analysis) -> tuple[TabularEnv, TabularParams]:
+    """The model as an environment whose first state is stationary, as the theorems ask."""
+    return tabular_env(known.interface.model, first=known.interface.chain.stationary)
+
+
+def learn(
+    known: Analysis,
+    samples: int,
+    replicas: int,
+    seed: int,
+    function_class: str = "tabular",
+    width: int = 32,
+    tail: int | None = None,
+) -> Outcome:
+    """Runs IC-Q under the analysed behaviour policy and measures its tail average.
+
+    Args:
+      known: the analysed model.
+      samples: handoffs per replica.
+      replicas: independent runs.
+      seed: seed of all randomness.
+      function_class: ``tabular``, ``linear`` (whitened random ReLU features), ``mlp`` or ``two-layer``.
+      width: features or hidden units per agent.
+      tail: handoffs in the tail average; the last half by default.
+
+    Returns:
+      Tables, errors and speed.
+
+    Raises:
+      ValueError: for impossible settings, in one line.
+    """
+    model = known.interface.model
+    remarks: list[str] = []
+    tail = samples - samples // 2 if tail is None else tail
+    if tail > samples:
+        raise ValueError(f"tail = {tail}: expected at most samples = {samples}")
+    chunk = chunk_for(samples, tail)
+    if chunk < 50 and samples > 4 * CHUNK:
+        tail = max(CHUNK, round(tail / CHUNK) * CHUNK)
+        samples = max(tail, -(-samples // CHUNK) * CHUNK)
+        chunk = chunk_for(samples, tail)
+        remarks.append(f"samples and tail rounded to {samples} and {tail}, multiples of the chunk length")
+    env, env_params = stationary_env(known)
+    values, data, step, optimiser, fixed = _function_class(known, function_class, width, seed, remarks)
+    learner = Learner(env, values, optimiser=optimiser)
+    inputs = model_inputs(known, env_params, data, step)
+    checkpoints = sorted({samples - tail, samples} - {0})
+    run = train(learner, [inputs], jax.random.key(seed), replicas, checkpoints, chunk)
+    return _outcome(known, run, values, data, fixed, samples, tail, remarks, function_class)
+
+
+def _function_class(
+    known: Analysis, name: str, width: int, seed: int, remarks: list[str]
+) -> tuple[networks.ValueClass, Any, StepSize, Any, ProjectedSolution | None]:
+    model, interface = known.interface.model, known.interface
+    if name == "tabular":
+        values = networks.tabular(model.num_interfaces, model.num_options)
+        return values, None, default_tabular_step(interface.gamma_bar), None, None
+    rng = np.random.default_rng(seed)
+    if model.features is None:
+        x = rng.standard_normal((model.num_interfaces, STAND_IN_DIM))
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        remarks.append(f"the model has no features; random unit vectors of dimension {STAND_IN_DIM} stand in for them")
+    else:
+        x = model.features
+    if name == "linear":
+        basis = whiten(random_relu(x, model.interface_agent, width, rng), interface)
+        start = np.where(interface.mask, known.q_phi.q, 0.0)
+        fixed = projected_fixed_point(interface, projection(interface, basis), start)
+        step = default_linear_step(basis, interface, interface.gamma_bar)
+        return networks.linear(model.num_agents, model.num_options), basis.table.astype(np.float32), step, None, fixed
+    import optax
+
+    build = {"mlp": networks.mlp, "two-layer": networks.two_layer}[name]
+    values = build(model.num_agents, model.num_options, width)
+    return values, x.astype(np.float32), schedules.constant(0.0), optax.adam(3e-3), None
+
+
+def _outcome(
+    known: Analysis,
+    run: Run,
+    values: networks.ValueClass,
+    data: Any,
+    fixed: ProjectedSolution | None,
+    samples: int,
+    tail: int,
+    remarks: list[str],
+    function_class: str,
+) -> Outcome:
+    interface = known.interface
+    average_params = jax.tree.map(lambda leaf: leaf[0], run.average(-1, samples - tail))
+    last_params = jax.tree.map(lambda leaf: leaf[0], run.snapshots[-1].last)
+    q_average = tables_of(values, average_params, data, interface)
+    q_last = tables_of(values, last_params, data, interface).astype(np.float32)
+    q_phi = np.where(interface.mask, known.q_phi.q, 0.0)
+    to_phi = measure_errors(interface, q_average, q_phi)
+    summary: dict[str, Any] = {
+        "function_class": function_class,
+        "samples": samples,
+        "replicas": len(q_average),
+        "tail_samples": tail,
+        "rmse_to_interface_solution": to_phi.rmse,
+        "spread": to_phi.spread,
+        "bias": to_phi.raw_bias,
+        "rmse_to_oracle": rmse_to_oracle(interface, q_average, known.q_star.q),
+    }
+    if function_class == "tabular":
+        summary["spread_predicted"] = known.limit.coefficient / math.sqrt(tail)
+    if fixed is not None and fixed.converged:
+        to_fixed = measure_errors(interface, q_average, fixed.q)
+        summary["rmse_to_projected_fixed_point"] = to_fixed.rmse
+        summary["bias_to_projected_fixed_point"] = to_fixed.raw_bias
+    summary |= {
+        "handoffs_per_second": run.handoffs / run.run_s,
+        "compile_s": run.compile_s,
+        "run_s": run.run_s,
+    }
+    return Outcome(q_last, q_average, summary, remarks)
+
+
+def tables_of(values: networks.ValueClass, params: Any, data: Any, interface: InterfaceModel) -> np.ndarray:
+    """``[replicas, Z, O]`` value tables of stacked parameters ``[replicas, ...]``; linear ones in float64."""
+    owner = interface.model.interface_agent
+    if values.name == "tabular":
+        return np.asarray(params)
+    if values.name == "linear":
+        theta = np.asarray(params, np.float64)[:, np.maximum(owner, 0)]
+        return np.einsum("bzop,zp->bzo", theta, np.asarray(data, np.float64))
+    single = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)
+    table = jax.jit(jax.vmap(lambda p: networks.value_table(values, p, data, owner)))
+    return np.asarray(table(single), np.float64)

@@ -1,0 +1,424 @@
+"""Rows and a summary as a validation run leaves them, with realistic scales, from formulas and a fixed key."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from bound_validation.results import TERMS, Row, checked
+
+GAMMA, GAMMA_BAR, KAPPA, WIDTH_CONSTANT, Q_NORM, CLT = 0.95, 0.53, 0.745, 2.62, 1.18, 3.9
+CONSTANTS: dict[str, Any] = dict(
+    gamma=GAMMA,
+    gamma_bar=GAMMA_BAR,
+    kappa=KAPPA,
+    width_constant=WIDTH_CONSTANT,
+    q_norm=Q_NORM,
+    clt_coefficient=CLT,
+    clt_coefficient_iid=3.7,
+    mixing_time=3.0,
+    omega=0.009,
+    reward_max=2.9,
+    radius=6.3,
+    action_gap=0.35,
+    value_norm=2.4,
+)
+SAMPLES = [int(k) for k in np.geomspace(1e3, 1e6, 7)]
+GAPS = [0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8]
+WIDTHS = [2, 4, 8, 16, 32, 64, 128]
+LAWS = {
+    "deterministic": 0.0,
+    "uniform": 0.02,
+    "geometric": 0.06,
+    "negative binomial": 0.05,
+    "truncated power law": 0.12,
+    "phase type": 0.09,
+}
+
+
+def residual_bound(samples: float, mixing: float = 10.0) -> float:
+    """T3 with the constants above."""
+    scale = 15.5**2
+    return math.sqrt((40 + scale * (9 + 12 * mixing)) / (2 * (1 - KAPPA) * math.sqrt(samples)))
+
+
+def _noisy(rng: np.random.Generator, value: float, spread: float = 0.04) -> dict[str, float]:
+    measured = value * float(np.exp(spread * rng.standard_normal()))
+    return dict(
+        measured=measured, ci_low=measured * (1 - 1.96 * spread), ci_high=measured * (1 + 1.96 * spread)
+    )
+
+
+def _row(axis: str, series: str, x_name: str, x: float, **values: Any) -> Row:
+    return checked(
+        Row(**{**CONSTANTS, **dict(axis=axis, cell="", series=series, x_name=x_name, x=x), **values})
+    )
+
+
+def width_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    certificate = 1 / math.sqrt(1 - KAPPA**2)
+    for m in WIDTHS:
+        line = WIDTH_CONSTANT / math.sqrt(m)
+        projection = min(0.95 * Q_NORM, 0.75 * line * (m / 2) ** -0.25)
+        common = dict(axis="width", x_name="m", x=m, width=m, replicas=64)
+        rows.append(_row(series="approximant", **common, **_noisy(rng, line, 0.02), prediction=line))
+        rows.append(
+            _row(
+                series="projection", **common, **_noisy(rng, projection, 0.03), bound=line, term="approximation"
+            )
+        )
+        rows.append(
+            _row(
+                series="fixed_point",
+                **common,
+                **_noisy(rng, projection * 1.07, 0.03),
+                bound=projection * certificate,
+                alternative=line * certificate,
+                term="approximation",
+            )
+        )
+    return rows
+
+
+def gap_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    bounds = dict(gap=5.4, gap_mass_span=3.4, gap_value_aware=2.55)
+    for eta in GAPS:
+        gap = 1.27 * eta if eta else 5e-16
+        common = dict(axis="gap", x_name="eta", x=eta, gap=eta, epsilon=2.0 * eta, delta=0.21 * eta)
+        for series, slope in bounds.items():
+            bound = max(slope * eta, 2e-15)
+            rows.append(_row(series=series, measured=gap, bound=bound, term="interface", **common))
+        loss = 0.0 if eta < 0.1 else 0.9 * (eta - 0.05)
+        rows.append(
+            _row(series="policy_loss", measured=loss, bound=2 * 2.55 * eta + 2e-15, term="interface", **common)
+        )
+        rows.append(
+            _row(
+                series="icq_error",
+                **common,
+                **_noisy(rng, math.hypot(0.05, 0.8 * eta), 0.02),
+                bound=residual_bound(1e5) + 5.4 * eta,
+                term="total",
+                replicas=64,
+                samples=100_000,
+            )
+        )
+    for flip in np.geomspace(0.001, 0.5, 9):
+        exact = 1 / (1 - GAMMA_BAR * (1 - 2 * flip))
+        mixing = 1.0 if flip == 0.5 else math.ceil(math.log(2) / -math.log(abs(1 - 2 * flip)))
+        rows.append(
+            _row(
+                "gap",
+                "sharp_family",
+                "flip_probability",
+                float(flip),
+                group="sharp",
+                measured=exact,
+                prediction=exact,
+                bound=1 / (1 - GAMMA_BAR),
+                term="interface",
+                epsilon=1.0,
+                delta=0.0,
+                mixing_time=mixing,
+            )
+        )
+    return rows
+
+
+def samples_rows(rng: np.random.Generator, axis: str = "samples", linear: bool = True) -> list[Row]:
+    rows = []
+    for group, factor in [("tabular", 1.0), ("linear m=16", 1.4)][: 1 + linear]:
+        for samples in SAMPLES:
+            tail = samples // 2
+            spread, bias = factor * CLT / math.sqrt(tail), factor * 90 / samples
+            common = dict(
+                axis=axis,
+                x_name="K",
+                x=samples,
+                group=group,
+                replicas=64,
+                samples=samples,
+                tail_samples=tail,
+                width=0 if group == "tabular" else 16,
+            )
+            line = dict(prediction=spread, alternative=0.8 * spread)
+            rows.append(_row(series="spread", **common, **_noisy(rng, spread * (1 + 20 / samples)), **line))
+            drawn = _noisy(rng, bias, 0.15)
+            if samples == SAMPLES[-1]:
+                drawn = dict(measured=0.0, ci_low=0.0, ci_high=1.5 * bias)
+            rows.append(_row(series="bias", **common, **drawn))
+            rows.append(_row(series="rmse", **common, **_noisy(rng, math.hypot(spread, bias))))
+            uniform = factor * 0.5 * (samples / 1e3) ** -0.42
+            rows.append(
+                _row(
+                    series="constant_step",
+                    **common,
+                    **_noisy(rng, uniform),
+                    bound=factor * residual_bound(samples),
+                    term="residual",
+                )
+            )
+            decaying = factor * 0.8 * (samples / 1e3) ** -0.45
+            rows.append(
+                _row(
+                    series="decaying_step",
+                    **common,
+                    **_noisy(rng, decaying),
+                    bound=factor * 90 * residual_bound(samples) * (samples / 1e3) ** -0.22,
+                    term="residual",
+                )
+            )
+    return rows
+
+
+def mixing_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    for group in ("gap open", "gap closed"):
+        for mixing in (2, 4, 8, 16, 33, 69, 140):
+            iid = 0.0121 if group == "gap closed" else 0.0133
+            sharp = iid if group == "gap closed" else iid * math.sqrt(1 + 0.05 * mixing)
+            common = dict(
+                axis="mixing",
+                x_name="t_mix",
+                x=mixing,
+                group=group,
+                replicas=64,
+                samples=200_000,
+                mixing_time=float(mixing),
+            )
+            rows.append(
+                _row(series="spread", **common, **_noisy(rng, sharp), prediction=sharp, alternative=iid)
+            )
+            rows.append(
+                _row(
+                    series="constant_step",
+                    **common,
+                    **_noisy(rng, 6 * sharp),
+                    bound=residual_bound(2e5, 5.0 * mixing),
+                    term="residual",
+                )
+            )
+    return rows
+
+
+def durations_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    for law, curvature in LAWS.items():
+        for mean in (1, 2, 3, 5, 8, 12):
+            if (law == "deterministic") != (mean == 1) and mean == 1:
+                continue
+            modulus = GAMMA**mean + 3 * curvature * (GAMMA - GAMMA**mean)
+            horizon = 1 / (1 - modulus)
+            common: dict[str, Any] = dict(axis="durations", x_name="mean_duration", x=mean, group=law)
+            common |= dict(gamma_bar=modulus)
+            wrong = 1 / (1 - GAMMA)
+            rows.append(
+                _row(
+                    series="amplification",
+                    **common,
+                    measured=0.97 * horizon,
+                    bound=horizon,
+                    prediction=horizon,
+                    alternative=wrong,
+                    term="interface",
+                )
+            )
+            rows.append(
+                _row(series="contraction", **common, measured=modulus, bound=modulus, alternative=GAMMA)
+            )
+            ratio = horizon * float(rng.uniform(0.35, 0.6))
+            rows.append(
+                _row(
+                    series="planted_ratio",
+                    **common,
+                    measured=ratio,
+                    bound=horizon,
+                    alternative=wrong,
+                    term="interface",
+                )
+            )
+    return rows
+
+
+def total_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    for m in (4, 16, 64):
+        for eta in (0.0, 0.1, 0.4):
+            for samples in (1_000, 10_000, 100_000, 1_000_000):
+                group = f"m={m}, eta={eta:g}"
+                common = dict(axis="total", x_name="K", x=samples, group=group, replicas=32)
+                common |= dict(width=m, gap=eta, samples=samples)
+                approximation, interface = 1.4 * m**-0.75, 1.27 * eta if eta else 4e-16
+                residual = 0.7 * (samples / 1e3) ** -0.42
+                parts = [residual_bound(samples), 1.5 * approximation, 4.2 * interface]
+                names = ("residual", "approximation", "interface")
+                for name, measured, bound in zip(
+                    names, (residual, approximation, interface), parts, strict=True
+                ):
+                    drawn = dict(measured=measured) if name != "residual" else _noisy(rng, measured)
+                    rows.append(_row(series=name, **common, **drawn, bound=bound, term=name))
+                total = math.hypot(residual, math.hypot(approximation, 0.6 * interface))
+                rows.append(
+                    _row(series="total", **common, **_noisy(rng, total, 0.02), bound=sum(parts), term="total")
+                )
+    return rows
+
+
+def _numbered(rows: list[Row]) -> list[Row]:
+    """The rows with ids ``axis/n``, one number for each point of an axis."""
+    seen: dict[str, dict[tuple, int]] = {}
+    out = []
+    for row in rows:
+        points = seen.setdefault(row.axis, {})
+        number = points.setdefault((row.group, row.x_name, row.x), len(points))
+        out.append(dataclasses.replace(row, cell=f"{row.axis}/{number}"))
+    return out
+
+
+def full_rows(seed: int = 0) -> list[Row]:
+    """All axes of a planted run."""
+    rng = np.random.default_rng(seed)
+    builders = (width_rows, gap_rows, samples_rows, mixing_rows, durations_rows, total_rows)
+    return _numbered([row for build in builders for row in build(rng)])
+
+
+def model_rows(seed: int = 0) -> list[Row]:
+    """What a run on somebody's own model leaves: the interface gap and the samples axis."""
+    rng = np.random.default_rng(seed)
+    bounds = {"gap": 556.0, "gap_mass_span": 470.0, "gap_value_aware": 398.0}
+    rows = [
+        _row("model", name, "eta", 0.0, measured=98.6, bound=bound, term="interface")
+        for name, bound in bounds.items()
+    ]
+    rows.append(_row("model", "policy_loss", "eta", 0.0, measured=63.3, bound=795.0, term="interface"))
+    return _numbered(rows + samples_rows(rng, "model", linear=False))
+
+
+def uncertified(rows: list[Row], *axes: str) -> list[Row]:
+    """The rows with A6 not certified on the given axes: no bound that needs it is claimed there."""
+    needs = ("fixed_point", "constant_step", "decaying_step", "residual", "approximation", "total", "icq_error")
+    return [
+        checked(
+            dataclasses.replace(
+                row, certified=False, kappa=1.12, bound=math.nan if row.series in needs else row.bound
+            )
+        )
+        if row.axis in axes
+        else row
+        for row in rows
+    ]
+
+
+def violated(rows: list[Row], *series: str) -> list[Row]:
+    """The rows with the last one of each series pushed above its bound."""
+    out = list(rows)
+    for name in series:
+        index = max(i for i, row in enumerate(out) if row.series == name and math.isfinite(row.bound))
+        row = out[index]
+        out[index] = checked(
+            dataclasses.replace(
+                row, measured=1.3 * row.bound, ci_low=1.2 * row.bound, ci_high=1.4 * row.bound
+            )
+        )
+    return out
+
+
+def make_summary(rows: list[Row], preset: str = "quick", model: str | None = None) -> dict[str, Any]:
+    """The summary that goes with the rows (slopes and timings are invented)."""
+    tests = [row for row in rows if row.holds >= 0]
+    ratios = {term: [r.ratio for r in tests if r.term == term and math.isfinite(r.ratio)] for term in TERMS}
+    held = {term: [r.holds for r in tests if r.term == term] for term in TERMS}
+
+    def slope(value: float, half: float, target: float | None, width: float = 0.1) -> dict[str, Any]:
+        low, high = (None, None) if target is None else (target - width, target + width)
+        passed = None if low is None or high is None else low <= value <= high
+        return dict(
+            slope=value,
+            ci_low=value - half,
+            ci_high=value + half,
+            target=target,
+            target_low=low,
+            target_high=high,
+            passed=passed,
+        )
+
+    slopes = {"samples_spread": slope(-0.502, 0.011, -0.5)}
+    if model is None:
+        slopes |= {
+            "samples_spread_linear": slope(-0.497, 0.014, -0.5),
+            "gap": slope(1.0, 0.001, 1.0),
+            "width_approximant": slope(-0.498, 0.02, -0.5),
+            "width_projection": slope(-0.74, 0.03, None),
+            "width_fixed_point": slope(-0.73, 0.03, None),
+        }
+    violations = sum(row.holds == 0 for row in rows)
+    claims: list[dict[str, Any]] = [
+        dict(
+            name="bound_holds",
+            text="measured <= bound in every check",
+            value=violations,
+            ci_low=None,
+            ci_high=None,
+            target="0 violations",
+            passed=violations == 0,
+        ),
+        dict(
+            name="spread_meets_central_limit",
+            text="spread over replicas at the largest K meets P2",
+            value=1.012,
+            ci_low=0.95,
+            ci_high=1.08,
+            target="in [0.85, 1.15]",
+            passed=True,
+        ),
+        dict(
+            name="bias_slope",
+            text="the bias falls faster than the spread",
+            value=-0.97,
+            ci_low=-1.1,
+            ci_high=-0.8,
+            target="below -0.5",
+            passed=True,
+        ),
+        dict(
+            name="trained_width",
+            text="error of nets with a trained hidden layer",
+            value=None,
+            ci_low=None,
+            ci_high=None,
+            target="none",
+            passed=None,
+        ),
+    ]
+    constants = ("gamma", "gamma_bar", "kappa", "epsilon", "delta", "omega", "mixing_time", "clt_coefficient")
+    return dict(
+        preset=preset,
+        cells=len({row.cell for row in rows}),
+        checks=len(tests),
+        violations=violations,
+        bound_holds=violations == 0,
+        worst_ratio={term: max(values, default=None) for term, values in ratios.items()},
+        median_ratio={
+            term: float(np.median(values)) if values else None for term, values in ratios.items()
+        },
+        checks_per_term={
+            term: {"held": sum(values), "checked": len(values)} for term, values in held.items()
+        },
+        slopes=slopes,
+        claims=claims,
+        a6_uncertified_cells=len({row.cell for row in rows if not row.certified}),
+        versions={"python": "3.11.2", "jax": "0.10.2", "numpy": "2.4.6", "icsmdp_jax": "0.1.0"},
+        device={"platform": "cpu", "kind": "cpu", "count": 2},
+        compile_s=41.2,
+        run_s=183.5,
+        handoffs=1_230_000_000,
+        model=model,
+        constants=[
+            {"model": name, **{c: CONSTANTS.get(c, 0.1) for c in constants}} for name in ("planted", "sharp")
+        ],
+    )
