@@ -65,7 +65,7 @@ class TaskResult:
         self.handoffs += other.handoffs
 
     def plain(self) -> dict[str, Any]:
-        """The result as JSON-ready data; floats survive the round trip bit for bit, NaN as null."""
+        """The result as JSON-ready data; floats survive the round trip bit for bit, NaN and infinity as null."""
         return to_plain(
             {
                 "rows": [dataclasses.asdict(row) for row in self.rows],
@@ -79,11 +79,9 @@ class TaskResult:
     @staticmethod
     def from_plain(content: dict[str, Any]) -> TaskResult:
         """The inverse of ``plain``."""
-        nan, inf = float("nan"), float("inf")
-        special = {None: nan, "inf": inf, "-inf": -inf}
         floats = {f.name for f in dataclasses.fields(Row) if f.type == "float"}
         rows = [
-            Row(**{k: special.get(v, v) if k in floats else v for k, v in record.items()})
+            Row(**{k: float("nan") if v is None and k in floats else v for k, v in record.items()})
             for record in content["rows"]
         ]
         return TaskResult(

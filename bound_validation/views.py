@@ -7,12 +7,11 @@ from typing import Any, NamedTuple
 
 from bound_validation.results import ROUNDING, Row
 
-PARTS = ("residual", "approximation", "interface")  # the terms whose sum is the bound of T4, as they are stacked
-SERIES_OF_AXIS = {
-    "width": ("approximant", "projection", "fixed_point", "trained"),
-    "gap": ("gap", "gap_value_aware", "gap_mass_span", "policy_loss", "icq_error", "sharp_family", "interface"),
-    "samples": ("spread", "bias", "rmse", "constant_step", "decaying_step"),
-}
+PARTS = (
+    "residual",
+    "approximation",
+    "interface",
+)  # the terms whose sum is the bound of T4, as they are stacked
 
 
 class Fit(NamedTuple):
@@ -74,14 +73,6 @@ def select(rows: list[Row], axis: str, series: str, group: str | None = None) ->
         and math.isfinite(row.x)
     ]
     return sorted(found, key=lambda row: (row.group, row.x, row.cell))
-
-
-def rows_of_axis(rows: list[Row], axis: str) -> list[Row]:
-    """All rows that belong to an axis, in the order of the table."""
-    names = SERIES_OF_AXIS.get(axis)
-    return [
-        row for row in rows if row.axis == axis or (row.axis == "model" and names and row.series in names)
-    ]
 
 
 def groups_of(rows: list[Row]) -> list[str]:

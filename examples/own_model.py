@@ -23,9 +23,7 @@ def build_own_model() -> dict[str, np.ndarray]:
     second = [[0, 0, 0.3, 0.7], [0, 0, 0.1, 0.9], [0, 0, 0.5, 0.5], [0, 0, 0.2, 0.8]]  # with care; revise
     return {
         "transition": np.stack([first, second], axis=1),  # [S, O, S]
-        "duration": np.tile(
-            [[0, 0, 0.5, 0.5, 0, 0], [0, 0, 0, 0, 0.5, 0.5]], (4, 1, 1)
-        ),  # [S, O, T]: 3-4, 5-6
+        "duration": np.tile([[0, 0, 0.5, 0.5, 0, 0], [0, 0, 0, 0, 0.5, 0.5]], (4, 1, 1)),  # [S, O, T]: 3-4, 5-6
         "reward_rate": np.array([[0.0, 0.0], [0.0, 0.0], [-1.0, 0.0], [1.0, 0.0]]),  # [S, O], per step
         "agent": np.array([0, 0, 1, 1], np.int32),  # [S] who is active
         "interface": np.array([0, 0, 1, 1], np.int32),  # [S] what it sees: whose desk, not the quality

@@ -139,10 +139,7 @@ def build_features() -> np.ndarray:
 
 def build_pipeline() -> Arrays:
     """The arrays of the model file, with ``transition`` and ``duration``: ``S = 17, Z = 13, O = 3``."""
-    longest = (
-        max(solver_blocks(solver, kind) + CHECK_BLOCKS[kind] for solver in "AB" for kind in (AIME, LIVE))
-        + SPREAD
-    )
+    longest = max(solver_blocks(solver, kind) + CHECK_BLOCKS[kind] for solver in "AB" for kind in (AIME, LIVE)) + SPREAD
     transition = np.zeros((NUM_STATES, NUM_OPTIONS, NUM_STATES))
     duration = np.zeros((NUM_STATES, NUM_OPTIONS, longest))
     rate = np.zeros((NUM_STATES, NUM_OPTIONS))
@@ -208,9 +205,7 @@ def build_pipeline() -> Arrays:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "models", help="folder of the model file"
-    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models", help="folder of the model file")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     save_model(out / "pipeline.npz", TabularModel(**build_pipeline()))  # type: ignore[arg-type]

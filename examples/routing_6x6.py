@@ -106,9 +106,7 @@ def build_plain(gamma: float = GAMMA) -> Arrays:
     }
 
 
-def build_hidden(
-    delay: int = CONGESTION_DELAY, flip: float = FLIP_PROBABILITY, gamma: float = GAMMA
-) -> Arrays:
+def build_hidden(delay: int = CONGESTION_DELAY, flip: float = FLIP_PROBABILITY, gamma: float = GAMMA) -> Arrays:
     """The same problem with a congested bridge that no node sees.
 
     State ``(bit, node, destination)`` has index ``bit * 1296 + pair_index(node, destination)``. The bit names
@@ -139,9 +137,7 @@ def build_hidden(
         durations.append(used[:, :, None] * np.where(crosses[:, :, None], slow, base))
         flips = (flip, 1.0 - flip) if bit else (1.0 - flip, flip)
         probabilities.append(used[:, :, None] * np.array(flips))
-    twice = {
-        name: np.concatenate([plain[name]] * 2) for name in ("reward_rate", "agent", "interface", "terminal")
-    }
+    twice = {name: np.concatenate([plain[name]] * 2) for name in ("reward_rate", "agent", "interface", "terminal")}
     return {
         "successor": np.concatenate([both, both]).astype(np.int32),
         "probability": np.concatenate(probabilities),
@@ -187,9 +183,7 @@ def greedy_hops(q: np.ndarray) -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "models", help="folder of the model files"
-    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models", help="folder of the model files")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     for name, arrays in (("routing_6x6_plain", build_plain()), ("routing_6x6_hidden", build_hidden())):

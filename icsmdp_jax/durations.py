@@ -43,9 +43,7 @@ class DurationLaw:
     def __post_init__(self) -> None:
         pmf = np.array(self.pmf, np.float64)
         if pmf.ndim != 1 or pmf.size == 0:
-            raise ValueError(
-                f"duration law {self.name}: expected a pmf of shape [T], found shape {list(pmf.shape)}"
-            )
+            raise ValueError(f"duration law {self.name}: expected a pmf of shape [T], found shape {list(pmf.shape)}")
         wrong = ~(np.isfinite(pmf) & (pmf >= 0))
         if wrong.any():
             t = int(np.flatnonzero(wrong)[0])
@@ -145,13 +143,9 @@ def negative_binomial(successes: float, success: float, longest: int) -> Duratio
     if not successes > 0:
         raise ValueError(f"successes = {successes}: expected a positive number")
     failures = np.arange(longest)
-    choose = (
-        special.gammaln(failures + successes) - special.gammaln(failures + 1) - special.gammaln(successes)
-    )
+    choose = special.gammaln(failures + successes) - special.gammaln(failures + 1) - special.gammaln(successes)
     weight = np.exp(choose + successes * math.log(p) + special.xlog1py(failures, -p))
-    return _normalised(
-        "negative_binomial", weight, special.betainc(longest, successes, 1 - p) if p < 1 else 0.0
-    )
+    return _normalised("negative_binomial", weight, special.betainc(longest, successes, 1 - p) if p < 1 else 0.0)
 
 
 def truncated_power_law(exponent: float, longest: int) -> DurationLaw:

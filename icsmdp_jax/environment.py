@@ -39,14 +39,10 @@ class Environment(abc.ABC, Generic[State, Params]):
         """Starts a run; the returned handoff carries zeros for the segment that does not exist yet."""
 
     @abc.abstractmethod
-    def step_env(
-        self, key: chex.PRNGKey, state: State, option: chex.Array, params: Params
-    ) -> tuple[Handoff, State]:
+    def step_env(self, key: chex.PRNGKey, state: State, option: chex.Array, params: Params) -> tuple[Handoff, State]:
         """Runs one option to its end, without automatic reset: the state returned is the one really entered."""
 
-    def step(
-        self, key: chex.PRNGKey, state: State, option: chex.Array, params: Params
-    ) -> tuple[Handoff, State]:
+    def step(self, key: chex.PRNGKey, state: State, option: chex.Array, params: Params) -> tuple[Handoff, State]:
         """Runs one option to its end and, if that ended the episode, starts the next one in the same call.
 
         The segment fields and ``final_*`` still describe the segment that ended.

@@ -88,9 +88,7 @@ class PlantedModel:
         for name, seen in zip(self.agent_names, self.layout.visible, strict=True):
             shown = [f for f, s in zip(self.field_names, seen, strict=True) if s]
             hidden = [f for f, s in zip(self.field_names, seen, strict=True) if not s]
-            lines.append(
-                f"{name}: sees {', '.join(shown) or 'nothing'}; hidden: {', '.join(hidden) or 'nothing'}"
-            )
+            lines.append(f"{name}: sees {', '.join(shown) or 'nothing'}; hidden: {', '.join(hidden) or 'nothing'}")
         return "\n".join(lines)
 
     def draw_features(self, rng: np.random.Generator, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -160,9 +158,7 @@ def _coefficients(config: PlantedConfig, atoms: np.ndarray) -> np.ndarray:
     n, o, dim = config.num_agents, config.num_options, config.interface_dim
     u = rng.standard_normal((n, dim - 1))
     v = rng.standard_normal((2, n, o, dim))
-    v[1] -= (
-        v[0] * (np.sum(v[0] * v[1], axis=-1) / np.sum(v[0] ** 2, axis=-1))[..., None]
-    )  # or it would shift the level
+    v[1] -= v[0] * (np.sum(v[0] * v[1], axis=-1) / np.sum(v[0] ** 2, axis=-1))[..., None]  # or it would shift the level
     level, slope = np.ones((n, o)), np.zeros((n, o))
     for agent in range(n):
         leaders = rng.permutation(o)[:2]

@@ -72,7 +72,7 @@ def _finite(name: str, array: Array, used: Array | None = None) -> None:
 
 
 def _pmf(name: str, array: Array, used: Array, axes: tuple[int, ...]) -> Array:
-    """Checks that each used row is a probability law and returns the rows renormalised where they need it, unused ones zero."""
+    """Checks that each used row is a probability law; returns rows that sum to 1, and zeros in unused ones."""
     from icsmdp_jax.tabular import SUM_TOLERANCE
 
     _finite(name, array, used)

@@ -138,9 +138,7 @@ class TabularEnv(Environment[TabularState, TabularParams]):
         discount = jnp.where(done, jnp.float32(0), params.discount[tau])
         return self._handoff(entered, params, reward, tau + 1, discount, done), TabularState(entered)
 
-    def _fresh(
-        self, word: chex.Array, law: AliasTable, params: TabularParams
-    ) -> tuple[Handoff, TabularState]:
+    def _fresh(self, word: chex.Array, law: AliasTable, params: TabularParams) -> tuple[Handoff, TabularState]:
         index = draw(word, law)
         zero = jnp.float32(0)
         return (

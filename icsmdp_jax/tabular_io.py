@@ -62,7 +62,15 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         for key in archive.files:
             try:
                 arrays[key] = archive[key]
-            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+            except (
+                OSError,
+                ValueError,
+                EOFError,
+                KeyError,
+                zipfile.BadZipFile,
+                zlib.error,
+                MemoryError,
+            ) as error:
                 raise ValueError(f"{name}: array {key} cannot be read ({_one_line(error)})") from None
             except (NotImplementedError, RuntimeError) as error:  # encrypted or exotic zip members
                 raise ValueError(f"{name}: array {key} cannot be read ({_one_line(error)})") from None

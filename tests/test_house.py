@@ -90,9 +90,7 @@ def test_ci_runs_the_tests():
     assert lines[0].startswith("#!") and "set -euo pipefail" in lines and "make test" in lines
 
 
-@pytest.mark.parametrize(
-    "target", ["help", "install", "validate", "test", "test-slow", "lint", "bench", "clean"]
-)
+@pytest.mark.parametrize("target", ["help", "install", "validate", "test", "test-slow", "lint", "bench", "clean"])
 def test_makefile_has_target(target):
     dry = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
     assert dry.returncode == 0, dry.stderr
@@ -137,9 +135,7 @@ def test_no_file_names_a_package_source():
 )
 def test_import_stays_light(module, heavy):
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]"
 
@@ -164,9 +160,7 @@ def without(name: str) -> dict[str, str]:
 @pytest.mark.parametrize("package", ["icsmdp_jax", "bound_validation"])
 def test_package_is_typed_and_keeps_to_its_side(package):
     assert (ROOT / package / "py.typed").is_file()
-    if (
-        package == "icsmdp_jax"
-    ):  # the command line is the one place where the two packages meet, when it is called
+    if package == "icsmdp_jax":  # the command line is the one place where the two packages meet, when it is called
         for path in (ROOT / package).rglob("*.py"):
             imports = re.findall(r"^(?:from|import) +bound_validation", path.read_text(), re.MULTILINE)
             assert not imports, f"{path.relative_to(ROOT)} imports bound_validation"
@@ -174,9 +168,5 @@ def test_package_is_typed_and_keeps_to_its_side(package):
 
 def test_licence_is_apache_2():
     text = read("LICENSE")
-    assert (
-        "Apache License" in text
-        and "Version 2.0, January 2004" in text
-        and "END OF TERMS AND CONDITIONS" in text
-    )
+    assert "Apache License" in text and "Version 2.0, January 2004" in text and "END OF TERMS AND CONDITIONS" in text
     assert project()["project"]["license"] == "Apache-2.0"

@@ -102,9 +102,7 @@ def test_document_runs(document, desk):
             f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
         )
         if block.language == "python" and following is not None and following.language == "text":
-            assert result.stdout == following.text, (
-                f"{document}:{following.line}: the block above prints otherwise"
-            )
+            assert result.stdout == following.text, f"{document}:{following.line}: the block above prints otherwise"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -125,16 +123,12 @@ def pages() -> list[str]:
 def test_links_lead_somewhere(document):
     text = re.sub(r"```.*?```", "", (ROOT / document).read_text(encoding="utf-8"), flags=re.DOTALL)
     text = re.sub(r"`[^`\n]*`", "", text)
-    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(
-        r'<(?:img|a)[^>]*(?:src|href)="([^"]+)"', text
-    )
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'<(?:img|a)[^>]*(?:src|href)="([^"]+)"', text)
     here = (ROOT / document).parent
     missing = [
         target
         for target in targets
-        if not re.match(r"[a-z]+:", target)
-        and target.split("#")[0]
-        and not (here / target.split("#")[0]).exists()
+        if not re.match(r"[a-z]+:", target) and target.split("#")[0] and not (here / target.split("#")[0]).exists()
     ]
     assert not missing, f"{document}: {missing}"
 
@@ -151,7 +145,5 @@ def test_readme_names_every_command():
     assert result.returncode == 0, result.stderr
     offered = re.search(r"\{([a-z,-]+)\}", result.stdout)
     assert offered, result.stdout
-    listed = re.findall(
-        r"^\| `icsmdp ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    listed = re.findall(r"^\| `icsmdp ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(offered[1].split(","))

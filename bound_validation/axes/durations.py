@@ -10,6 +10,7 @@ from bound_validation.measure import Progress
 from bound_validation.results import Row, checked
 from bound_validation.sweeps import Preset
 from bound_validation.tasks import Claim, Task, TaskResult
+from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.interface import InterfaceModel, ais_constants, interface_gap, solve_both
 from icsmdp_jax.exact.solve import backup, greedy_value
 from icsmdp_jax.planted import sharp_family
@@ -48,8 +49,7 @@ def measure(preset: Preset, progress: Progress) -> TaskResult:
             config = spec.model.replace(
                 duration_law=law, duration_mean=mean, longest_duration=spec.longest, duration_spread=0.0
             )
-            rows += _planted(cell, law, mean, analysed(config).interface, analysed(config).gap.gap,
-                             analysed(config).gap.value_numerator, gamma, naive, spec.perturbations, spec.seed)  # fmt: skip
+            rows += _planted(cell, law, mean, analysed(config), gamma, naive, spec.perturbations, spec.seed)
             progress(WORK_PER_MODEL)
     return TaskResult(rows, {}, _claims(rows))
 
@@ -58,21 +58,20 @@ def _planted(
     cell: str,
     law: str,
     mean: float,
-    interface: InterfaceModel,
-    gap: float,
-    numerator: float,
+    known: Analysis,
     gamma: float,
     naive: float,
     perturbations: int,
     seed: int,
 ) -> list[Row]:
+    interface, gap = known.interface, known.gap
     modulus = interface.gamma_bar
     shared = {
         "axis": "durations", "cell": cell, "group": law, "x_name": "mean duration", "x": mean, "gamma": gamma,
         "gamma_bar": modulus,
     }  # fmt: skip
     ratio = Row(
-        series="planted_ratio", term="interface", measured=gap / numerator, bound=theorem.effective_horizon(modulus),
+        series="planted_ratio", term="interface", measured=gap.gap / gap.value_numerator, bound=theorem.effective_horizon(modulus),
         alternative=naive, **shared,  # type: ignore[arg-type]
     )  # fmt: skip
     observed = measured_contraction(interface, perturbations, seed)

@@ -12,8 +12,9 @@ from bound_validation.measure import Progress, Target, fitted_slope, lane_averag
 from bound_validation.results import Row, checked
 from bound_validation.sweeps import Preset
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from icsmdp_jax.exact.chain import mixing_time
 from icsmdp_jax.exact.constants import Analysis, analyse
-from icsmdp_jax.exact.interface import ais_constants, interface_gap, solve_both
+from icsmdp_jax.exact.interface import InterfaceModel, ais_constants, interface_gap, solve_both
 from icsmdp_jax.planted import PlantedConfig, planted_model, sharp_family
 
 WORK_PER_MODEL = 50_000
@@ -95,17 +96,16 @@ def sharp(preset: Preset, progress: Progress) -> TaskResult:
     best = max(r.ratio for r in rows)
     off = max(abs(r.measured / r.prediction - 1) for r in rows)
     claims = [
-        Claim("sharp_family", "The sharp family reaches at least 0.95 of Theorem 1.", best, "at least 0.95", best >= 0.95),
+        Claim("sharp_family", "The sharp family reaches at least 0.95 of Theorem 1.", best, "at least 0.95",
+              best >= 0.95),
         in_range("sharp_closed_form", "Its gap is the closed form epsilon / (1 - gbar (1 - 2p)) (largest relative "
                  "deviation).", off, 0.0, 1e-8),
     ]  # fmt: skip
     return TaskResult(rows, {}, claims)
 
 
-def _mixing(interface: object) -> float:
-    from icsmdp_jax.exact.chain import mixing_time
-
-    chain = interface.chain  # type: ignore[attr-defined]
+def _mixing(interface: InterfaceModel) -> float:
+    chain = interface.chain
     return mixing_time(chain.transition, chain.stationary[chain.states])
 
 
@@ -114,7 +114,8 @@ def learned_error(preset: Preset, progress: Progress) -> TaskResult:
     spec = preset.gap
     targets = [Target(analysed(spec.model.replace(gap=eta))) for eta in spec.gaps]
     run = theorem_run(
-        [(t, spec.samples) for t in targets], jax.random.key(spec.seed), spec.replicas, [spec.samples], preset.chunk, progress
+        [(t, spec.samples) for t in targets], jax.random.key(spec.seed), spec.replicas, [spec.samples],
+        preset.chunk, progress,
     )  # fmt: skip
     rows: list[Row] = []
     for index, (eta, target) in enumerate(zip(spec.gaps, targets, strict=True)):

@@ -25,6 +25,9 @@ from icsmdp_jax.exact.fixed_point import whiten
 from icsmdp_jax.learner.experiment import measure_errors
 from icsmdp_jax.planted import planted_model
 
+TIE = 1e-9  # lead of the best option below which the limit law of P2 is not claimed
+ASYMPTOTIC_FROM = 100_000  # handoffs from which the central-limit line and the slope -1/2 are claimed
+
 
 def tasks(preset: Preset) -> list[Task]:
     """For each function class: the run of the central limit, and the runs of the two theorems."""
@@ -49,18 +52,18 @@ def target_of(spec: SamplesSpec) -> Target:
 
 def limit(preset: Preset, spec: SamplesSpec, progress: Progress) -> TaskResult:
     """Spread, bias and RMSE of the tail average in one run, beside the central-limit line."""
-    return measure_limit(preset, spec, target_of(spec), progress, "samples")
+    return measure_limit(spec, target_of(spec), "samples", preset.chunk, preset.resamples, progress)[0]
 
 
 def measure_limit(
-    preset: Preset, spec: SamplesSpec, target: Target, progress: Progress, axis: str
-) -> TaskResult:
-    """Rows, slope and claims of one tail-averaged run at log-spaced handoff counts (P2).
+    spec: SamplesSpec, target: Target, axis: str, chunk: int, resamples: int, progress: Progress
+) -> tuple[TaskResult, np.ndarray]:
+    """Rows, slope and claims of one tail-averaged run at log-spaced handoff counts (P2), and its last tables.
 
     The average at K covers the last half of the handoffs so far, so the counts are doubled from the first one on.
     """
     counts = sorted(set(spec.limit_samples) | {k // 2 for k in spec.limit_samples})
-    run = limit_run([target], jax.random.key(spec.seed), spec.replicas, counts, preset.chunk, progress)
+    run = limit_run([target], jax.random.key(spec.seed), spec.replicas, counts, chunk, progress)
     interface, limit_law = target.known.interface, target.limit
     shared = {**target.constants(), "replicas": spec.replicas, "width": spec.width, "gap": spec.model_gap}
     rows: list[Row] = []
@@ -78,7 +81,12 @@ def measure_limit(
         kept.append(k)
         for series, (value, low, high), prediction, alternative in (
             ("spread", spread, predicted, independent),
-            ("bias", (errors.bias, max(errors.raw_bias - 2 * noise, 0.0), errors.raw_bias + 2 * noise), np.nan, np.nan),
+            (
+                "bias",
+                (errors.bias, max(errors.raw_bias - 2 * noise, 0.0), errors.raw_bias + 2 * noise),
+                np.nan,
+                np.nan,
+            ),
             ("rmse", total, np.nan, np.nan),
         ):
             row = Row(
@@ -87,31 +95,44 @@ def measure_limit(
                 samples=k, tail_samples=tail, **shared,
             )  # fmt: skip
             rows.append(checked(row))
-    slopes = {f"{axis}_spread_{spec.slug}": _last_two_decades(preset, spec, target, rows, tables, kept)}
+    slopes = {f"{axis}_spread_{spec.slug}": _last_two_decades(resamples, spec, target, rows, tables, kept)}
     claims = _claims(spec, axis, rows, slopes[f"{axis}_spread_{spec.slug}"], target)
-    return TaskResult(rows, slopes, claims, run.compile_s, run.handoffs)
+    return TaskResult(rows, slopes, claims, run.compile_s, run.handoffs), tables[-1]
 
 
 def _last_two_decades(
-    preset: Preset, spec: SamplesSpec, target: Target, rows: list[Row], tables: list[np.ndarray], kept: list[int]
+    resamples: int,
+    spec: SamplesSpec,
+    target: Target,
+    rows: list[Row],
+    tables: list[np.ndarray],
+    kept: list[int],
 ) -> Slope:
     late = [i for i, k in enumerate(kept) if k >= kept[-1] / 100 * 0.999]
     interface = target.known.interface
     weight = np.where(interface.mask, interface.pair_weight, 0.0)
-    draws = resampled_spreads([tables[i] for i in late], weight, preset.resamples, spec.seed)
+    draws = resampled_spreads([tables[i] for i in late], weight, resamples, spec.seed)
     spreads = [r.measured for r in rows if r.series == "spread"]
+    admitted = {"target_low": -0.55, "target_high": -0.45} if _asymptotic(target, kept[-1]) else {}
     return fitted_slope(
         np.array([kept[i] for i in late], float), np.array([spreads[i] for i in late]), draws,
-        target=-0.5, target_low=-0.55, target_high=-0.45,
+        target=-0.5, **admitted,
     )  # fmt: skip
+
+
+def _asymptotic(target: Target, samples: int) -> bool:
+    return target.limit.action_gap > TIE and samples >= ASYMPTOTIC_FROM
 
 
 def _claims(spec: SamplesSpec, axis: str, rows: list[Row], slope: Slope, target: Target) -> list[Claim]:
     last = next(r for r in reversed(rows) if r.series == "spread")
     text = f"{spec.label}: the spread over the last two decades of handoffs falls with slope -1/2."
     name = f"{axis}_slope_{spec.slug}"
-    if not target.limit.action_gap > 1e-9:
+    if not target.limit.action_gap > TIE:
         why = f"{spec.label}: two options tie in the limit, so no central-limit line is claimed."
+        return [Claim(f"{axis}_limit_{spec.slug}", why, last.measured / last.prediction, "not claimed", None)]
+    if last.samples < ASYMPTOTIC_FROM:
+        why = f"{spec.label}: too few handoffs in this preset to claim the central-limit line (spread over line)."
         return [Claim(f"{axis}_limit_{spec.slug}", why, last.measured / last.prediction, "not claimed", None)]
     interval = {"ci_low": last.ci_low / last.prediction, "ci_high": last.ci_high / last.prediction}
     biases = [r for r in rows if r.series == "bias"]
@@ -128,19 +149,22 @@ def _claims(spec: SamplesSpec, axis: str, rows: list[Row], slope: Slope, target:
 
 def bounds(preset: Preset, spec: SamplesSpec, progress: Progress) -> TaskResult:
     """RMSE of the uniform average under the two schedules of Theorem 3, beside the theorem."""
-    return measure_bounds(preset, spec, target_of(spec), progress, "samples")
+    return measure_bounds(spec, target_of(spec), "samples", preset.chunk, progress)
 
 
-def measure_bounds(
-    preset: Preset, spec: SamplesSpec, target: Target, progress: Progress, axis: str
-) -> TaskResult:
+def measure_bounds(spec: SamplesSpec, target: Target, axis: str, chunk: int, progress: Progress) -> TaskResult:
     """One lane per K for the constant step (each needs a step of its own), one lane for the decaying step."""
     counts = list(spec.theorem_samples)
     lanes: list[tuple[Target, int | None]] = [(target, k) for k in counts]
     lanes.append((target, None))
     key = jax.random.key(spec.seed + 1)
-    run = theorem_run(lanes, key, spec.theorem_replicas, counts, preset.chunk, progress)
-    shared = {**target.constants(), "replicas": spec.theorem_replicas, "width": spec.width, "gap": spec.model_gap}
+    run = theorem_run(lanes, key, spec.theorem_replicas, counts, chunk, progress)
+    shared = {
+        **target.constants(),
+        "replicas": spec.theorem_replicas,
+        "width": spec.width,
+        "gap": spec.model_gap,
+    }
     rows: list[Row] = []
     for index, k in enumerate(counts):
         for series, lane in (("constant_step", index), ("decaying_step", len(counts))):

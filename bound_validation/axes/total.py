@@ -67,8 +67,8 @@ def _cell(replicas: int, width: int, eta: float, k: int, target: Target, tables:
     return [
         checked(Row(
             axis="total", cell=f"total/m{width}/eta{eta:g}/K{k}", series=term, term=term,
-            group=f"m = {width}, eta = {eta:g}", x_name="handoffs", x=k, width=width, gap=eta, samples=k, tail_samples=k,
-            measured=value, ci_low=low, ci_high=high, bound=bounds[term],
+            group=f"m = {width}, eta = {eta:g}", x_name="handoffs", x=k, width=width, gap=eta, samples=k,
+            tail_samples=k, measured=value, ci_low=low, ci_high=high, bound=bounds[term],
             replicas=replicas if term in ("residual", "total") else 0, **target.constants(),
         ))
         for term, (value, low, high) in measured.items()

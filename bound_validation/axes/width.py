@@ -82,13 +82,13 @@ def measure(preset: Preset, progress: Progress) -> TaskResult:
                  "guarantee says something.", c / planted.q_norm, 0.0, 6.0),
     ]  # fmt: skip
     if kappa >= 1:
-        claims.append(Claim("width_a6", "A6 is not certified on this axis: no Theorem 2 is claimed.", kappa, "< 1", None))
+        claims.append(
+            Claim("width_a6", "A6 is not certified on this axis: no Theorem 2 is claimed.", kappa, "< 1", None)
+        )
     return TaskResult(rows, slopes, claims)
 
 
-def _draw_errors(
-    planted: PlantedModel, width: int, draws: int, seed: int, progress: Progress
-) -> dict[str, np.ndarray]:
+def _draw_errors(planted: PlantedModel, width: int, draws: int, seed: int, progress: Progress) -> dict[str, np.ndarray]:
     """Squared errors ``[draws]`` of the three approximations of ``Q_phi``."""
     interface, q = planted.interface, planted.q_planted
     out: dict[str, list[float]] = {"approximant": [], "projection": [], "fixed_point": []}

@@ -29,7 +29,7 @@ class Curve:
       colour: of markers, line and label.
       x, y: ``[n]`` points.
       low, high: ``[n]`` ends of the intervals, measured curves only.
-      certified: ``[n]`` bool; hollow markers where A6 is not certified.
+      certified: ``[n]`` bool; hollow markers where a bound is missing because A6 is not certified.
       violated: ``[n]`` bool; crossed out in red.
       limit: ``[n]`` bool; only the upper end of the interval is positive and drawn, as an arrow that points down.
       marker: of measured curves.
@@ -65,7 +65,7 @@ def measured(rows: list[Row], label: str = "", colour: str = BLACK, marker: str 
             y,
             low,
             high,
-            np.array([row.certified for row in rows]),
+            np.array([row.certified or row.holds >= 0 or not row.term for row in rows]),
             np.array([row.holds == 0 for row in rows]),
             (y <= ROUNDING) & (high > ROUNDING),
             marker,
@@ -190,7 +190,15 @@ def cross(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     """Crosses out points that violate a bound."""
     for size, colour, width in ((10, "white", 3.4), (9, ALARM, 2.0)):
         axes.plot(
-            x, y, linestyle="none", marker="x", markersize=size, color=colour, markeredgewidth=width, zorder=9, clip_on=False
+            x,
+            y,
+            linestyle="none",
+            marker="x",
+            markersize=size,
+            color=colour,
+            markeredgewidth=width,
+            zorder=9,
+            clip_on=False,
         )
 
 
@@ -203,4 +211,11 @@ def _draw_line(axes: Axes, curve: Curve, x: np.ndarray, y: np.ndarray, x_scale: 
         axes.plot(x[rest], y[rest], **style)
     lonely = (at_zero | (rest.sum() == 1)) & np.isfinite(y)
     for px, py in zip(x[lonely], y[lonely], strict=True):
-        axes.plot([px], [py], marker="_", markersize=13, markeredgewidth=LINE[curve.kind]["linewidth"], **{"color": curve.colour, "zorder": 2})
+        axes.plot(
+            [px],
+            [py],
+            marker="_",
+            markersize=13,
+            markeredgewidth=LINE[curve.kind]["linewidth"],
+            **{"color": curve.colour, "zorder": 2},
+        )

@@ -9,7 +9,17 @@ from matplotlib.figure import Figure
 from bound_validation.figures.curves import Curve, Kind, line, measured, note
 from bound_validation.figures.labels import Entry
 from bound_validation.figures.panels import Panel, compose
-from bound_validation.figures.style import BLACK, BLUE, FULL_WIDTH, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from bound_validation.figures.style import (
+    BLACK,
+    BLUE,
+    FULL_WIDTH,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+)
 from bound_validation.results import Row
 from bound_validation.views import groups_of, select
 
@@ -38,8 +48,18 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
 
     horizon, wrong = r"$1/(1-\bar\gamma)$", r"$1/(1-\gamma)$"
     panels = [
-        Panel("sharp family", X_LABEL, r"amplification gap$/\varepsilon$", curves("amplification", horizon, wrong)),
-        Panel("one Bellman backup", X_LABEL, "contraction modulus", curves("contraction", r"$\bar\gamma$", r"$\gamma$")),
+        Panel(
+            "sharp family",
+            X_LABEL,
+            r"amplification gap$/\varepsilon$",
+            curves("amplification", horizon, wrong),
+        ),
+        Panel(
+            "one Bellman backup",
+            X_LABEL,
+            "contraction modulus",
+            curves("contraction", r"$\bar\gamma$", r"$\gamma$"),
+        ),
         Panel("planted model", X_LABEL, r"gap$/\beta$", curves("planted_ratio", horizon, wrong)),
     ]
     entries = [Entry(law, *looks[law]) for law in laws]

@@ -28,7 +28,7 @@ def gap_curves(rows: list[Row], summary: dict[str, Any], fit: bool = True) -> li
     prediction = line(points, "prediction", "closed form", GREY)
     # A violation of a sharper form has to show even though the marker is shared.
     worst = [row for series, *_ in BOUNDS for row in select(rows, "gap", series) if row.holds == 0]
-    shown = measured(points, r"$\|Q_\phi - Q^*\|_\infty$", BLACK, "o")
+    shown = measured(points, r"$\|Q_\phi - Q^{\star}\|_\infty$", BLACK, "o")
     crossed = measured(worst, "", BLACK, "o")
     return [*curves, *prediction, *shown, *crossed, *(fitted(points, fit_of(summary, "gap")) if fit else [])]
 
@@ -46,12 +46,13 @@ def mixing_notes(sharp: list[Row]) -> list[Curve]:
 
 def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     """Four panels: gap, policy loss, IC-Q's error against the oracle, sharp family."""
+    rows = [row for row in rows if row.axis == "gap"]  # a given model has one gap: the overview shows it
     loss, error = select(rows, "gap", "policy_loss"), select(rows, "gap", "icq_error")
     sharp = select(rows, "gap", "sharp_family")
     exact = Panel(
         "what the interface hides",
         ETA,
-        r"$\|Q_\phi - Q^*\|_\infty$ (reward units)",
+        r"$\|Q_\phi - Q^{\star}\|_\infty$ (reward units)",
         gap_curves(rows, summary),
         ticks_at_points=True,
         right=0.1,
@@ -62,7 +63,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         "policy loss (reward units)",
         [
             *line(loss, "bound", "T1.3", BLUE),
-            *measured(loss, r"$\max_s\, V^* - V^\pi$", BLUE, "o"),
+            *measured(loss, r"$\max_s\, V^{\star} - V^\pi$", BLUE, "o"),
         ],
         ticks_at_points=True,
     )
@@ -72,14 +73,14 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         Q_ERROR,
         [
             *line(error, "bound", r"T3$^{1/2}$ + T1", BLACK),
-            *measured(error, r"RMSE of $Q_{\rm avg}$ to $Q^*$", BLACK, "o"),
+            *measured(error, r"RMSE of $Q_{\rm avg}$ to $Q^{\star}$", BLACK, "o"),
         ],
         ticks_at_points=True,
     )
     family = Panel(
         "sharp family (T1.4)",
         "flip probability $p$ (per handoff)",
-        r"gap $\|Q_\phi - Q^*\|_\infty$ (reward units)",
+        r"gap $\|Q_\phi - Q^{\star}\|_\infty$ (reward units)",
         [
             *line(sharp, "bound", r"T1: $\varepsilon/(1-\bar\gamma)$", VERMILLION),
             *line(sharp, "prediction", r"$\varepsilon/(1-\bar\gamma(1-2p))$", SKY),
@@ -87,5 +88,6 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
             *mixing_notes(sharp),
         ],
         head=0.18,
+        foot=0.14,
     )
     return compose([exact, policy, learned, family], 2, FULL_WIDTH, 2.55)

@@ -19,6 +19,7 @@ from bound_validation.figures.scales import LogScale
 from bound_validation.figures.style import ALARM, GREY, LINE, MEANING
 from bound_validation.results import ROUNDING
 
+SIDES = np.array([(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.7), (-0.7, 0.7), (0.7, -0.7), (-0.7, -0.7)])
 CLEARANCE = 1.5  # points between a label's box and whatever must not be covered
 
 
@@ -120,26 +121,27 @@ def place(figure: Figure, jobs: list[Job]) -> None:
 
 
 def _pixels(job: Job, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
-    """``[n, 2]`` points of the curve in pixels, and the same densely along lines and error bars."""
+    """``[n, 2]`` points of the curve in pixels, and what of it must not be covered, as a dense cloud of pixels."""
     x = job.x_scale.place(curve.x)
 
     def shown(values: np.ndarray) -> np.ndarray:
-        return values if job.y_scale is None else job.y_scale.place(values)
+        return job.axes.transData.transform(
+            np.column_stack([x, values if job.y_scale is None else job.y_scale.place(values)])
+        )
 
-    y = shown(np.where(curve.limit, curve.high, curve.y))
-    points = job.axes.transData.transform(np.column_stack([x, y]))
+    unit = job.axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]  # pixels in a point
+    points = shown(np.where(curve.limit, curve.high, curve.y))
     if curve.kind == "note":
         return points, points[:0]
     if curve.kind != "measured":
-        return points, _dense(points)
-    bars = [points]
-    for value in (curve.low, curve.high):
-        ends = shown(value)
-        ends = np.where(np.isfinite(ends), np.maximum(ends, job.axes.get_ylim()[0]), y)
-        bars.append(job.axes.transData.transform(np.column_stack([x, ends])))
-    dense = [points]
-    for i in range(len(points)):
-        dense.append(_dense(np.array([bars[1][i], points[i], bars[2][i]])))
+        strokes = points[curve.x <= ROUNDING] if len(points) > 1 else points
+        ends = [strokes + unit * np.array([offset, 0.0]) for offset in (-6.5, -3, 0, 3, 6.5)]
+        return points, np.concatenate([_dense(points[curve.x > ROUNDING]), *ends])
+    dense = []
+    for point, low, high, violated in zip(points, shown(curve.low), shown(curve.high), curve.violated, strict=True):
+        around = unit * (5.5 if violated else 2.6) * SIDES
+        low[1] = point[1] if np.isnan(low[1]) else max(low[1], job.axes.bbox.y0)
+        dense += [point + around, _dense(np.array([low, point, high]))]
     return points, np.concatenate(dense)
 
 
@@ -159,13 +161,15 @@ def _place_panel(figure: Figure, job: Job) -> None:
     scale = figure.dpi / 72
     frame = axes.get_window_extent()
     obstacles = [_pixels(job, curve) for curve in job.curves]
-    everything = np.concatenate([dense for _, dense in obstacles]) if obstacles else np.zeros((0, 2))
+    everything = np.concatenate([dense for _, dense in obstacles])
     taken: list[np.ndarray] = []
     for curve, (points, _) in zip(job.curves, obstacles, strict=True):
         positive = points[curve.x > ROUNDING] if (curve.x > ROUNDING).any() else points
         if not curve.label or not len(positive):
             continue
-        text = axes.text(0, 0, curve.label, color=darker(curve.colour), fontsize=7.6, ha="center", va="center", zorder=8)
+        text = axes.text(
+            0, 0, curve.label, color=darker(curve.colour), fontsize=7.6, ha="center", va="center", zorder=8
+        )
         text.set_path_effects([patheffects.withStroke(linewidth=1.6, foreground="white")])
         text.set_in_layout(False)
         size = _size(figure, text)
@@ -198,14 +202,19 @@ def _candidates(points: np.ndarray, size: np.ndarray, scale: float) -> Iterator[
 
 
 def _best(
-    points: np.ndarray, size: np.ndarray, obstacles: np.ndarray, taken: list[np.ndarray], frame: np.ndarray, scale: float
+    points: np.ndarray,
+    size: np.ndarray,
+    obstacles: np.ndarray,
+    taken: list[np.ndarray],
+    frame: np.ndarray,
+    scale: float,
 ) -> np.ndarray:
     """The cheapest centre: covering data costs most, then leaving the panel or touching another label."""
     clear = CLEARANCE * scale
     pad = np.array([-clear, -clear / 3, clear, clear / 3])  # a text's box is taller than most of its letters
     best, least = points[-1], np.inf
     for candidate, price in _candidates(points, size, scale):
-        left, right = frame[0] + size[0] / 2 + clear, frame[2] + 4 * scale - size[0] / 2
+        left, right = frame[0] + size[0] / 2 + clear, frame[2] - size[0] / 2
         centre = np.array([np.clip(candidate[0], left, max(left, right)), candidate[1]])
         box = _box(centre, size) + pad
         inside = (obstacles[:, 0] > box[0]) & (obstacles[:, 0] < box[2])

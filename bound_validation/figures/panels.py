@@ -42,7 +42,9 @@ class Panel:
     right: float = 0.05
 
 
-def compose(panels: list[Panel], columns: int, width: float, height: float, entries: Sequence[labels.Entry] = ()) -> Figure | None:
+def compose(
+    panels: list[Panel], columns: int, width: float, height: float, entries: Sequence[labels.Entry] = ()
+) -> Figure | None:
     """The figure with these panels, empty ones left out; None if none is left.
 
     Args:

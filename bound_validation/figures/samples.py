@@ -26,10 +26,10 @@ def fit_of_group(summary: dict[str, Any], group: str) -> Fit | None:
 def spread_curves(spread: list[Row], fit: Fit | None) -> list[Curve]:
     """The spread with its central-limit line, with and without the Poisson terms."""
     return [
+        *fitted(spread, fit),
         *line(spread, "alternative", "without Poisson terms", GREY),
         *line(spread, "prediction", "central limit (P2)", PURPLE),
         *measured(spread, "spread", PURPLE, "o"),
-        *fitted(spread, fit),
     ]
 
 

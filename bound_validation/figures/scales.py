@@ -92,7 +92,12 @@ def text_of(value: float, powers: bool) -> str:
 
 
 def dress(
-    axes: Axes, which: Which, scale: LogScale, at: np.ndarray | None = None, margin: float = 0.05, head: float = 0.05
+    axes: Axes,
+    which: Which,
+    scale: LogScale,
+    at: np.ndarray | None = None,
+    margin: float = 0.05,
+    head: float = 0.05,
 ) -> None:
     """Makes an axis logarithmic, sets limits and ticks, and draws the break mark if 0 has a place.
 

@@ -17,9 +17,7 @@ X_LABEL = "features per agent $m$"
 
 def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     """Sampled approximant and projection (T2.1), and the fixed point ``Q_m`` (T2)."""
-    sampled, projected, fixed = (
-        select(rows, "width", name) for name in ("approximant", "projection", "fixed_point")
-    )
+    sampled, projected, fixed = (select(rows, "width", name) for name in ("approximant", "projection", "fixed_point"))
     guarantee = line(projected, "bound", r"$C\,m^{-1/2}$ (T2.1)", BLUE)
     exact = line(sampled, "prediction", r"$C\,m^{-1/2}$ (T2.1)", ORANGE)
     if same_line(guarantee, exact):  # one line says both: exact for the approximant, a bound for the projection

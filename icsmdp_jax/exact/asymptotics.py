@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -15,21 +16,29 @@ from icsmdp_jax.exact.solve import greedy_value
 BLOCK = 256  # parameter columns handled at once, so that memory stays linear in the number of states
 
 
-class CentralLimit(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class CentralLimit:
     """Limit law of ``K^{1/2} (theta_avg - theta*)`` (P2).
 
     Attributes:
       coefficient: ``K_tail^{1/2}`` times the spread of the averaged iterate over replicas, in ``||.||_d``.
       coefficient_iid: the same without the Poisson terms, as if epochs were independent.
-      covariance: ``[P, P]`` limit covariance ``A^{-1} Gamma A^{-T}`` of the parameters.
+      inverse: ``[P, P]`` ``A^{-1}``.
+      gamma: ``[P, P]`` ``Gamma``, Poisson terms included.
       action_gap: smallest difference between the best and the second-best option of ``Q_m`` over interfaces that
         decide; the limit needs it to be positive.
     """
 
     coefficient: float
     coefficient_iid: float
-    covariance: np.ndarray
+    inverse: np.ndarray
+    gamma: np.ndarray
     action_gap: float
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """``[P, P]`` limit covariance ``A^{-1} Gamma A^{-T}`` of the parameters."""
+        return self.inverse @ self.gamma @ self.inverse.T
 
 
 def action_gap(q: np.ndarray, mask: np.ndarray) -> float:
@@ -77,20 +86,16 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
     gamma_iid = as_dense(psi.T @ scale_rows(per_pair.reshape(-1), psi))
     cross = _poisson_terms(interface, psi, state_value, q_state, error_mean, pair)
 
-    sigma = as_dense(weighted)
-    covariance = _sandwich(a, gamma_iid + cross + cross.T)
-    independent = _sandwich(a, gamma_iid)
+    inverse = np.linalg.inv(a)
+    sensitivity = inverse.T @ (weighted @ inverse)  # trace(Sigma A^{-1} G A^{-T}) = sum(sensitivity * G)
+    gamma = gamma_iid + cross + cross.T
     return CentralLimit(
-        coefficient=float(np.sqrt(max(np.sum(sigma * covariance), 0.0))),
-        coefficient_iid=float(np.sqrt(max(np.sum(sigma * independent), 0.0))),
-        covariance=covariance,
+        coefficient=float(np.sqrt(max(np.sum(sensitivity * gamma), 0.0))),
+        coefficient_iid=float(np.sqrt(max(np.sum(sensitivity * gamma_iid), 0.0))),
+        inverse=inverse,
+        gamma=gamma,
         action_gap=action_gap(q, interface.mask),
     )
-
-
-def _sandwich(a: np.ndarray, gamma: np.ndarray) -> np.ndarray:
-    half = np.linalg.solve(a, gamma)
-    return np.linalg.solve(a, half.T)
 
 
 def _temporal_difference(

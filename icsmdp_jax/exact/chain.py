@@ -52,7 +52,9 @@ def checked_behaviour(model: TabularModel, behaviour: np.ndarray | None) -> np.n
     law = np.asarray(behaviour)
     shape = (model.num_interfaces, model.num_options)
     if law.dtype.kind not in "fiu" or law.shape != shape:
-        raise ValueError(f"behaviour: expected real numbers of shape {list(shape)}, found {law.dtype} {list(law.shape)}")
+        raise ValueError(
+            f"behaviour: expected real numbers of shape {list(shape)}, found {law.dtype} {list(law.shape)}"
+        )
     law = law.astype(np.float64)
     decides = model.interface_agent >= 0
     needed = decides[:, None] & model.option_mask
@@ -77,9 +79,7 @@ def policy_matrix(model: TabularModel, behaviour: np.ndarray, rows: Matrix) -> M
     """``[S, S]`` average of the option rows ``[S*O, S]`` under a behaviour policy; zero rows at terminal states."""
     s, o = model.num_states, model.num_options
     weight = behaviour[model.interface] * ~model.is_terminal[:, None]
-    pick = sparse.csr_array(
-        (weight.reshape(-1), (np.repeat(np.arange(s), o), np.arange(s * o))), shape=(s, s * o)
-    )
+    pick = sparse.csr_array((weight.reshape(-1), (np.repeat(np.arange(s), o), np.arange(s * o))), shape=(s, s * o))
     return pick @ rows
 
 
@@ -237,5 +237,3 @@ class MixingClock:
 def mixing_time(transition: Matrix, stationary: np.ndarray, accuracy: float = 0.25) -> float:
     """``t_mix(accuracy)`` of a chain, exactly, by repeated squaring; ``inf`` for a periodic chain (D8)."""
     return MixingClock(transition, stationary)(accuracy)
-
-

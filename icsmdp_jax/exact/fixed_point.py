@@ -241,7 +241,8 @@ def projected_fixed_point(
     """
     q = np.zeros(interface.mask.shape) if start is None else operator(np.where(interface.mask, start, 0.0))
     residual, rounds = np.inf, 0
-    for rounds in range(1, max_iterations + 1):
+    while rounds < max_iterations:
+        rounds += 1
         new = operator(bellman(interface, q))
         residual = interface.norm(new - q)
         q = new

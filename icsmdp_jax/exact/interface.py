@@ -109,10 +109,12 @@ def interface_model(
     rows = (model.interface[live][:, None] * o_count + np.arange(o_count)).reshape(-1)
     columns = (live[:, None] * o_count + np.arange(o_count)).reshape(-1)
     average = sparse.csr_array(
-        (np.repeat(weights[live], o_count), (rows, columns)), shape=(z_count * o_count, model.num_states * o_count)
+        (np.repeat(weights[live], o_count), (rows, columns)),
+        shape=(z_count * o_count, model.num_states * o_count),
     )
     indicator = sparse.csr_array(
-        (np.ones(model.num_states), (np.arange(model.num_states), model.interface)), shape=(model.num_states, z_count)
+        (np.ones(model.num_states), (np.arange(model.num_states), model.interface)),
+        shape=(model.num_states, z_count),
     )
     discounted = compact((average @ moments.discounted) @ indicator)
     reward = np.where(mask, (average @ moments.reward_mean.reshape(-1)).reshape(z_count, o_count), 0.0)
@@ -218,9 +220,7 @@ def interface_gap(
     )
 
 
-def solve_both(
-    model: TabularModel, behaviour: np.ndarray | None = None
-) -> tuple[InterfaceModel, Solution, Solution]:
+def solve_both(model: TabularModel, behaviour: np.ndarray | None = None) -> tuple[InterfaceModel, Solution, Solution]:
     """The interface model with ``Q_phi`` and ``Q*`` (D3, D5)."""
     interface = interface_model(model, behaviour)
     return interface, solve_interface(interface), optimal_q(interface.moments)

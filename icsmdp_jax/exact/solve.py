@@ -130,7 +130,12 @@ def _chosen_rows(discounted: Matrix, rows: np.ndarray) -> Matrix:
 
 
 def _partial_evaluation(
-    reward: np.ndarray, discounted: Matrix, policy: np.ndarray, decides: np.ndarray, value: np.ndarray, sweeps: int
+    reward: np.ndarray,
+    discounted: Matrix,
+    policy: np.ndarray,
+    decides: np.ndarray,
+    value: np.ndarray,
+    sweeps: int,
 ) -> np.ndarray:
     states = np.arange(len(policy))
     pays = np.where(decides, reward[states, policy], 0.0)

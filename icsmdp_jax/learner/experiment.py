@@ -9,7 +9,13 @@ import jax
 import numpy as np
 
 from icsmdp_jax.exact.constants import Analysis
-from icsmdp_jax.exact.fixed_point import FeatureBasis, ProjectedSolution, projected_fixed_point, projection, whiten
+from icsmdp_jax.exact.fixed_point import (
+    FeatureBasis,
+    ProjectedSolution,
+    projected_fixed_point,
+    projection,
+    whiten,
+)
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.exploration import behaviour_table
@@ -170,7 +176,6 @@ def learn(
     Raises:
       ValueError: for impossible settings, in one line.
     """
-    model = known.interface.model
     remarks: list[str] = []
     tail = samples - samples // 2 if tail is None else tail
     if tail > samples:
@@ -209,7 +214,13 @@ def _function_class(
         start = np.where(interface.mask, known.q_phi.q, 0.0)
         fixed = projected_fixed_point(interface, projection(interface, basis), start)
         step = default_linear_step(basis, interface, interface.gamma_bar)
-        return networks.linear(model.num_agents, model.num_options), basis.table.astype(np.float32), step, None, fixed
+        return (
+            networks.linear(model.num_agents, model.num_options),
+            basis.table.astype(np.float32),
+            step,
+            None,
+            fixed,
+        )
     import optax
 
     build = {"mlp": networks.mlp, "two-layer": networks.two_layer}[name]

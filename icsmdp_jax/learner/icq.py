@@ -112,9 +112,7 @@ class Learner:
             return exploration.fixed_behaviour(words[0], now.interface, inputs.behaviour)
         own = take(state.params, self.values.slot(now.agent, now.interface))
         values = self.values.apply(own, self.values.view(inputs.data, now.interface))
-        return exploration.epsilon_greedy(
-            words, now.interface, values, now.mask, inputs.epsilon, inputs.behaviour
-        )
+        return exploration.epsilon_greedy(words, now.interface, values, now.mask, inputs.epsilon, inputs.behaviour)
 
     def update(
         self, state: LearnerState, option: chex.Array, handoff: Handoff, env_state: Any, inputs: Inputs

@@ -68,9 +68,7 @@ class Visits(NamedTuple):
     count: chex.Array
 
 
-def stochastic_approximation(
-    size: StepSize, clock: str, per_option: bool, radius: chex.Array | None = None
-) -> Rule:
+def stochastic_approximation(size: StepSize, clock: str, per_option: bool, radius: chex.Array | None = None) -> Rule:
     """Plain semi-gradient step ``theta <- Proj(theta + alpha error grad Q_i(z, o))`` (D9).
 
     Args:

@@ -53,9 +53,7 @@ def init_run(learner: Learner, key: chex.PRNGKey, inputs: Inputs) -> RunState:
 
 def run_chunk(learner: Learner, state: RunState, inputs: Inputs, length: int) -> RunState:
     """Runs ``length`` handoffs of one replica and adds the mean of their iterates to the total (D10)."""
-    words = jax.random.bits(
-        jax.random.fold_in(state.key, state.chunk), (length, learner.words_per_step), jnp.uint32
-    )
+    words = jax.random.bits(jax.random.fold_in(state.key, state.chunk), (length, learner.words_per_step), jnp.uint32)
     remaining = jnp.arange(length - 1, -1, -1, dtype=jnp.float32)
     weighted = jax.tree.map(jnp.zeros_like, state.learner.params)
 

@@ -47,15 +47,11 @@ def residual_bound(samples: float, mixing: float = 10.0) -> float:
 
 def _noisy(rng: np.random.Generator, value: float, spread: float = 0.04) -> dict[str, float]:
     measured = value * float(np.exp(spread * rng.standard_normal()))
-    return dict(
-        measured=measured, ci_low=measured * (1 - 1.96 * spread), ci_high=measured * (1 + 1.96 * spread)
-    )
+    return dict(measured=measured, ci_low=measured * (1 - 1.96 * spread), ci_high=measured * (1 + 1.96 * spread))
 
 
 def _row(axis: str, series: str, x_name: str, x: float, **values: Any) -> Row:
-    return checked(
-        Row(**{**CONSTANTS, **dict(axis=axis, cell="", series=series, x_name=x_name, x=x), **values})
-    )
+    return checked(Row(**{**CONSTANTS, **dict(axis=axis, cell="", series=series, x_name=x_name, x=x), **values}))
 
 
 def width_rows(rng: np.random.Generator) -> list[Row]:
@@ -67,9 +63,7 @@ def width_rows(rng: np.random.Generator) -> list[Row]:
         common = dict(axis="width", x_name="m", x=m, width=m, replicas=64)
         rows.append(_row(series="approximant", **common, **_noisy(rng, line, 0.02), prediction=line))
         rows.append(
-            _row(
-                series="projection", **common, **_noisy(rng, projection, 0.03), bound=line, term="approximation"
-            )
+            _row(series="projection", **common, **_noisy(rng, projection, 0.03), bound=line, term="approximation")
         )
         rows.append(
             _row(
@@ -94,9 +88,7 @@ def gap_rows(rng: np.random.Generator) -> list[Row]:
             bound = max(slope * eta, 2e-15)
             rows.append(_row(series=series, measured=gap, bound=bound, term="interface", **common))
         loss = 0.0 if eta < 0.1 else 0.9 * (eta - 0.05)
-        rows.append(
-            _row(series="policy_loss", measured=loss, bound=2 * 2.55 * eta + 2e-15, term="interface", **common)
-        )
+        rows.append(_row(series="policy_loss", measured=loss, bound=2 * 2.55 * eta + 2e-15, term="interface", **common))
         rows.append(
             _row(
                 series="icq_error",
@@ -191,9 +183,7 @@ def mixing_rows(rng: np.random.Generator) -> list[Row]:
                 samples=200_000,
                 mixing_time=float(mixing),
             )
-            rows.append(
-                _row(series="spread", **common, **_noisy(rng, sharp), prediction=sharp, alternative=iid)
-            )
+            rows.append(_row(series="spread", **common, **_noisy(rng, sharp), prediction=sharp, alternative=iid))
             rows.append(
                 _row(
                     series="constant_step",
@@ -228,9 +218,7 @@ def durations_rows(rng: np.random.Generator) -> list[Row]:
                     term="interface",
                 )
             )
-            rows.append(
-                _row(series="contraction", **common, measured=modulus, bound=modulus, alternative=GAMMA)
-            )
+            rows.append(_row(series="contraction", **common, measured=modulus, bound=modulus, alternative=GAMMA))
             ratio = horizon * float(rng.uniform(0.35, 0.6))
             rows.append(
                 _row(
@@ -257,15 +245,11 @@ def total_rows(rng: np.random.Generator) -> list[Row]:
                 residual = 0.7 * (samples / 1e3) ** -0.42
                 parts = [residual_bound(samples), 1.5 * approximation, 4.2 * interface]
                 names = ("residual", "approximation", "interface")
-                for name, measured, bound in zip(
-                    names, (residual, approximation, interface), parts, strict=True
-                ):
+                for name, measured, bound in zip(names, (residual, approximation, interface), parts, strict=True):
                     drawn = dict(measured=measured) if name != "residual" else _noisy(rng, measured)
                     rows.append(_row(series=name, **common, **drawn, bound=bound, term=name))
                 total = math.hypot(residual, math.hypot(approximation, 0.6 * interface))
-                rows.append(
-                    _row(series="total", **common, **_noisy(rng, total, 0.02), bound=sum(parts), term="total")
-                )
+                rows.append(_row(series="total", **common, **_noisy(rng, total, 0.02), bound=sum(parts), term="total"))
     return rows
 
 
@@ -292,8 +276,7 @@ def model_rows(seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
     bounds = {"gap": 556.0, "gap_mass_span": 470.0, "gap_value_aware": 398.0}
     rows = [
-        _row("model", name, "eta", 0.0, measured=98.6, bound=bound, term="interface")
-        for name, bound in bounds.items()
+        _row("model", name, "eta", 0.0, measured=98.6, bound=bound, term="interface") for name, bound in bounds.items()
     ]
     rows.append(_row("model", "policy_loss", "eta", 0.0, measured=63.3, bound=795.0, term="interface"))
     return _numbered(rows + samples_rows(rng, "model", linear=False))
@@ -304,9 +287,7 @@ def uncertified(rows: list[Row], *axes: str) -> list[Row]:
     needs = ("fixed_point", "constant_step", "decaying_step", "residual", "approximation", "total", "icq_error")
     return [
         checked(
-            dataclasses.replace(
-                row, certified=False, kappa=1.12, bound=math.nan if row.series in needs else row.bound
-            )
+            dataclasses.replace(row, certified=False, kappa=1.12, bound=math.nan if row.series in needs else row.bound)
         )
         if row.axis in axes
         else row
@@ -321,9 +302,7 @@ def violated(rows: list[Row], *series: str) -> list[Row]:
         index = max(i for i, row in enumerate(out) if row.series == name and math.isfinite(row.bound))
         row = out[index]
         out[index] = checked(
-            dataclasses.replace(
-                row, measured=1.3 * row.bound, ci_low=1.2 * row.bound, ci_high=1.4 * row.bound
-            )
+            dataclasses.replace(row, measured=1.3 * row.bound, ci_low=1.2 * row.bound, ci_high=1.4 * row.bound)
         )
     return out
 
@@ -403,12 +382,8 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
         violations=violations,
         bound_holds=violations == 0,
         worst_ratio={term: max(values, default=None) for term, values in ratios.items()},
-        median_ratio={
-            term: float(np.median(values)) if values else None for term, values in ratios.items()
-        },
-        checks_per_term={
-            term: {"held": sum(values), "checked": len(values)} for term, values in held.items()
-        },
+        median_ratio={term: float(np.median(values)) if values else None for term, values in ratios.items()},
+        checks_per_term={term: {"held": sum(values), "checked": len(values)} for term, values in held.items()},
         slopes=slopes,
         claims=claims,
         a6_uncertified_cells=len({row.cell for row in rows if not row.certified}),
@@ -418,7 +393,5 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
         run_s=183.5,
         handoffs=1_230_000_000,
         model=model,
-        constants=[
-            {"model": name, **{c: CONSTANTS.get(c, 0.1) for c in constants}} for name in ("planted", "sharp")
-        ],
+        constants=[{"model": name, **{c: CONSTANTS.get(c, 0.1) for c in constants}} for name in ("planted", "sharp")],
     )

@@ -80,9 +80,7 @@ def test_mass_span_form_never_exceeds_theorem_1(
     epsilon: float, delta: float, low: float, high: float, share: float, g: float
 ) -> None:
     low, high = min(low, high), max(low, high)
-    refined = theorem.interface_bound_mass_span(
-        epsilon, delta, high - low, (high + low) / 2, share * delta, g
-    )
+    refined = theorem.interface_bound_mass_span(epsilon, delta, high - low, (high + low) / 2, share * delta, g)
     plain = theorem.interface_bound(epsilon, delta, max(abs(low), abs(high)), g)
     assert refined <= plain * (1 + 1e-12)
 
@@ -187,9 +185,7 @@ def test_limits() -> None:
     assert theorem.approximation_bound(1.5, 0.0) == 1.5
     assert theorem.approximation_bound(1.0, 1 - 1e-12) > 1e5
     assert theorem.residual_bound_constant_step(1.0, 2.0, math.inf, 0.3, 100) == math.inf
-    assert (
-        theorem.residual_bound_decaying_step(2.0, math.inf, 0.3, 0.1, 100, stationary_start=False) == math.inf
-    )
+    assert theorem.residual_bound_decaying_step(2.0, math.inf, 0.3, 0.1, 100, stationary_start=False) == math.inf
     assert theorem.total_bound(theorem.residual_rms(math.inf), 1.0, 1.0) == math.inf
     started = theorem.residual_bound_constant_step(1.0, 2.0, 5, 0.3, 10**12)
     anywhere = theorem.residual_bound_constant_step(1.0, 2.0, 5, 0.3, 10**12, stationary_start=False)
@@ -260,9 +256,7 @@ def test_one_line_names_what_is_out_of_range(call: Callable[[], Any], line: str)
 
 def _entries() -> dict[str, str]:
     """Text of each entry of docs/theory.md, by its label."""
-    pieces = re.split(
-        r"^### ((?:[DLTAP]\d+)(?:\.\d+)?)\. .*$", THEORY.read_text(encoding="utf-8"), flags=re.M
-    )
+    pieces = re.split(r"^### ((?:[DLTAP]\d+)(?:\.\d+)?)\. .*$", THEORY.read_text(encoding="utf-8"), flags=re.M)
     labels = pieces[1::2]
     assert len(labels) == len(set(labels)), "a label heads two entries"
     return dict(zip(labels, pieces[2::2], strict=True))
@@ -299,9 +293,7 @@ def test_each_claim_has_a_finished_proof(label: str) -> None:
     assert text.count(r"\square") == 1
 
 
-@pytest.mark.parametrize(
-    "name", sorted({name for text in _entries().values() for name in _computed_by(text)})
-)
+@pytest.mark.parametrize("name", sorted({name for text in _entries().values() for name in _computed_by(text)}))
 def test_names_in_the_theory_can_be_imported(name: str) -> None:
     assert _resolve(name) is not None
 
@@ -312,9 +304,7 @@ def test_every_term_of_the_module_is_named_in_the_theory() -> None:
     public = {
         name
         for name, value in vars(theorem).items()
-        if callable(value)
-        and not name.startswith("_")
-        and getattr(value, "__module__", "") == theorem.__name__
+        if callable(value) and not name.startswith("_") and getattr(value, "__module__", "") == theorem.__name__
     }
     assert public <= cited, sorted(public - cited)
 

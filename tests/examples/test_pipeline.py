@@ -162,9 +162,7 @@ def test_features_are_unit_vectors_and_tell_an_agents_interfaces_apart(arrays):
     np.testing.assert_allclose(np.linalg.norm(arrays["features"], axis=1), 1, rtol=1e-14)
     for interfaces in (range(0, 2), range(2, 6), range(6, 8), range(8, 12)):
         assert len(np.unique(arrays["features"][list(interfaces)], axis=0)) == len(interfaces)
-    assert arrays["features"][p.solver_a_state(p.AIME, p.PLANNED)] == pytest.approx(
-        np.array([1, -1, 1, 0]) / 3**0.5
-    )
+    assert arrays["features"][p.solver_a_state(p.AIME, p.PLANNED)] == pytest.approx(np.array([1, -1, 1, 0]) / 3**0.5)
 
 
 def test_modulus_and_certificate_by_hand(arrays, interfaces):
@@ -174,9 +172,7 @@ def test_modulus_and_certificate_by_hand(arrays, interfaces):
     the certificate is the discount of a brief times the square root of 2.
     """
     modulus = discount_factors(arrays)[: p.DONE].copy()
-    modulus[[p.verifier_state(k, p.PASS, d) for k in range(2) for d in range(2)], p.SUBMIT] = (
-        0  # into the end
-    )
+    modulus[[p.verifier_state(k, p.PASS, d) for k in range(2) for d in range(2)], p.SUBMIT] = 0  # into the end
     assert modulus.max() == pytest.approx((0.93**2 + 0.93**3 + 0.93**4 + 0.93**5 + 0.93**6) / 5, rel=1e-12)
     assert modulus.max() == pytest.approx(0.7520, abs=5e-5)
     assert interfaces.kappa == pytest.approx(2**0.5 * BRIEF_DISCOUNT, rel=1e-9)

@@ -201,9 +201,7 @@ def test_routes_that_ignore_the_bit_stay_the_shortest(plain_q):
     assert np.nanmax(np.abs(oracle_values(arrays) - np.tile(q, (2, 1)))) == pytest.approx(2.097, abs=5e-4)
 
 
-@pytest.mark.parametrize(
-    ("name", "build"), [("plain", routing.build_plain), ("hidden", routing.build_hidden)]
-)
+@pytest.mark.parametrize(("name", "build"), [("plain", routing.build_plain), ("hidden", routing.build_hidden)])
 def test_shipped_files_are_what_the_script_builds(name, build):
     assert_file_holds(MODELS / f"routing_6x6_{name}.npz", build())
 

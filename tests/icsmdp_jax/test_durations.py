@@ -67,9 +67,7 @@ def test_phase_type_discount() -> None:
 
 
 def test_phase_type_of_one_phase_is_geometric() -> None:
-    np.testing.assert_allclose(
-        phase_type([1.0], np.array([[0.75]]), 40).pmf, geometric(0.25, 40).pmf, rtol=1e-12
-    )
+    np.testing.assert_allclose(phase_type([1.0], np.array([[0.75]]), 40).pmf, geometric(0.25, 40).pmf, rtol=1e-12)
 
 
 def test_power_law_ratio_and_tail() -> None:
@@ -142,9 +140,7 @@ def test_laws_are_laws(name: str, mean: float, longest: int, gamma: float, step:
     larger = min(gamma + step, 1.0)
     assert law.discount(larger) >= discount
     assert law.horizon(gamma) <= 1 / (1 - gamma) * (1 + 1e-12)
-    assert law.annuity(gamma) == pytest.approx(
-        (law.pmf * np.cumsum(gamma ** np.arange(longest))).sum(), rel=1e-9
-    )
+    assert law.annuity(gamma) == pytest.approx((law.pmf * np.cumsum(gamma ** np.arange(longest))).sum(), rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -158,9 +158,7 @@ def test_margin_sets_the_action_gap() -> None:
     assert three.action_gap == pytest.approx(UNEVEN.option_margin, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    "config", [PlantedConfig.small(planted_atoms=64, gap=0.3), UNEVEN.replace(planted_atoms=48)]
-)
+@pytest.mark.parametrize("config", [PlantedConfig.small(planted_atoms=64, gap=0.3), UNEVEN.replace(planted_atoms=48)])
 def test_sampled_approximant_attains_the_constant_exactly(config: PlantedConfig) -> None:
     """Width 1 takes each atom with probability 1/M: averaged over all, Q_0 and a square error of C^2."""
     planted = planted_model(config)
@@ -180,9 +178,7 @@ def test_sampled_approximant_has_variance_over_width() -> None:
         squares = []
         for _ in range(400):
             raw, indices = planted.draw_features(rng, width)
-            squares.append(
-                planted.interface.norm(planted.sampled_approximant(indices) - planted.q_planted) ** 2
-            )
+            squares.append(planted.interface.norm(planted.sampled_approximant(indices) - planted.q_planted) ** 2)
         error = np.std(squares) / np.sqrt(len(squares))
         assert abs(np.mean(squares) - planted.width_constant**2 / width) < 5 * error
     agent = 3

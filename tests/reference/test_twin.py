@@ -29,9 +29,7 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
 SOLUTION_KEYS = ("q_star", "q_interface", "stationary", "weights")
 
-small = settings(
-    max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+small = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def golden_model(name: str) -> Model:
@@ -300,9 +298,7 @@ def test_spread_of_the_tail_average_meets_the_central_limit() -> None:
     for _ in range(96):
         path = simulate.simulate(rng, model, behaviour, handoffs)
         steps = 0.5 * (1.0 + simulate.visit_counts(path, *solution.shape)) ** -0.6
-        averages.append(
-            simulate.tail_average(simulate.tabular_icq(path, steps, 0.6, np.zeros_like(solution)), tail)
-        )
+        averages.append(simulate.tail_average(simulate.tabular_icq(path, steps, 0.6, np.zeros_like(solution)), tail))
     spread, bias = simulate.spread_and_bias(np.array(averages), solution, law)
     predicted = twin.central_limit(model, behaviour).coefficient / np.sqrt(tail)
     assert spread == pytest.approx(predicted, rel=0.2)
