@@ -80,12 +80,13 @@ class TaskResult:
     def from_plain(content: dict[str, Any]) -> TaskResult:
         """The inverse of ``plain``."""
         floats = {f.name for f in dataclasses.fields(Row) if f.type == "float"}
-        rows = [
-            Row(**{k: float("nan") if v is None and k in floats else v for k, v in record.items()})
-            for record in content["rows"]
-        ]
+
+        def row(record: dict[str, Any]) -> Row:
+            fields: dict[str, Any] = {k: float("nan") if v is None and k in floats else v for k, v in record.items()}
+            return Row(**fields)
+
         return TaskResult(
-            rows=rows,
+            rows=[row(record) for record in content["rows"]],
             slopes={name: Slope(**slope) for name, slope in content["slopes"].items()},
             claims=[Claim(**claim) for claim in content["claims"]],
             compile_s=content["compile_s"],

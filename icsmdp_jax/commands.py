@@ -109,6 +109,13 @@ def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict
     }
 
 
+def _bar() -> Any:
+    """A progress bar on stderr that shows up after two seconds."""
+    from tqdm import tqdm
+
+    return tqdm(unit=" handoffs", unit_scale=True, file=sys.stderr, delay=2, leave=False)
+
+
 def learn_file(
     model: str,
     behaviour: str,
@@ -130,7 +137,13 @@ def learn_file(
     known: Analysis = analyse(loaded, read_behaviour(behaviour))
     from icsmdp_jax.learner.experiment import learn
 
-    outcome = learn(known, samples, replicas, seed, function_class, width, tail)
+    with _bar() as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done)
+
+        outcome = learn(known, samples, replicas, seed, function_class, width, tail, progress)
     for line in outcome.remarks:
         print(f"icsmdp: {line}", file=sys.stderr)
     with atomic_write(out) as stream:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bound_validation import theorem
@@ -66,16 +68,16 @@ def _planted(
 ) -> list[Row]:
     interface, gap = known.interface, known.gap
     modulus = interface.gamma_bar
-    shared = {
+    shared: dict[str, Any] = {
         "axis": "durations", "cell": cell, "group": law, "x_name": "mean duration", "x": mean, "gamma": gamma,
         "gamma_bar": modulus,
     }  # fmt: skip
     ratio = Row(
-        series="planted_ratio", term="interface", measured=gap.gap / gap.value_numerator, bound=theorem.effective_horizon(modulus),
-        alternative=naive, **shared,  # type: ignore[arg-type]
+        series="planted_ratio", term="interface", measured=gap.gap / gap.value_numerator,
+        bound=theorem.effective_horizon(modulus), alternative=naive, **shared,
     )  # fmt: skip
     observed = measured_contraction(interface, perturbations, seed)
-    contraction = Row(series="contraction", measured=observed, bound=modulus, alternative=gamma, **shared)  # type: ignore[arg-type]
+    contraction = Row(series="contraction", measured=observed, bound=modulus, alternative=gamma, **shared)
     return [checked(ratio), checked(contraction)]
 
 

@@ -153,10 +153,16 @@ def bounds(preset: Preset, spec: SamplesSpec, progress: Progress) -> TaskResult:
 
 
 def measure_bounds(spec: SamplesSpec, target: Target, axis: str, chunk: int, progress: Progress) -> TaskResult:
-    """One lane per K for the constant step (each needs a step of its own), one lane for the decaying step."""
+    """One lane per K for the constant step (each needs a step of its own), one lane for the decaying step.
+
+    Without A6 the runs are still made, but no bound is claimed beside them.
+    """
     counts = list(spec.theorem_samples)
     lanes: list[tuple[Target, int | None]] = [(target, k) for k in counts]
-    lanes.append((target, None))
+    schedules: list[tuple[str, int | None]] = [("constant_step", None)]
+    if target.known.a6_certified:  # the decaying step is made of 1 - kappa
+        lanes.append((target, None))
+        schedules.append(("decaying_step", len(counts)))
     key = jax.random.key(spec.seed + 1)
     run = theorem_run(lanes, key, spec.theorem_replicas, counts, chunk, progress)
     shared = {
@@ -167,7 +173,8 @@ def measure_bounds(spec: SamplesSpec, target: Target, axis: str, chunk: int, pro
     }
     rows: list[Row] = []
     for index, k in enumerate(counts):
-        for series, lane in (("constant_step", index), ("decaying_step", len(counts))):
+        for series, fixed_lane in schedules:
+            lane = index if fixed_lane is None else fixed_lane
             table = target.tables(lane_average(run, lane, index))
             value, low, high = root_interval(measure_errors(target.known.interface, table, target.fixed.q).squares)
             row = Row(

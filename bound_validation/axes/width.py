@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bound_validation import theorem
@@ -30,7 +32,7 @@ def measure(preset: Preset, progress: Progress) -> TaskResult:
     interface = planted.interface
     kappa = kappa_certificate(interface)
     c = planted.width_constant
-    shared = {
+    shared: dict[str, Any] = {
         "certified": kappa < 1,
         "gamma": spec.model.gamma,
         "gamma_bar": interface.gamma_bar,
@@ -47,7 +49,7 @@ def measure(preset: Preset, progress: Progress) -> TaskResult:
         errors = _draw_errors(planted, width, spec.draws, spec.seed + 1000 * index, progress)
         rate = theorem.width_rate(c, width)
         projected = root_interval(errors["projection"])
-        lines = {
+        lines: dict[str, dict[str, Any]] = {
             "approximant": {"prediction": rate},
             "projection": {"bound": rate, "term": "approximation"},
             "fixed_point": {

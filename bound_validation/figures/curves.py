@@ -1,4 +1,4 @@
-"""What a panel shows: measured points, bounds, predictions and fits, built from rows and drawn with one meaning each."""
+"""What a panel shows: measured points, bounds, predictions and fits, built from rows, with one meaning each."""
 
 from __future__ import annotations
 

@@ -140,8 +140,10 @@ def _pixels(job: Job, curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     dense = []
     for point, low, high, violated in zip(points, shown(curve.low), shown(curve.high), curve.violated, strict=True):
         around = unit * (5.5 if violated else 2.6) * SIDES
-        low[1] = point[1] if np.isnan(low[1]) else max(low[1], job.axes.bbox.y0)
-        dense += [point + around, _dense(np.array([low, point, high]))]
+        bar = np.array([low, point, high])
+        bar = bar[~np.isnan(bar).any(axis=1)]  # a lower end of 0 may have no place on the axis
+        bar[:, 1] = np.maximum(bar[:, 1], job.axes.bbox.y0)
+        dense += [point + around, _dense(bar)]
     return points, np.concatenate(dense)
 
 

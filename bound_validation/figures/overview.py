@@ -1,4 +1,4 @@
-"""The figure that opens the report: one panel for each source of error, with measurement, bound and sharp prediction."""
+"""The figure that opens the report: one panel for each source of error, measured, guaranteed and predicted."""
 
 from __future__ import annotations
 

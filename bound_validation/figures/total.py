@@ -182,5 +182,5 @@ def _against_samples(totals: list[Row]) -> Panel:
         "samples $K$ (handoffs)",
         "RMSE to $Q^{\\star}$ (reward units)",
         [*bounds, *names, *curves],
-        right=0.32,
+        right=0.48,
     )

@@ -91,7 +91,7 @@ def modified_policy_iteration(
       ValueError: if some available row has a modulus of 1 or more.
     """
     count, options = reward.shape
-    decides = mask.any(axis=1)
+    decides = np.asarray(mask.any(axis=1))
     modulus = np.asarray(discounted.sum(axis=1)).reshape(count, options)
     if not decides.any():
         return Solution(np.full(reward.shape, -np.inf), np.zeros(count), 0.0, 0)

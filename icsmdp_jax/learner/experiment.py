@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -158,6 +159,7 @@ def learn(
     function_class: str = "tabular",
     width: int = 32,
     tail: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
     """Runs IC-Q under the analysed behaviour policy and measures its tail average.
 
@@ -169,6 +171,7 @@ def learn(
       function_class: ``tabular``, ``linear`` (whitened random ReLU features), ``mlp`` or ``two-layer``.
       width: features or hidden units per agent.
       tail: handoffs in the tail average; the last half by default.
+      progress: called with the handoffs done since its last call and the total of the run.
 
     Returns:
       Tables, errors and speed.
@@ -191,7 +194,11 @@ def learn(
     learner = Learner(env, values, optimiser=optimiser)
     inputs = model_inputs(known, env_params, data, step)
     checkpoints = sorted({samples - tail, samples} - {0})
-    run = train(learner, [inputs], jax.random.key(seed), replicas, checkpoints, chunk)
+    total = samples * replicas
+    step_done = None if progress is None else lambda done: progress(done, total)
+    # With a listener, calls of about a second each keep a progress bar moving.
+    size = 20_000_000 if progress is None else 3_000_000
+    run = train(learner, [inputs], jax.random.key(seed), replicas, checkpoints, chunk, step_done, size)
     return _outcome(known, run, values, data, fixed, samples, tail, remarks, function_class)
 
 

@@ -1,0 +1,211 @@
+"""What the report says in words: one section for each axis, captions, and readable names of constants and slopes.
+
+The strings are HTML fragments of this project's own; nothing measured or user-given is pasted into them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Section(NamedTuple):
+    """Words that go with an axis.
+
+    Attributes:
+      title: heading.
+      paragraphs: explanation, HTML.
+      captions: by name of the figure, HTML.
+    """
+
+    title: str
+    paragraphs: tuple[str, ...]
+    captions: dict[str, str]
+
+
+NORM = "&Vert;&middot;&Vert;<sub>d</sub>"
+Q_PHI, Q_M, Q_STAR = "Q<sub>&phi;</sub>", "Q<sub>m</sub>", "Q<sup>&#8902;</sup>"
+GAMMA_BAR = '<span class="bar">&gamma;</span>'
+ROOT_M = "C&#8239;m<sup>&minus;1/2</sup>"
+T_MIX = "t<sub>mix</sub>"
+
+PROVENANCE = (
+    "The algorithm, the model class and the three sources of error come from the abstract of arXiv 2605.19140, "
+    "<cite>Learning to Hand Off</cite>; only that abstract is claimed as the paper&rsquo;s. The theorems as stated "
+    "here (T1 to T4, P1, P2) are this project&rsquo;s own statements, with proofs in <code>docs/theory.md</code>, "
+    "whose labels are used throughout. A bound that holds here says nothing about the constants in the paper&rsquo;s "
+    "own theorem."
+)
+
+READING = (
+    "Markers are measurements, with 95&nbsp;% intervals that are often smaller than the marker. Solid lines are "
+    "guaranteed by a theorem, dashed lines are sharp predictions, dotted lines are drawn for comparison, thin "
+    "dash-dotted lines are fitted power laws with the slope and its interval. Hollow markers: A6 is not certified "
+    "there, so the bound is not claimed. A red cross: the bound is violated. Values are in units of reward."
+)
+
+OVERVIEW = (
+    "The sources of error one at a time: too few features, an interface that hides part of the state, too few "
+    "samples. " + READING
+)
+
+SHARES = (
+    "The total error is at most residual + approximation + interface (T4). Each share below is one of the three "
+    f"divided by their sum, once as measured and once in the bound. Residual and approximation are in {NORM}, the "
+    "interface gap is in the sup norm, as in the theorem; so the measured parts add up to at least the measured total."
+)
+
+UNCERTIFIED = (
+    "P1 gives &kappa; &ge; 1 in these cells, so A6, contraction in the norm of the data, is not certified: "
+    "<strong>no Theorem 2 or 3 claimed there</strong>, and hence no T4. Measurements are shown without those bounds. "
+    "T1 and its refinements do not need A6."
+)
+
+NOTATION = (
+    ("K, m, &eta;", "handoffs in a run; features per agent; size of what the interface hides (D11)"),
+    (NORM, "root mean square over the stationary law of states and options under the behaviour policy (D4)"),
+    (f"{Q_STAR}, {Q_PHI}, {Q_M}", "values of the oracle that sees the whole state (D3), of the interface model (D5), "
+     "and where IC-Q with m features converges (D7)"),
+    (GAMMA_BAR, "largest expected discount over one option, E[&gamma;<sup>&tau;</sup>] (D2)"),
+    ("&epsilon;, &delta;", "how far reward and kernel depend on what the interface hides (D6)"),
+    ("&kappa;", "certificate of A6 (P1); below 1, Theorems 2 and 3 are claimed"),
+    (T_MIX, "handoffs until the chain is within 1/4 of its stationary law in total variation (D8)"),
+)  # fmt: skip
+
+SECTIONS = {
+    "width": Section(
+        "Width: how many features",
+        (
+            "Each agent describes its interface by m random ReLU features. The best they can do is the projection of "
+            f"{Q_PHI}. The sampled approximant, an average of m of the planted atoms, has a root mean square error of "
+            f"exactly {ROOT_M} with a known C, and that guarantees the projection at least as much (T2.1).",
+            f"IC-Q with these features converges to {Q_M}. Its error exceeds that of the projection by a factor of at "
+            "most (1&nbsp;&minus;&nbsp;&kappa;<sup>2</sup>)<sup>&minus;1/2</sup> (T2), provided that A6 is certified "
+            "(P1). A slope steeper than &minus;1/2 is no contradiction: the theorem bounds from above.",
+        ),
+        {
+            "width": f"(a) Errors of the projection and of the sampled approximant against {ROOT_M} (T2.1), a bound "
+            f"for the first and exact for the second. (b) Error of the fixed point {Q_M} against T2, and against the "
+            "guarantee that is known before any feature is drawn (dotted)."
+        },
+    ),
+    "gap": Section(
+        "Interface gap: what is hidden",
+        (
+            f"The knob &eta; scales what agents cannot see. {Q_PHI} stays the same for every &eta; (P3) while the "
+            f"oracle&rsquo;s {Q_STAR} moves away from it, by at most T1. The value-aware form T1.1 is the sharpest of "
+            "the three, T1.2 lies between it and T1. Acting greedily on the interface values costs at most twice the "
+            "bound (T1.3). However long IC-Q runs, its error against the oracle keeps the gap as its floor.",
+            f"The sharp family (T1.4) hides one bit that flips with probability p: the gap is &epsilon; / (1&nbsp;"
+            f"&minus;&nbsp;{GAMMA_BAR}(1&nbsp;&minus;&nbsp;2p)), which tends to the bound as p goes to 0. So T1 cannot "
+            f"be improved with these constants alone, and the models that nearly attain it mix slowly.",
+        ),
+        {
+            "gap": "(a) The exact gap against T1, T1.2 and T1.1. (b) The exact policy loss against T1.3. (c) RMSE of "
+            "IC-Q, constant step and average iterate, against the sum of T3 and T1. (d) The sharp family. Left of the "
+            "break mark, &eta; = 0: nothing is hidden, gap and bound are zero up to rounding."
+        },
+    ),
+    "samples": Section(
+        "Samples: how many handoffs",
+        (
+            "Over independent runs the error of a tail average is taken apart into spread and bias (D10). The central "
+            "limit (P2) predicts the spread with its constant, from the model alone; leaving out its Poisson terms, "
+            "which count the memory of the chain, gives the dotted line. The bias is of higher order and should fall "
+            "faster than the spread.",
+            "T3 (constant step K<sup>&minus;1/2</sup>) and T3.1 (decaying step) guarantee the average iterate in finite "
+            "time with explicit constants. They are loose by orders of magnitude; the central limit is not.",
+        ),
+        {
+            "samples": "Above: spread, bias and RMSE of the tail average against K, with the central-limit line for the "
+            "spread. An arrow stands where the estimate of the bias is zero, at the upper end of its interval. Below: "
+            "RMSE of the average iterate under both step rules against the roots of T3 and T3.1."
+        },
+    ),
+    "mixing": Section(
+        "Mixing: how long the chain remembers",
+        (
+            f"The same K at growing mixing time. T3 charges for {T_MIX} in every model. The central limit does so only "
+            "if something is left unexplained by the interface: with a closed gap the Poisson terms vanish and mixing "
+            "drops out of the leading order (P2.1), with an open one they grow with the mixing time.",
+        ),
+        {
+            "mixing": "(a) Spread of the tail average with the gap open and closed, against P2. (b) RMSE of the average "
+            "iterate with constant step, against the root of T3."
+        },
+    ),
+    "durations": Section(
+        "Durations: the right horizon",
+        (
+            f"One Bellman backup at the option scale contracts with the modulus {GAMMA_BAR} of the durations (L1), not "
+            f"with &gamma;. So errors are amplified by 1/(1&nbsp;&minus;&nbsp;{GAMMA_BAR}); 1/(1&nbsp;&minus;&nbsp;"
+            "&gamma;), drawn beside it, is right for options of one step only and too large by far for long ones. Laws "
+            "with the same mean differ: variable durations leave a larger E[&gamma;<sup>&tau;</sup>].",
+        ),
+        {
+            "durations": f"(a) Gap over &epsilon; in the sharp family, which nearly attains 1/(1&nbsp;&minus;&nbsp;"
+            f"{GAMMA_BAR}) (T1.4). (b) Largest ratio by which a Bellman backup shrinks a perturbation. (c) Gap over the "
+            "value-aware constant &beta; (T1.1) in the planted model. One marker for each law of the duration."
+        },
+    ),
+    "total": Section(
+        "All three: the whole bound",
+        (
+            "Every combination of width, gap and samples, each cell with its own certificate (T4). More samples help "
+            "until approximation or interface dominates; which of them it is decides what to improve next. In the bound "
+            "the residual looms larger than it does in truth, because T3 is the loosest of the three.",
+        ),
+        {
+            "total": "(a) Shares of the measured errors, a letter in the largest. (b) Shares of the three terms of the "
+            f"bound. (c) Measured RMSE to {Q_STAR} against the bound of the same cell; the line is where they would be "
+            "equal. (d) The same against K at the corners of the grid."
+        },
+    ),
+    "model": Section(
+        "The given model",
+        (
+            "What hiding the state costs in this model (T1, T1.1, T1.2), what acting on the interface values costs "
+            "(T1.3), and how IC-Q&rsquo;s error falls with the number of handoffs, against the central limit (P2) and, "
+            "where A6 is certified, against T3.",
+        ),
+        {
+            "samples": "Spread, bias and RMSE of the tail average with the central-limit line, and the average iterate "
+            "against the roots of T3 and T3.1.",
+            "width": f"Errors of m features per agent against T2.1 and T2, with C where it is known.",
+        },
+    ),
+}
+
+SLOPES = {
+    "samples_spread": "spread against K, tabular (P2)",
+    "samples_spread_linear": "spread against K, linear (P2)",
+    "gap": "interface gap against η (P3)",
+    "width_approximant": "sampled approximant against m (T2.1)",
+    "width_projection": "projection error against m (T2.1)",
+    "width_fixed_point": "fixed-point error against m (T2)",
+}
+
+CONSTANTS = {
+    "gamma": "&gamma;",
+    "gamma_bar": f"{GAMMA_BAR} (D2)",
+    "kappa": "&kappa; (P1)",
+    "a6_certified": "A6",
+    "certified": "A6",
+    "epsilon": "&epsilon; (D6)",
+    "delta": "&delta; (D6)",
+    "value_norm": f"&Vert;V<sub>&phi;</sub>&Vert;<sub>&infin;</sub>",
+    "omega": "&omega;",
+    "mixing_time": f"{T_MIX} (D8)",
+    "width_constant": "C (T2.1)",
+    "clt_coefficient": "c<sub>clt</sub> (P2)",
+    "clt_coefficient_iid": "c<sub>clt</sub> without Poisson",
+    "reward_max": "R<sub>max</sub>",
+    "radius": "radius B",
+    "action_gap": "action gap",
+    "q_norm": f"&Vert;{Q_PHI}&Vert;<sub>d</sub>",
+    "interface_gap": "gap",
+    "interface_bound": "T1",
+    "num_states": "states",
+    "num_interfaces": "interfaces",
+    "num_agents": "agents",
+    "num_options": "options",
+}
