@@ -65,7 +65,8 @@ NOTATION = (
     (NORM, "root mean square over the stationary law of states and options under the behaviour policy (D4)"),
     (f"{Q_STAR}, {Q_PHI}, {Q_M}", "values of the oracle that sees the whole state (D3), of the interface model (D5), "
      "and where IC-Q with m features converges (D7)"),
-    (GAMMA_BAR, "largest expected discount over one option, E[&gamma;<sup>&tau;</sup>] (D2)"),
+    (GAMMA_BAR, "largest expected discount that one option leaves, E[&gamma;<sup>&tau;</sup>], a terminal handoff "
+     "counting 0 (D2)"),
     ("&epsilon;, &delta;", "how far reward and kernel depend on what the interface hides (D6)"),
     ("&kappa;", "certificate of A6 (P1); below 1, Theorems 2 and 3 are claimed"),
     (T_MIX, "handoffs until the chain is within 1/4 of its stationary law in total variation (D8)"),
@@ -97,7 +98,7 @@ SECTIONS = {
             "bound (T1.3). However long IC-Q runs, its error against the oracle keeps the gap as its floor.",
             f"The sharp family (T1.4) hides one bit that flips with probability p: the gap is &epsilon; / (1&nbsp;"
             f"&minus;&nbsp;{GAMMA_BAR}(1&nbsp;&minus;&nbsp;2p)), which tends to the bound as p goes to 0. So T1 cannot "
-            f"be improved with these constants alone, and the models that nearly attain it mix slowly.",
+            "be improved with these constants alone, and the models that nearly attain it mix slowly.",
         ),
         {
             "gap": "(a) The exact gap against T1, T1.2 and T1.1. (b) The exact policy loss against T1.3. (c) RMSE of "
@@ -112,13 +113,13 @@ SECTIONS = {
             "limit (P2) predicts the spread with its constant, from the model alone; leaving out its Poisson terms, "
             "which count the memory of the chain, gives the dotted line. The bias is of higher order and should fall "
             "faster than the spread.",
-            "T3 (constant step K<sup>&minus;1/2</sup>) and T3.1 (decaying step) guarantee the average iterate in finite "
-            "time with explicit constants. They are loose by orders of magnitude; the central limit is not.",
+            "T3 (constant step K<sup>&minus;1/2</sup>) and T3.1 (decaying step) guarantee the average iterate in "
+            "finite time with explicit constants. They are loose by orders of magnitude; the central limit is not.",
         ),
         {
-            "samples": "Above: spread, bias and RMSE of the tail average against K, with the central-limit line for the "
-            "spread. An arrow stands where the estimate of the bias is zero, at the upper end of its interval. Below: "
-            "RMSE of the average iterate under both step rules against the roots of T3 and T3.1."
+            "samples": "Above: spread, bias and RMSE of the tail average against K, with the central-limit line for "
+            "the spread. An arrow stands where the estimate of the bias is zero, at the upper end of its interval. "
+            "Below: RMSE of the average iterate under both step rules against the roots of T3 and T3.1."
         },
     ),
     "mixing": Section(
@@ -129,8 +130,8 @@ SECTIONS = {
             "drops out of the leading order (P2.1), with an open one they grow with the mixing time.",
         ),
         {
-            "mixing": "(a) Spread of the tail average with the gap open and closed, against P2. (b) RMSE of the average "
-            "iterate with constant step, against the root of T3."
+            "mixing": "(a) Spread of the tail average with the gap open and closed, against P2. (b) RMSE of the "
+            "average iterate with constant step, against the root of T3."
         },
     ),
     "durations": Section(
@@ -143,16 +144,16 @@ SECTIONS = {
         ),
         {
             "durations": f"(a) Gap over &epsilon; in the sharp family, which nearly attains 1/(1&nbsp;&minus;&nbsp;"
-            f"{GAMMA_BAR}) (T1.4). (b) Largest ratio by which a Bellman backup shrinks a perturbation. (c) Gap over the "
-            "value-aware constant &beta; (T1.1) in the planted model. One marker for each law of the duration."
+            f"{GAMMA_BAR}) (T1.4). (b) Largest ratio by which a Bellman backup shrinks a perturbation. (c) Gap over "
+            "the value-aware constant &beta; (T1.1) in the planted model. One marker for each law of the duration."
         },
     ),
     "total": Section(
         "All three: the whole bound",
         (
             "Every combination of width, gap and samples, each cell with its own certificate (T4). More samples help "
-            "until approximation or interface dominates; which of them it is decides what to improve next. In the bound "
-            "the residual looms larger than it does in truth, because T3 is the loosest of the three.",
+            "until approximation or interface dominates; which of them it is decides what to improve next. In the "
+            "bound the residual usually has a larger share than in truth, because T3 is the loosest of the three.",
         ),
         {
             "total": "(a) Shares of the measured errors, a letter in the largest. (b) Shares of the three terms of the "
@@ -170,17 +171,21 @@ SECTIONS = {
         {
             "samples": "Spread, bias and RMSE of the tail average with the central-limit line, and the average iterate "
             "against the roots of T3 and T3.1.",
-            "width": f"Errors of m features per agent against T2.1 and T2, with C where it is known.",
+            "width": "Errors of m features per agent against T2.1 and T2, with C where it is known.",
         },
     ),
 }
 
 SLOPES = {
     "samples_spread": "spread against K, tabular (P2)",
+    "samples_spread_tabular": "spread against K, tabular (P2)",
+    "model_spread_tabular": "spread against K, tabular (P2)",
     "samples_spread_linear": "spread against K, linear (P2)",
     "gap": "interface gap against η (P3)",
     "width_approximant": "sampled approximant against m (T2.1)",
     "width_projection": "projection error against m (T2.1)",
+    "model_width_projection": "projection error against m (T2.1)",
+    "model_width_fixed_point": "fixed-point error against m (T2)",
     "width_fixed_point": "fixed-point error against m (T2)",
 }
 
@@ -192,7 +197,7 @@ CONSTANTS = {
     "certified": "A6",
     "epsilon": "&epsilon; (D6)",
     "delta": "&delta; (D6)",
-    "value_norm": f"&Vert;V<sub>&phi;</sub>&Vert;<sub>&infin;</sub>",
+    "value_norm": "&Vert;V<sub>&phi;</sub>&Vert;<sub>&infin;</sub>",
     "omega": "&omega;",
     "mixing_time": f"{T_MIX} (D8)",
     "width_constant": "C (T2.1)",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -301,8 +302,9 @@ def _constants(rows: list[Row]) -> list[dict[str, Any]]:
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         values = {name: getattr(row, name) for name in names}
-        key = tuple(repr(v) for v in values.values())
-        label = f"{row.axis}{', ' + row.group if row.group else ''}, eta = {row.gap:g}"
+        key = tuple(f"{v:.6g}" for v in values.values())  # models that differ by rounding only are one
+        setting = f", eta = {row.gap:g}" if math.isfinite(row.gap) and row.group != "sharp" else ""
+        label = f"{row.axis}{', ' + row.group if row.group else ''}{setting}"
         if key not in seen and row.axis != "durations":
             seen[key] = {"model": label, **values}
     return list(seen.values())

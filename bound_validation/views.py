@@ -80,9 +80,10 @@ def groups_of(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(row.group for row in rows))
 
 
-def fit_of(summary: dict[str, Any], name: str) -> Fit | None:
-    """The slope of that name in the summary; None if it was not fitted."""
-    entry = (summary.get("slopes") or {}).get(name)
+def fit_of(summary: dict[str, Any], *names: str) -> Fit | None:
+    """The slope in the summary under the first of these names that it has; None if it was not fitted."""
+    slopes = summary.get("slopes") or {}
+    entry = next((slopes[name] for name in names if slopes.get(name)), None)
     if not entry or entry.get("slope") is None or not math.isfinite(entry["slope"]):
         return None
     ends = (entry.get("ci_low"), entry.get("ci_high"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -135,7 +135,7 @@ def draw(axes: Axes, curve: Curve, x_scale: LogScale, y_scale: LogScale | None) 
     x = x_scale.place(curve.x)
     y = curve.y if y_scale is None else y_scale.place(curve.y)
     if curve.kind != "measured":
-        _draw_line(axes, curve, x, y, x_scale)
+        _draw_line(axes, curve, x, y)
         return
     shown = ~curve.limit
     ground = 0.0 if y_scale is None else (y_scale.zero or y_scale.low) * 0.1
@@ -202,20 +202,14 @@ def cross(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
         )
 
 
-def _draw_line(axes: Axes, curve: Curve, x: np.ndarray, y: np.ndarray, x_scale: LogScale) -> None:
+def _draw_line(axes: Axes, curve: Curve, x: np.ndarray, y: np.ndarray) -> None:
     """A line through the positive abscissae; single points and the one at 0 are short horizontal strokes."""
-    style = dict(color=curve.colour, zorder=2, **LINE[curve.kind])
+    style: dict[str, Any] = dict(color=curve.colour, zorder=2, **LINE[curve.kind])
     at_zero = curve.x <= ROUNDING
     rest = ~at_zero & np.isfinite(y)
     if rest.sum() > 1:
         axes.plot(x[rest], y[rest], **style)
     lonely = (at_zero | (rest.sum() == 1)) & np.isfinite(y)
     for px, py in zip(x[lonely], y[lonely], strict=True):
-        axes.plot(
-            [px],
-            [py],
-            marker="_",
-            markersize=13,
-            markeredgewidth=LINE[curve.kind]["linewidth"],
-            **{"color": curve.colour, "zorder": 2},
-        )
+        weight = LINE[curve.kind]["linewidth"]
+        axes.plot([px], [py], marker="_", markersize=13, markeredgewidth=weight, color=curve.colour, zorder=2)

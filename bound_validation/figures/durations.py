@@ -62,5 +62,5 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         ),
         Panel("planted model", X_LABEL, r"gap$/\beta$", curves("planted_ratio", horizon, wrong)),
     ]
-    entries = [Entry(law, *looks[law]) for law in laws]
+    entries = [Entry(law.replace("_", " "), *looks[law]) for law in laws]
     return compose(panels, 3, FULL_WIDTH, 2.4, entries=entries)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from bound_validation.figures.curves import Curve, fitted, line, measured, note
 from bound_validation.figures.panels import Q_ERROR, Panel, compose
 from bound_validation.figures.style import BLACK, BLUE, FULL_WIDTH, GREY, ORANGE, PURPLE, SKY, VERMILLION
 from bound_validation.results import Row
+from bound_validation.theorem import sharp_gap
 from bound_validation.views import fit_of, select
 
 ETA = r"interface gap $\eta$"
@@ -31,6 +34,20 @@ def gap_curves(rows: list[Row], summary: dict[str, Any], fit: bool = True) -> li
     shown = measured(points, r"$\|Q_\phi - Q^{\star}\|_\infty$", BLACK, "o")
     crossed = measured(worst, "", BLACK, "o")
     return [*curves, *prediction, *shown, *crossed, *(fitted(points, fit_of(summary, "gap")) if fit else [])]
+
+
+def closed_form(sharp: list[Row]) -> list[Curve]:
+    """T1.4 as a smooth line where all points belong to one family, else through the points."""
+    label = r"$\varepsilon/(1-\bar\gamma(1-2p))$"
+    if not sharp:
+        return []
+    epsilon, gamma_bar = sharp[0].epsilon, sharp[0].gamma_bar
+    known = math.isfinite(epsilon) and 0 <= gamma_bar < 1 and all(0 < row.x < 1 for row in sharp)
+    if not known or not all(math.isclose(row.prediction, sharp_gap(epsilon, gamma_bar, row.x)) for row in sharp):
+        return line(sharp, "prediction", label, SKY)
+    flips = np.geomspace(min(row.x for row in sharp), max(row.x for row in sharp), 60)
+    smooth = [replace(sharp[0], x=p, prediction=sharp_gap(epsilon, gamma_bar, p)) for p in flips]
+    return line(smooth, "prediction", label, SKY)
 
 
 def mixing_notes(sharp: list[Row]) -> list[Curve]:
@@ -82,10 +99,10 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         "flip probability $p$ (per handoff)",
         r"gap $\|Q_\phi - Q^{\star}\|_\infty$ (reward units)",
         [
-            *line(sharp, "bound", r"T1: $\varepsilon/(1-\bar\gamma)$", VERMILLION),
-            *line(sharp, "prediction", r"$\varepsilon/(1-\bar\gamma(1-2p))$", SKY),
-            *measured(sharp, "exact gap", BLACK, "o"),
             *mixing_notes(sharp),
+            *line(sharp, "bound", r"T1: $\varepsilon/(1-\bar\gamma)$", VERMILLION),
+            *closed_form(sharp),
+            *measured(sharp, "exact gap", BLACK, "o"),
         ],
         head=0.18,
         foot=0.14,

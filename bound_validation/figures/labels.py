@@ -175,7 +175,7 @@ def _place_panel(figure: Figure, job: Job) -> None:
         text.set_path_effects([patheffects.withStroke(linewidth=1.6, foreground="white")])
         text.set_in_layout(False)
         size = _size(figure, text)
-        best = _best(positive, size, everything, taken, frame.extents, scale)
+        best = _best(positive, size, everything, taken, np.asarray(frame.extents), scale)
         taken.append(_box(best, size))
         text.set_transform(axes.transAxes)
         text.set_position(tuple(axes.transAxes.inverted().transform(best)))
@@ -191,10 +191,11 @@ def _box(centre: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def _candidates(points: np.ndarray, size: np.ndarray, scale: float) -> Iterator[tuple[np.ndarray, float]]:
-    """Centres for the label with what each costs by itself: behind the last point, or above and below the curve."""
+    """Centres for the label with what each costs by itself: behind the last point, before the first, above, below."""
     for lift in (0.0, 2.5, -2.5, 4.0, -4.0):
         shift = np.array([size[0] / 2 + 4 * scale, lift * scale])
         yield points[-1] + shift, 0.2 * abs(lift)
+        yield points[0] - shift, 1.0 + 0.2 * abs(lift)
     for step, anchor in enumerate(_dense(points, 12.0 * scale)[::-1]):
         for side in (1.0, -1.0):
             for far in (0.0, 3.0, 6.0, 10.0):

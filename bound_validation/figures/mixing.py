@@ -25,6 +25,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     names = sorted(groups_of(spread + steps), reverse=True)  # "gap open" first
     left: list[Curve] = []
     right: list[Curve] = []
+    markers: list[Curve] = []
     bounds = [line([row for row in steps if row.group == name], "bound", BOUND) for name in names]
     # Both groups have nearly the same constants, and then one label serves both lines.
     together = len(names) > 1 and all(same_line(bounds[0], bound, tolerance=0.2) for bound in bounds[1:])
@@ -37,9 +38,9 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         here = [row for row in steps if row.group == name]
         label = f"{BOUND}, {name}" if not together else BOUND if name == names[0] else ""
         right += line(here, "bound", label, colour)
-        right += measured(here, name, colour, marker)
+        markers = measured(here, name, colour, marker) + markers  # circles over squares, which stay visible
     panels = [
         Panel("tail average", X_LABEL, "spread in " + Q_ERROR[9:], left),
-        Panel("average iterate, constant step", X_LABEL, "RMSE in " + Q_ERROR[9:], right),
+        Panel("average iterate, constant step", X_LABEL, "RMSE in " + Q_ERROR[9:], right + markers),
     ]
     return compose(panels, 2, FULL_WIDTH, 2.6)

@@ -61,7 +61,7 @@ def _width(rows: list[Row], summary: dict[str, Any]) -> Panel:
         *line(sampled, "prediction", r"$C\,m^{-1/2}$", ORANGE),
         *measured(sampled, "sampled approximant", ORANGE, "s"),
         *measured(fixed, r"$\|Q_m - Q_\phi\|_d$", BLUE, "o"),
-        *fitted(fixed, fit_of(summary, "width_fixed_point")),
+        *fitted(fixed, fit_of(summary, "width_fixed_point", "model_width_fixed_point")),
     ]
     return Panel("approximation", "features per agent $m$", Q_ERROR, curves, ticks_at_points=True)
 

@@ -14,13 +14,13 @@ from bound_validation.results import Row
 from bound_validation.views import Fit, fit_of, groups_of, select
 
 X_LABEL = "samples $K$ (handoffs)"
-FITS = {"tabular": "samples_spread", "linear": "samples_spread_linear"}
 
 
 def fit_of_group(summary: dict[str, Any], group: str) -> Fit | None:
-    """The fitted slope of the spread in a group such as ``linear m=16``."""
-    name = FITS.get(group.split()[0] if group else "tabular")
-    return fit_of(summary, name) if name else None
+    """The fitted slope of the spread in a group such as ``tabular`` or ``linear, m = 16``."""
+    kind = "linear" if group.startswith("linear") else "tabular"
+    names = [f"samples_spread_{kind}", f"model_spread_{kind}"]
+    return fit_of(summary, *names, *(["samples_spread"] if kind == "tabular" else []))
 
 
 def spread_curves(spread: list[Row], fit: Fit | None) -> list[Curve]:
@@ -58,7 +58,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
             *measured(rmse, "RMSE", BLACK, "+"),
             *measured(bias, "bias", ORANGE, "s"),
         ]
-        name = re.sub(r"(m=\d+)", r"$\1$", group) or "tabular"
+        name = re.sub(r"(m ?= ?\d+)", r"$\1$", group) or "tabular"
         upper.append(Panel(f"{name}: tail average", X_LABEL, Q_ERROR, curves))
         curves = residual_curves(rows, "samples", group)
         lower.append(Panel(f"{name}: average iterate", X_LABEL, "RMSE in " + Q_ERROR[9:], curves))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -119,7 +119,7 @@ def dress(
     getattr(axes, f"set_{which}lim")(low, high)
     start = low if scale.zero is None else math.sqrt(scale.zero * scale.low)
     if at is None:
-        major, minor = ticks_of(start, high)
+        major, minor = ticks_of(start, min(high, 1.6 * scale.high))  # room for labels gets no ticks
         powers = math.log10(high / start) >= 2 and not all(0.01 <= tick <= 1000 for tick in major)
     else:
         major, minor, powers = thinned(at[at > ROUNDING]), [], False
@@ -140,9 +140,9 @@ def _break_mark(axes: Axes, which: Which, position: float) -> None:
     data = axes.get_xaxis_transform() if which == "x" else axes.get_yaxis_transform()
     point = (position, 0.0) if which == "x" else (0.0, position)
     slash = [(-0.4, -1.0), (0.4, 1.0)] if which == "x" else [(-1.0, -0.4), (1.0, 0.4)]
-    style = dict(transform=data, clip_on=False, linestyle="none")
+    style: dict[str, Any] = dict(transform=data, clip_on=False, linestyle="none")
     axes.plot(*point, marker="s", markersize=2.6, color="white", markeredgewidth=0, zorder=6, **style)
     for points in (-1.3, 1.3):
         move = (points / 72, 0) if which == "x" else (0, points / 72)
-        style["transform"] = data + ScaledTranslation(*move, figure.dpi_scale_trans)
+        style["transform"] = data + ScaledTranslation(move[0], move[1], figure.dpi_scale_trans)
         axes.plot(*point, marker=slash, markersize=5, color="black", markeredgewidth=0.6, zorder=7, **style)

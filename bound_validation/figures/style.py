@@ -84,9 +84,10 @@ SETTINGS: dict[str, Any] = {
 @contextmanager
 def house_style() -> Iterator[None]:
     """Matplotlib's own defaults plus ``SETTINGS``, whatever the user's matplotlibrc says."""
+    parameters: Any = matplotlib.rcParams  # its keys are a closed set of literals in newer stubs
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(SETTINGS)
+        parameters.update(SETTINGS)
         yield
 
 
@@ -99,7 +100,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Writes ``name.pdf`` and ``name.png`` atomically, without dates: same rows, same bytes.
+    """Writes ``name.pdf`` and ``name.png`` atomically, without dates: the same figure gives the same bytes.
 
     Returns:
       Path of the PNG.

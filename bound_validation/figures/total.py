@@ -47,19 +47,21 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     lower = 2.75 if totals else 0.0
     whole = new_figure(FULL_WIDTH, upper + lower + 0.3)
     jobs: list[labels.Job] = []
-    parts: list[Any] = (
-        list(np.atleast_1d(whole.subfigures(2, 1, height_ratios=[upper, lower]))) if cells and totals else [whole]
-    )
+    parts: list[Any] = [whole]
+    if cells and totals:
+        stacked: Any = whole.subfigures(2, 1, height_ratios=[upper, lower])
+        parts = list(stacked)
     if cells:
         left, right = parts[0].subfigures(1, 2)
         _stacks(left, 0, "measured", cells, gaps, [normalised(cell.measured) for cell in cells])
         _stacks(right, 1, "of the bound", cells, gaps, [normalised(cell.bound) for cell in cells])
         _term_key(whole)
     if totals:
-        axes = parts[-1].subplots(1, 2)
-        for index, panel in enumerate((_against_bound(totals, cells), _against_samples(totals))):
-            labels.letter(axes[index], index + 2 * bool(cells), panel.title)
-            jobs.append(draw_panel(axes[index], panel))
+        panels = [panel for panel in (_against_bound(totals, cells), _against_samples(totals)) if panel.curves]
+        grid = parts[-1].subplots(1, len(panels), squeeze=False)[0]
+        for index, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
+            labels.letter(axes, index + 2 * bool(cells), panel.title)
+            jobs.append(draw_panel(axes, panel))
     finish(whole, jobs)
     return whole
 
@@ -112,7 +114,7 @@ def _bar(axes: Axes, position: int, heights: tuple[float, ...]) -> None:
         return
     bottom = 0.0
     for name, height in zip(PARTS, heights, strict=True):
-        style = dict(color=TERM_COLOUR[name], hatch=TERM_HATCH[name], edgecolor="white", linewidth=0.4)
+        style: dict[str, Any] = dict(color=TERM_COLOUR[name], hatch=TERM_HATCH[name], edgecolor="white", linewidth=0.4)
         axes.bar(position, height, bottom=bottom, width=0.86, **style)
         if height == max(heights) and height > LARGEST_TEXT:
             box = dict(boxstyle="round,pad=0.12", facecolor="white", edgecolor="none", alpha=0.85)

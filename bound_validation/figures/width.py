@@ -31,7 +31,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
             *exact,
             *measured(sampled, "sampled approximant", ORANGE, "s"),
             *measured(projected, r"projection, $\|\Pi Q_\phi - Q_\phi\|_d$", BLUE, "o"),
-            *fitted(projected, fit_of(summary, "width_projection")),
+            *fitted(projected, fit_of(summary, "width_projection", "model_width_projection")),
         ],
         ticks_at_points=True,
     )
@@ -43,7 +43,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
             *line(fixed, "alternative", r"$C\,m^{-1/2}(1-\kappa^2)^{-1/2}$", GREY),
             *line(fixed, "bound", "T2", PURPLE),
             *measured(fixed, r"$\|Q_m - Q_\phi\|_d$", PURPLE, "D"),
-            *fitted(fixed, fit_of(summary, "width_fixed_point")),
+            *fitted(fixed, fit_of(summary, "width_fixed_point", "model_width_fixed_point")),
             *measured(select(rows, "width", "trained"), "trained nets (no bound)", GREY, "^"),
         ],
         ticks_at_points=True,

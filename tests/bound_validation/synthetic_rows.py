@@ -33,9 +33,9 @@ LAWS = {
     "deterministic": 0.0,
     "uniform": 0.02,
     "geometric": 0.06,
-    "negative binomial": 0.05,
-    "truncated power law": 0.12,
-    "phase type": 0.09,
+    "negative_binomial": 0.05,
+    "truncated_power_law": 0.12,
+    "phase_type": 0.09,
 }
 
 
@@ -60,7 +60,7 @@ def width_rows(rng: np.random.Generator) -> list[Row]:
     for m in WIDTHS:
         line = WIDTH_CONSTANT / math.sqrt(m)
         projection = min(0.95 * Q_NORM, 0.75 * line * (m / 2) ** -0.25)
-        common = dict(axis="width", x_name="m", x=m, width=m, replicas=64)
+        common = dict(axis="width", x_name="features per agent", x=m, width=m, replicas=64)
         rows.append(_row(series="approximant", **common, **_noisy(rng, line, 0.02), prediction=line))
         rows.append(
             _row(series="projection", **common, **_noisy(rng, projection, 0.03), bound=line, term="approximation")
@@ -107,7 +107,7 @@ def gap_rows(rng: np.random.Generator) -> list[Row]:
             _row(
                 "gap",
                 "sharp_family",
-                "flip_probability",
+                "flip probability",
                 float(flip),
                 group="sharp",
                 measured=exact,
@@ -124,13 +124,13 @@ def gap_rows(rng: np.random.Generator) -> list[Row]:
 
 def samples_rows(rng: np.random.Generator, axis: str = "samples", linear: bool = True) -> list[Row]:
     rows = []
-    for group, factor in [("tabular", 1.0), ("linear m=16", 1.4)][: 1 + linear]:
+    for group, factor in [("tabular", 1.0), ("linear, m = 16", 1.4)][: 1 + linear]:
         for samples in SAMPLES:
             tail = samples // 2
             spread, bias = factor * CLT / math.sqrt(tail), factor * 90 / samples
             common = dict(
                 axis=axis,
-                x_name="K",
+                x_name="handoffs",
                 x=samples,
                 group=group,
                 replicas=64,
@@ -176,7 +176,7 @@ def mixing_rows(rng: np.random.Generator) -> list[Row]:
             sharp = iid if group == "gap closed" else iid * math.sqrt(1 + 0.05 * mixing)
             common = dict(
                 axis="mixing",
-                x_name="t_mix",
+                x_name="mixing time",
                 x=mixing,
                 group=group,
                 replicas=64,
@@ -204,7 +204,7 @@ def durations_rows(rng: np.random.Generator) -> list[Row]:
                 continue
             modulus = GAMMA**mean + 3 * curvature * (GAMMA - GAMMA**mean)
             horizon = 1 / (1 - modulus)
-            common: dict[str, Any] = dict(axis="durations", x_name="mean_duration", x=mean, group=law)
+            common: dict[str, Any] = dict(axis="durations", x_name="mean duration", x=mean, group=law)
             common |= dict(gamma_bar=modulus)
             wrong = 1 / (1 - GAMMA)
             rows.append(
@@ -238,8 +238,8 @@ def total_rows(rng: np.random.Generator) -> list[Row]:
     for m in (4, 16, 64):
         for eta in (0.0, 0.1, 0.4):
             for samples in (1_000, 10_000, 100_000, 1_000_000):
-                group = f"m={m}, eta={eta:g}"
-                common = dict(axis="total", x_name="K", x=samples, group=group, replicas=32)
+                group = f"m = {m}, eta = {eta:g}"
+                common = dict(axis="total", x_name="handoffs", x=samples, group=group, replicas=32)
                 common |= dict(width=m, gap=eta, samples=samples)
                 approximation, interface = 1.4 * m**-0.75, 1.27 * eta if eta else 4e-16
                 residual = 0.7 * (samples / 1e3) ** -0.42
@@ -276,9 +276,10 @@ def model_rows(seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
     bounds = {"gap": 556.0, "gap_mass_span": 470.0, "gap_value_aware": 398.0}
     rows = [
-        _row("model", name, "eta", 0.0, measured=98.6, bound=bound, term="interface") for name, bound in bounds.items()
+        _row("model", name, "model", 0.0, measured=98.6, bound=bound, term="interface")
+        for name, bound in bounds.items()
     ]
-    rows.append(_row("model", "policy_loss", "eta", 0.0, measured=63.3, bound=795.0, term="interface"))
+    rows.append(_row("model", "policy_loss", "model", 0.0, measured=63.3, bound=795.0, term="interface"))
     return _numbered(rows + samples_rows(rng, "model", linear=False))
 
 
@@ -326,7 +327,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             passed=passed,
         )
 
-    slopes = {"samples_spread": slope(-0.502, 0.011, -0.5)}
+    slopes = {"samples_spread_tabular": slope(-0.502, 0.011, -0.5)}
     if model is None:
         slopes |= {
             "samples_spread_linear": slope(-0.497, 0.014, -0.5),
@@ -386,7 +387,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
         checks_per_term={term: {"held": sum(values), "checked": len(values)} for term, values in held.items()},
         slopes=slopes,
         claims=claims,
-        a6_uncertified_cells=len({row.cell for row in rows if not row.certified}),
+        a6_uncertified_cells=sorted({row.cell for row in rows if not row.certified}),
         versions={"python": "3.11.2", "jax": "0.10.2", "numpy": "2.4.6", "icsmdp_jax": "0.1.0"},
         device={"platform": "cpu", "kind": "cpu", "count": 2},
         compile_s=41.2,

@@ -1,0 +1,339 @@
+"""The axes: every row of a real testing run against the theory it stands beside, and what happens without A6."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bound_validation import theorem
+from bound_validation.axes import durations, gap, mixing, samples, total, width
+from bound_validation.axes.gap import analysed
+from bound_validation.results import Row, read_table
+from bound_validation.sweeps import (
+    LAWS,
+    PRESETS,
+    GapSpec,
+    MixingSpec,
+    SamplesSpec,
+    TotalSpec,
+    WidthSpec,
+)
+from bound_validation.tasks import TaskResult
+from icsmdp_jax.exact.constants import Analysis, analyse
+from icsmdp_jax.planted import PlantedConfig, planted_model, sharp_family
+from tests.bound_validation.runs import shared_run
+
+TESTING = PRESETS["testing"]
+TERM_OF = {
+    ("width", "approximant"): "", ("width", "projection"): "approximation", ("width", "fixed_point"): "approximation",
+    ("gap", "gap"): "interface", ("gap", "gap_value_aware"): "interface", ("gap", "gap_mass_span"): "interface",
+    ("gap", "policy_loss"): "interface", ("gap", "icq_error"): "total", ("gap", "sharp_family"): "interface",
+    ("samples", "spread"): "", ("samples", "bias"): "", ("samples", "rmse"): "",
+    ("samples", "constant_step"): "residual", ("samples", "decaying_step"): "residual",
+    ("mixing", "spread"): "", ("mixing", "constant_step"): "residual",
+    ("durations", "amplification"): "interface", ("durations", "contraction"): "",
+    ("durations", "planted_ratio"): "interface",
+    ("total", "total"): "total", ("total", "residual"): "residual", ("total", "approximation"): "approximation",
+    ("total", "interface"): "interface",
+}  # fmt: skip
+UNBOUNDED = {("width", "approximant"), ("samples", "spread"), ("samples", "bias"), ("samples", "rmse"),
+             ("mixing", "spread")}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory) -> list[Row]:
+    """The table of a run of the testing preset."""
+    place, _ = shared_run(Path(tmp_path_factory.getbasetemp()))
+    return read_table(place / "results.parquet")
+
+
+def of(rows: list[Row], axis: str, series: str, **values: object) -> list[Row]:
+    found = [r for r in rows if (r.axis, r.series) == (axis, series)]
+    found = [r for r in found if all(getattr(r, name) == value for name, value in values.items())]
+    assert found, (axis, series, values)
+    return found
+
+
+# The testing preset, row by row
+
+
+def test_every_series_is_there_with_its_term(rows):
+    assert {(r.axis, r.series): r.term for r in rows} == TERM_OF
+
+
+def test_every_bound_holds_and_none_is_missing(rows):
+    assert [(r.cell, r.series) for r in rows if r.holds == 0] == []
+    unjudged = {(r.axis, r.series) for r in rows if r.holds == -1}
+    assert unjudged == UNBOUNDED  # A6 is certified throughout the preset
+    assert all(math.isfinite(r.bound) and r.measured <= r.bound + 1e-6 for r in rows if r.holds == 1)
+
+
+def test_cells_and_series_name_a_row(rows):
+    names = [(r.cell, r.series) for r in rows]
+    assert len(set(names)) == len(names)
+
+
+def test_every_row_is_a_number_with_an_interval(rows):
+    for r in rows:
+        assert math.isfinite(r.measured) and r.measured >= 0 and math.isfinite(r.x)
+        assert 0 <= r.ci_low and r.ci_high >= r.measured - 1e-12, r
+        assert r.ci_low <= r.measured + 1e-12, r
+        if r.replicas == 0:
+            assert r.ci_low == r.measured == r.ci_high
+        assert 0 <= r.tail_samples <= r.samples
+
+
+def test_certificates_are_those_of_the_models(rows):
+    for r in rows:
+        if math.isfinite(r.kappa):
+            assert r.certified == (r.kappa < 1)
+
+
+def test_width_axis(rows):
+    spec = TESTING.width
+    planted = planted_model(spec.model)
+    for index, m in enumerate(spec.widths):
+        rate = planted.width_constant / m**0.5
+        (near,) = of(rows, "width", "projection", cell=f"width/{index}")
+        (fixed,) = of(rows, "width", "fixed_point", cell=f"width/{index}")
+        (drawn,) = of(rows, "width", "approximant", cell=f"width/{index}")
+        assert {near.x, fixed.x, drawn.x} == {m} and near.width == m and near.replicas == spec.draws
+        assert drawn.prediction == pytest.approx(rate) and near.bound == pytest.approx(rate)
+        contraction = (1 - near.kappa**2) ** 0.5
+        assert fixed.bound == pytest.approx(near.measured / contraction)
+        assert fixed.alternative == pytest.approx(rate / contraction)
+        assert near.measured < drawn.measured  # a projection is the best of its class
+        assert near.measured <= fixed.measured + 1e-12
+
+
+def test_gap_axis_repeats_the_exact_analysis(rows):
+    for index, eta in enumerate(TESTING.gap.gaps):
+        planted = planted_model(TESTING.gap.model.replace(gap=eta))
+        table = analyse(planted.model, planted.behaviour).table()
+        for series, measured, bound in (
+            ("gap", "interface_gap", "interface_bound"),
+            ("gap_value_aware", "interface_gap", "interface_bound_value_aware"),
+            ("gap_mass_span", "interface_gap", "interface_bound_mass_span"),
+            ("policy_loss", "policy_loss", "policy_loss_bound"),
+        ):
+            (row,) = of(rows, "gap", series, cell=f"gap/{index}")
+            assert row.x == row.gap == eta
+            assert row.measured == pytest.approx(table[measured], abs=1e-9)
+            assert row.bound == pytest.approx(table[bound], rel=1e-9, abs=1e-9)
+            for name in ("gamma_bar", "epsilon", "delta", "kappa", "omega", "clt_coefficient"):
+                assert getattr(row, name) == pytest.approx(table[name], rel=1e-9, abs=1e-9), name
+        if eta > 0:  # at 0 all three are rounding noise
+            three = [of(rows, "gap", s, x=eta)[0].bound for s in ("gap_value_aware", "gap_mass_span", "gap")]
+            assert three == sorted(three)
+
+
+def test_learned_error_keeps_the_gap_as_its_floor(rows):
+    spec = TESTING.gap
+    for eta in spec.gaps:
+        (row,) = of(rows, "gap", "icq_error", x=eta)
+        known = analysed(spec.model.replace(gap=eta))
+        assert row.alternative == pytest.approx(known.gap.gap, abs=1e-12)
+        residual = row.bound - known.gap.bound
+        assert residual == pytest.approx(_residual(row, row.samples, known), rel=1e-9)
+        assert row.samples == row.tail_samples == spec.samples and row.replicas == spec.replicas
+
+
+def _residual(row: Row, samples: int, known: Analysis) -> float:
+    """Root of T3 from a row's own constants; for tables ``theta*`` is ``Q_phi`` on available pairs."""
+    distance = np.linalg.norm(np.where(known.interface.mask, known.q_phi.q, 0.0))
+    square = theorem.residual_bound_constant_step(
+        distance,
+        row.reward_max + 2 * row.radius,
+        known.clock(samples**-0.5),
+        row.kappa,
+        samples,
+    )
+    return theorem.residual_rms(square)
+
+
+def test_sharp_family_meets_its_closed_form(rows):
+    spec = TESTING.gap
+    for row, flip in zip(of(rows, "gap", "sharp_family"), spec.flips, strict=True):
+        assert row.x == flip and row.group == "sharp"
+        model = sharp_family(flip_probability=flip, gamma=spec.model.gamma, duration_mean=spec.model.duration_mean)
+        modulus = float((np.asarray(model.duration)[0, 0] * model.gamma ** np.arange(1, 65)).sum())
+        assert row.prediction == pytest.approx(1 / (1 - modulus * (1 - 2 * flip)), rel=1e-9)
+        assert row.measured == pytest.approx(row.prediction, rel=1e-9)
+        assert row.bound == pytest.approx(1 / (1 - modulus), rel=1e-9)
+        # One bit that is copied with probability 1 - p: the distance to uniform halves with (1 - 2p)^t.
+        assert row.mixing_time == max(1, math.ceil(math.log(0.5) / math.log(1 - 2 * flip)))
+
+
+def test_samples_axis_draws_the_central_limit(rows):
+    for spec in TESTING.samples:
+        target = samples.target_of(spec)
+        for k in spec.limit_samples:
+            (row,) = of(rows, "samples", "spread", group=spec.label, x=k)
+            assert row.samples == k and row.tail_samples == k - k // 2
+            assert row.clt_coefficient == pytest.approx(target.limit.coefficient, rel=1e-9)
+            assert row.prediction == pytest.approx(row.clt_coefficient / row.tail_samples**0.5, rel=1e-12)
+            assert row.alternative == pytest.approx(row.clt_coefficient_iid / row.tail_samples**0.5, rel=1e-12)
+            (bias,) = of(rows, "samples", "bias", group=spec.label, x=k)
+            (rmse,) = of(rows, "samples", "rmse", group=spec.label, x=k)
+            # rmse^2 is over B replicas, spread^2 over B - 1, and the debiased bias^2 gives back spread^2 / B.
+            if bias.measured > 0:
+                assert rmse.measured**2 == pytest.approx(row.measured**2 + bias.measured**2, rel=1e-9)
+        for k in spec.theorem_samples:
+            for series in ("constant_step", "decaying_step"):
+                (row,) = of(rows, "samples", series, group=spec.label, x=k)
+                assert row.bound == pytest.approx(target.residual_bound(k, series == "decaying_step"), rel=1e-9)
+                assert row.samples == row.tail_samples == k
+
+
+def test_spread_is_near_the_central_limit_even_in_the_testing_preset(rows):
+    """32 replicas know a spread to some 5 %; in 32000 handoffs the limit is near but not reached."""
+    last = of(rows, "samples", "spread", group="tabular", x=max(TESTING.samples[0].limit_samples))[0]
+    assert 0.8 < last.measured / last.prediction < 1.25
+
+
+def test_mixing_axis(rows):
+    spec = TESTING.mixing
+    for label, eta in (("gap open", spec.open_gap), ("gap closed", 0.0)):
+        for index, flip in enumerate(spec.flips):
+            known = analysed(spec.model.replace(hidden_flip=flip, gap=eta))
+            cell = f"mixing/{label.split()[1]}/{index}"
+            (row,) = of(rows, "mixing", "spread", cell=cell)
+            assert row.x == row.mixing_time == known.clock(0.25) and row.group == label and row.gap == eta
+            assert row.prediction == pytest.approx(known.limit.coefficient / row.tail_samples**0.5, rel=1e-9)
+            assert row.alternative == pytest.approx(known.limit.coefficient_iid / row.tail_samples**0.5, rel=1e-9)
+            (bounded,) = of(rows, "mixing", "constant_step", cell=cell)
+            assert bounded.bound == pytest.approx(_residual(bounded, spec.theorem_samples, known), rel=1e-9)
+        times = [r.x for r in of(rows, "mixing", "spread", group=label)]
+        assert times == sorted(times) and times[0] < times[-1]
+        guaranteed = [r.bound for r in of(rows, "mixing", "constant_step", group=label)]
+        assert guaranteed == sorted(guaranteed)  # slower mixing, weaker guarantee
+    for row in of(rows, "mixing", "spread", group="gap closed"):
+        assert row.prediction == pytest.approx(row.alternative, rel=1e-6)  # P2.1
+
+
+def test_durations_axis(rows):
+    spec = TESTING.durations
+    assert {r.group for r in rows if r.axis == "durations"} == set(LAWS)
+    for law in LAWS:
+        for index, mean in enumerate(spec.means):
+            cell = f"durations/{law}/{index}"
+            (sharp,) = of(rows, "durations", "amplification", cell=cell)
+            model = sharp_family(1.0, spec.model.gamma, durations.RARE_FLIP, mean, law, spec.longest)
+            pmf = np.asarray(model.duration)[0, 0]
+            assert pmf @ np.arange(1, len(pmf) + 1) == pytest.approx(mean, rel=1e-6)
+            horizon = 1 / (1 - pmf @ model.gamma ** np.arange(1, len(pmf) + 1))
+            assert sharp.bound == sharp.prediction == pytest.approx(horizon, rel=1e-9)
+            assert sharp.measured == pytest.approx(horizon, rel=0.02)
+            assert sharp.alternative == pytest.approx(1 / (1 - spec.model.gamma)) and sharp.x == mean
+            (backup,) = of(rows, "durations", "contraction", cell=cell)
+            assert backup.bound == backup.gamma_bar and backup.alternative == spec.model.gamma
+            assert backup.measured == pytest.approx(backup.gamma_bar, rel=1e-9)
+            (ratio,) = of(rows, "durations", "planted_ratio", cell=cell)
+            assert ratio.bound == pytest.approx(1 / (1 - ratio.gamma_bar), rel=1e-12)
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_durations_axis_says_where_a6_is_not_certified(rows, law):
+    """Short options break the certificate; the rows of those models say so, though T1 does not need it."""
+    spec = TESTING.durations
+    for index, mean in enumerate(spec.means):
+        config = spec.model.replace(
+            duration_law=law, duration_mean=mean, longest_duration=spec.longest, duration_spread=0.0
+        )
+        known = analysed(config)
+        for series in ("planted_ratio", "contraction"):
+            (row,) = of(rows, "durations", series, cell=f"durations/{law}/{index}")
+            assert row.certified == known.a6_certified, (series, mean, known.kappa)
+
+
+def test_total_is_the_sum_of_its_terms(rows):
+    spec = TESTING.total
+    grid = of(rows, "total", "total")
+    assert len(grid) == len(spec.widths) * len(spec.gaps) * len(spec.samples)
+    for row in grid:
+        parts = {s: of(rows, "total", s, cell=row.cell)[0] for s in ("residual", "approximation", "interface")}
+        assert row.bound == pytest.approx(sum(p.bound for p in parts.values()), rel=1e-12)
+        # The triangle inequality holds replica by replica, and the sup norm is above the weighted one.
+        assert row.measured <= sum(p.measured for p in parts.values()) + 1e-9
+        assert {(p.width, p.gap, p.samples) for p in parts.values()} == {(row.width, row.gap, row.samples)}
+        assert parts["residual"].replicas == row.replicas == spec.replicas
+        assert parts["approximation"].replicas == parts["interface"].replicas == 0
+        known = analysed(spec.model.replace(gap=row.gap))
+        assert parts["interface"].measured == pytest.approx(known.gap.gap, abs=1e-12)
+        assert parts["interface"].bound == pytest.approx(known.gap.bound, rel=1e-12, abs=1e-12)
+
+
+def test_dominance_counts_cells(rows):
+    (claim,) = total.dominance(rows)
+    assert claim.passed is None and "8 cells" in claim.text
+    made = [
+        Row("total", cell, series, "handoffs", 1.0, value)
+        for cell, values in {"a": (3, 1, 2), "b": (0, 5, 1), "c": (4, 1, 1)}.items()
+        for series, value in zip(("residual", "approximation", "interface"), values, strict=True)
+    ]
+    (claim,) = total.dominance(made)
+    assert "residual in 2, approximation in 1, interface in 0" in claim.text and claim.value == 2.0
+    assert total.dominance([]) == []
+
+
+# Without A6
+
+SHORT = PlantedConfig.small(duration_mean=2.0)  # kappa is above 1
+ETAS = (0.0, 0.2)
+MEASURED_ONLY = TESTING.__class__(
+    name="short options",
+    width=WidthSpec((2, 4), 3, SHORT),
+    gap=GapSpec(ETAS, (0.1,), 200, 4, SHORT),
+    samples=(SamplesSpec("tabular", "tabular", (200, 400), 8, (100, 200), 4, SHORT),),
+    mixing=MixingSpec((0.5,), 0.2, 400, 8, 200, 4, SHORT),
+    durations=TESTING.durations,
+    total=TotalSpec((2,), ETAS, (100,), 4, SHORT),
+    chunk=100,
+    resamples=20,
+)
+WITHOUT_A6 = {
+    "width": lambda: width.measure(MEASURED_ONLY, lambda done: None),
+    "gap/learned": lambda: gap.learned_error(MEASURED_ONLY, lambda done: None),
+    "samples/limit": lambda: samples.limit(MEASURED_ONLY, MEASURED_ONLY.samples[0], lambda done: None),
+    "samples/theorem": lambda: samples.bounds(MEASURED_ONLY, MEASURED_ONLY.samples[0], lambda done: None),
+    "mixing/limit": lambda: mixing.limit(MEASURED_ONLY, lambda done: None),
+    "mixing/theorem": lambda: mixing.bounds(MEASURED_ONLY, lambda done: None),
+    "total": lambda: total.measure(MEASURED_ONLY, 2, lambda done: None),
+}
+NEEDS_A6 = {"fixed_point", "icq_error", "constant_step", "decaying_step", "residual", "approximation", "total"}
+
+
+@cache
+def without_a6(name: str) -> TaskResult:
+    return WITHOUT_A6[name]()
+
+
+@pytest.mark.parametrize("name", WITHOUT_A6)
+def test_without_a6_nothing_that_needs_it_is_claimed(name):
+    result = without_a6(name)
+    assert analysed(SHORT).kappa > 1
+    assert result.rows
+    for row in result.rows:
+        assert row.certified is False and row.kappa >= 1, row
+        assert math.isfinite(row.measured), row
+        if row.series in NEEDS_A6:
+            assert math.isnan(row.bound) and row.holds == -1 and math.isnan(row.ratio), row
+    back = TaskResult.from_plain(result.plain())
+    assert [r.holds for r in back.rows] == [r.holds for r in result.rows]
+
+
+def test_without_a6_what_does_not_need_it_is_still_claimed():
+    interface = [r for r in without_a6("total").rows if r.series == "interface"]
+    projection = [r for r in without_a6("width").rows if r.series == "projection"]
+    assert interface and projection
+    assert {r.holds for r in interface + projection} == {1}
+    assert any(claim.name == "width_a6" and claim.passed is None for claim in without_a6("width").claims)
+
+
+def test_without_a6_no_decaying_step_is_run():
+    """Its step is made of 1 - kappa."""
+    assert {r.series for r in without_a6("samples/theorem").rows} == {"constant_step"}
