@@ -137,5 +137,5 @@ def split_word(word: chex.Array, count: int) -> tuple[chex.Array, chex.Array]:
 
 
 def uniform_symmetric(word: chex.Array) -> chex.Array:
-    """``[]`` float32 uniform on the 2**23 midpoints of (-1, 1), each exact in float32, so that the mean is exactly 0."""
+    """``[]`` float32 uniform on the 2**23 midpoints of (-1, 1), all exact in float32: the mean is exactly 0."""
     return ((word >> 9).astype(jnp.float32) + 0.5) * jnp.float32(2.0**-22) - 1.0

@@ -34,7 +34,6 @@ def _integers(name: str, value: Any, shape: tuple[int | None, ...], upper: int |
     if array.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected integers, found dtype {array.dtype}")
     _check_shape(name, array, shape)
-    array = np.array(array, np.int64)
     bad = (array < 0) | (array >= (np.iinfo(np.int32).max if upper is None else upper))
     if bad.any():
         index = _first(bad)

@@ -184,7 +184,7 @@ def tabular_env(
       name: readable name.
 
     Returns:
-      ``(env, params)``; params are host arrays in float32, int32 and uint32.
+      ``(env, params)``; params are JAX arrays in float32, int32, uint32 and bool.
     """
     s, o, t = model.num_states, model.num_options, model.longest_duration
     start = np.where(model.is_terminal, 0.0, np.ones(s) if model.start is None else model.start)
@@ -226,7 +226,7 @@ def tabular_env(
         has_terminal=bool(model.is_terminal.any()),
         name=name,
     )
-    return env, params
+    return env, jax.tree.map(jnp.asarray, params)
 
 
 def _law(probability: np.ndarray) -> AliasTable:

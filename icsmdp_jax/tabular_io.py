@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import tempfile
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,30 +52,33 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{name}: no such file, expected an .npz model file") from None
     except IsADirectoryError:
         raise ValueError(f"{name}: is a directory, expected an .npz model file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged directory makes zipfile raise more than BadZipFile
         raise ValueError(f"{name}: cannot be read as .npz ({_one_line(error)})") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError(f"{name}: holds a single array, expected an .npz model file with named arrays")
     arrays: dict[str, np.ndarray] = {}
     with archive:
+        if len(archive.files) != _promised_members(name):
+            archive.close()
+            raise ValueError(f"{name}: its directory is damaged, members are missing")
         for key in archive.files:
             try:
                 arrays[key] = archive[key]
-            except (
-                OSError,
-                ValueError,
-                EOFError,
-                KeyError,
-                zipfile.BadZipFile,
-                zlib.error,
-                MemoryError,
-            ) as error:
-                raise ValueError(f"{name}: array {key} cannot be read ({_one_line(error)})") from None
-            except (NotImplementedError, RuntimeError) as error:  # encrypted or exotic zip members
+            except Exception as error:  # whatever a damaged member makes zip, zlib, lzma or the header's parser raise
                 raise ValueError(f"{name}: array {key} cannot be read ({_one_line(error)})") from None
             if not isinstance(arrays[key], np.ndarray):
                 raise ValueError(f"{name}: member {key} is not an array, expected only arrays")
     return arrays
+
+
+def _promised_members(path: str) -> int:
+    """How many members the last record of a zip file promises; a damaged directory may list fewer."""
+    with open(path, "rb") as stream:
+        stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, stream.tell() - 65_557))  # the record and the longest comment
+        tail = stream.read()
+    record = tail[tail.rfind(b"PK\x05\x06") :]
+    return int.from_bytes(record[10:12], "little")
 
 
 def _one_line(error: BaseException) -> str:
@@ -94,6 +96,10 @@ def load_model(path: str | os.PathLike[str]) -> TabularModel:
         if name not in arrays:
             raise ValueError(f"{os.fspath(path)}: {name}: missing, expected it in every model file")
     unknown = sorted(set(arrays) - set(FIELDS))
+    for extra in unknown:
+        meant = difflib.get_close_matches(extra, FIELDS, n=1, cutoff=0.7)
+        if meant:
+            raise ValueError(f"{os.fspath(path)}: {extra}: unknown array, expected {meant[0]}, perhaps")
     if unknown:
         warnings.warn(f"{os.fspath(path)}: ignoring unknown arrays {', '.join(unknown)}", stacklevel=2)
     try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import cache
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
 from icsmdp_jax.exact import analyse
@@ -38,6 +40,24 @@ def golden_analysis(name: str) -> Analysis:
 def as_model(arrays: dict[str, np.ndarray]) -> TabularModel:
     """A twin's model dict as the package's model."""
     return TabularModel(**arrays)  # type: ignore[arg-type]
+
+
+def dense_arrays() -> dict[str, np.ndarray]:
+    """Six states, two of them terminal; three interfaces, two options, masks, features: everything a file may hold."""
+    rng = np.random.default_rng(0)
+    return {
+        "transition": rng.dirichlet(np.ones(6), size=(6, 2)),
+        "duration": rng.dirichlet(np.ones(3), size=(6, 2)),
+        "reward_rate": rng.normal(size=(6, 2)),
+        "reward_noise": np.array(0.1),
+        "agent": np.array([0, 0, 1, 1, 0, 1]),
+        "interface": np.array([0, 0, 1, 1, 0, 2]),
+        "gamma": np.array(0.9),
+        "features": rng.normal(size=(3, 4)),
+        "available": np.array([[True, True], [True, False], [True, True]]),
+        "start": np.array([0.5, 0.0, 0.25, 0.25, 0.0, 0.0]),
+        "terminal": np.array([False, False, False, False, True, True]),
+    }
 
 
 def q_interface_file(analysis: Analysis) -> np.ndarray:
@@ -101,3 +121,15 @@ def same_bits(first: object, second: object) -> bool:
     """Whether two arrays agree in dtype, shape and every bit."""
     a, b = np.asarray(first), np.asarray(second)
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def refused(path: Path) -> str:
+    """The message with which a file is refused: one line that begins with the file's name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with pytest.raises(ValueError) as caught:
+            load_model(path)
+    assert type(caught.value) is ValueError
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message and len(message) < 500 + len(str(path))
+    return message.removeprefix(f"{path}: ")

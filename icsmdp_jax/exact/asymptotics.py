@@ -18,7 +18,9 @@ BLOCK = 256  # parameter columns handled at once, so that memory stays linear in
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CentralLimit:
-    """Limit law of ``K^{1/2} (theta_avg - theta*)`` (P2).
+    """Limit law of ``K^{1/2} (theta_avg - theta*)``, theta in d-orthonormal coordinates of the class (P2).
+
+    The limit of the averaged values does not depend on the coordinates, and in these ``Sigma_psi`` is the identity.
 
     Attributes:
       coefficient: ``K_tail^{1/2}`` times the spread of the averaged iterate over replicas, in ``||.||_d``.
@@ -60,7 +62,7 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
 
     Args:
       interface: the interface model, which carries the states, the behaviour chain and the kernel's moments.
-      operator: projection whose feature matrix is the function class (tabular: indicators).
+      operator: projection on the function class.
       q: ``[Z, O]`` fixed point of ``Pi T_phi``.
 
     Returns:
@@ -68,13 +70,12 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
     """
     moments, model = interface.moments, interface.model
     shape = interface.mask.shape
-    psi = operator.psi.tocsr()
+    psi = operator.orthonormal
     masked = np.where(interface.mask, q, -np.inf)
     value = greedy_value(masked)
     greedy_rows = np.arange(shape[0]) * shape[1] + masked.argmax(axis=1)
 
     drift = psi - interface.discounted @ psi[greedy_rows]
-    weighted = psi.T @ scale_rows(operator.weight, psi)
     a = as_dense(psi.T @ scale_rows(operator.weight, drift))
 
     state_value = np.where(moments.terminal, 0.0, value[model.interface])
@@ -87,7 +88,7 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
     cross = _poisson_terms(interface, psi, state_value, q_state, error_mean, pair)
 
     inverse = np.linalg.inv(a)
-    sensitivity = inverse.T @ (weighted @ inverse)  # trace(Sigma A^{-1} G A^{-T}) = sum(sensitivity * G)
+    sensitivity = inverse.T @ inverse  # the squared norm of the error is that of its orthonormal coordinates
     gamma = gamma_iid + cross + cross.T
     return CentralLimit(
         coefficient=float(np.sqrt(max(np.sum(sensitivity * gamma), 0.0))),

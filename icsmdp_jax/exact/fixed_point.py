@@ -147,6 +147,19 @@ class Projection:
         singular = self._decomposition[2]
         return float((singular[singular > 0] ** 2).min())
 
+    @cached_property
+    def orthonormal(self) -> sparse.csr_array:
+        """``[Z*O, R]`` a d-orthonormal basis of the span: the class in coordinates whose second moment is the identity.
+
+        Where masks or weights leave some columns of ``psi`` dependent, this basis has fewer columns than ``psi``.
+        """
+        root, left, singular, _ = self._decomposition
+        block, place, rank = np.nonzero((root > 0)[:, :, None] & (singular > 0)[:, None, :])
+        number = np.cumsum((singular > 0).reshape(-1)).reshape(singular.shape) - 1
+        values = left[block, place, rank] / root[block, place]
+        shape = (self.psi.shape[0], int((singular > 0).sum()))
+        return sparse.csr_array((values, (self.rows[block, place], number[block, rank])), shape=shape)
+
     def _amplitudes(self, table: np.ndarray) -> np.ndarray:
         root, left, _, _ = self._decomposition
         values = root * np.where(self.rows >= 0, table.reshape(-1)[self.rows], 0.0)

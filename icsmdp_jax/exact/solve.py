@@ -10,6 +10,9 @@ from scipy.sparse import linalg as sparse_linalg
 
 from icsmdp_jax.exact.moments import KernelMoments, Matrix
 
+PATIENCE = 50  # rounds without a better certificate after which rounding is taken to have the last word
+DIRECT_LIMIT = 4000  # states up to which a slow evaluation is replaced by a linear solve
+
 
 class Solution(NamedTuple):
     """Fixed point of a Bellman operator.
@@ -102,25 +105,32 @@ def modified_policy_iteration(
         low = 0.0  # a step into a row of fixed value 0 takes no further part in the recursion
     value = np.zeros(count)
     best: Solution | None = None
-    stalled = 0
+    error, slow, stalled = np.inf, 0, 0
     for rounds in range(1, max_rounds + 1):
         q = backup(reward, discounted, value, mask)
         improved = greedy_value(q)
         below, above = value_bounds((improved - value)[decides], low, high)
         centre, width = (below + above) / 2, (above - below) / 2
         scale = 1.0 + float(np.abs(improved).max())
-        # |V* - shifted| <= width by L2, and one more backup contracts it by `high`; rounding comes on top.
-        error = high * width + 4 * np.finfo(float).eps * scale / (1 - high)
         shifted = np.where(decides, improved + centre, 0.0)
+        # |V* - shifted| <= width by L2, and one more backup contracts it by `high`; rounding comes on top.
+        previous, error = error, high * width + 4 * np.finfo(float).eps * scale / (1 - high)
         if best is None or error < best.error_bound:
             final_q = backup(reward, discounted, shifted, mask)
             best, stalled = Solution(final_q, greedy_value(final_q), error, rounds), 0
         else:
             stalled += 1
-        if best.error_bound <= tolerance * scale or stalled >= 20:
+        if best.error_bound <= tolerance * scale or stalled >= PATIENCE:
             break
+        # Starting the evaluation from the middle of the bounds is what makes equal moduli fast, but it can overshoot
+        # for ever where they differ: then the policy is evaluated exactly, or, on large models, without the shift.
+        slow += int(error > 0.5 * previous)
         policy = np.where(np.isfinite(q), q, -np.inf).argmax(axis=1)
-        value = _partial_evaluation(reward, discounted, policy, decides, shifted, sweeps)
+        if slow and count <= DIRECT_LIMIT:
+            value = evaluate_policy(reward, discounted, policy, decides)
+        else:
+            begin = improved if slow else shifted
+            value = _partial_evaluation(reward, discounted, policy, decides, begin, sweeps)
     assert best is not None
     return best
 

@@ -58,9 +58,32 @@ def to_float64(total: CompensatedSum) -> Any:
     )
 
 
+def exact_factors(value: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """Splits float32 numbers into ``high + low`` of 12 significant bits each, exactly.
+
+    The product of either part with an integer up to 4096 is exact, so whether a compiler fuses it with an addition
+    (it may, and that may depend on how many replicas run side by side) changes no bit.
+    """
+    bits = jax.lax.bitcast_convert_type(value, jnp.uint32) & jnp.uint32(0xFFFFF000)
+    high = jax.lax.bitcast_convert_type(bits, jnp.float32)
+    return high, value - high
+
+
 def weigh_change(weighted: Any, slot: chex.Array, change: Any, remaining: chex.Array) -> Any:
-    """Adds ``remaining * change`` to the slot that changed, in the chunk's accumulator."""
-    return jax.tree.map(lambda acc, delta: acc.at[slot].add(remaining * delta), weighted, change)
+    """Adds ``remaining * change`` to the slot that changed, in the chunk's accumulator.
+
+    Args:
+      weighted: accumulator, stacked over slots.
+      slot: ``[]`` int32, the slot that changed.
+      change: its change, float32.
+      remaining: ``[]`` float32 whole number up to 4096, iterates of the chunk that the change is part of.
+    """
+
+    def term(delta: chex.Array) -> chex.Array:
+        high, low = exact_factors(delta)
+        return remaining * high + remaining * low
+
+    return jax.tree.map(lambda acc, delta: acc.at[slot].add(term(delta)), weighted, change)
 
 
 def chunk_mean(first: Any, weighted: Any, length: int) -> Any:

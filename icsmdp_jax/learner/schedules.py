@@ -52,7 +52,7 @@ def theorem_decaying(omega: Any, kappa: Any) -> StepSize:
     return _size(1.0 / (omega * (1.0 - kappa)), 1.0, 1.0, jnp.inf)
 
 
-def polynomial(power: Any = 0.6, rescale: Any = 1.0, scale: Any = 1.0, cap: Any = 1.0) -> StepSize:
+def polynomial(power: Any = 0.7, rescale: Any = 1.0, scale: Any = 1.0, cap: Any = 1.0) -> StepSize:
     """``min(cap, scale (1 + rescale c)^-power)``; with ``1/2 < power < 1`` the tail average meets P2."""
     return _size(scale, rescale, power, cap)
 

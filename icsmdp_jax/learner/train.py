@@ -23,6 +23,7 @@ from icsmdp_jax.learner import averages
 from icsmdp_jax.learner.averages import CompensatedSum
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
 
+LONGEST_CHUNK = 4096  # up to which chunk means have the same bits on every compiler path, see averages.py
 CHUNK = 1000  # handoffs per chunk; checkpoints are multiples of it
 
 Traces: dict[Learner, int] = {}  # how often each learner was traced; a test reads it
@@ -179,6 +180,8 @@ def train(
     Raises:
       ValueError: for checkpoints that do not increase or are not multiples of ``chunk``.
     """
+    if not 1 <= chunk <= LONGEST_CHUNK:
+        raise ValueError(f"chunk = {chunk}: expected a number from 1 to {LONGEST_CHUNK}")
     counts = [int(c) for c in checkpoints]
     if not counts or any(c % chunk or c <= 0 for c in counts) or sorted(set(counts)) != counts:
         raise ValueError(f"checkpoints = {counts}: expected increasing multiples of {chunk}")

@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from icsmdp_jax import cli
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 MODELS = ROOT / "examples" / "models"
+DOCUMENT = ROOT / "docs" / "validation.md"
 
 
 class Outcome(NamedTuple):
@@ -58,8 +60,8 @@ def refused(outcome: Outcome, *fragments: str) -> None:
     """Asserts bad input as the contract wants it: exit code 2, silence on stdout, one line on stderr."""
     assert outcome.code == 2, outcome
     assert outcome.out == ""
-    assert outcome.err.endswith("\n") and outcome.err.count("\n") == 1, outcome.err
-    assert "Traceback" not in outcome.err
+    assert outcome.err.startswith("icsmdp") and outcome.err.endswith("\n"), outcome.err
+    assert outcome.err.count("\n") == 1 and "\r" not in outcome.err, outcome.err
     for fragment in fragments:
         assert fragment in outcome.err, outcome.err
 
@@ -132,3 +134,23 @@ def shared_run(basetemp: Path) -> tuple[Path, Outcome]:
         if not note.exists():
             note.write_text(json.dumps(icsmdp("validate", "--preset", "testing", "--out", place)))
         return place, Outcome(*json.loads(note.read_text()))
+
+
+def section(title: str) -> str:
+    """One section of docs/validation.md."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def first_cells(text: str) -> list[str]:
+    """Names in backquotes in the first column of the tables of a text."""
+    lines = re.findall(r"^\| *(`.*?) *\|", text, re.MULTILINE)
+    return [name for line in lines for name in re.findall(r"`([^`]+)`", line)]
+
+
+def documented_series() -> set[tuple[str, str]]:
+    """Pairs of axis and series that docs/validation.md describes."""
+    axes = re.findall(r"^### `(\w+)`[^\n]*\n(.*?)(?=^### |\Z)", section("Series"), re.MULTILINE | re.DOTALL)
+    return {(axis, series) for axis, text in axes for series in first_cells(text)}

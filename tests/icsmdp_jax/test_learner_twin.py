@@ -125,7 +125,9 @@ def test_recorded_trajectory_shows_every_case() -> None:
     assert set(path.agent) == set(range(model.num_agents))
     assert model.option_mask[path.interface, path.option].all()
     assert (path.interface[1:] != path.next_interface[:-1])[path.terminal[:-1]].any()
-    np.testing.assert_array_equal(path.interface[1:][~path.terminal[:-1]], path.next_interface[:-1][~path.terminal[:-1]])
+    np.testing.assert_array_equal(
+        path.interface[1:][~path.terminal[:-1]], path.next_interface[:-1][~path.terminal[:-1]]
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,9 +260,7 @@ def test_averages_of_train_are_plain_averages_of_the_iterates() -> None:
         np.testing.assert_allclose(run.average()[0, replica], kept.mean(axis=0), **close)
         np.testing.assert_allclose(run.average(0)[0, replica], kept[:100].mean(axis=0), **close)
         np.testing.assert_allclose(run.average(-1, since=100)[0, replica], kept[100:].mean(axis=0), **close)
-        np.testing.assert_allclose(
-            run.average(-1, since=100)[0, replica], simulate.tail_average(kept), **close
-        )
+        np.testing.assert_allclose(run.average(-1, since=100)[0, replica], simulate.tail_average(kept), **close)
 
 
 def test_a_chunk_mean_is_the_mean_of_the_iterates_before_each_update() -> None:

@@ -161,7 +161,9 @@ class Fixed(Learner):
 
     def protocol(self, inputs: Inputs) -> Protocol:
         offer, absorb = super().protocol(inputs)
-        return Protocol(lambda params, interface, mask: jnp.float32(0.75) + 0.0 * offer(params, interface, mask), absorb)
+        return Protocol(
+            lambda params, interface, mask: jnp.float32(0.75) + 0.0 * offer(params, interface, mask), absorb
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -162,34 +162,38 @@ def test_split_word_is_big_integer_arithmetic(count: int, words: list[int]) -> N
     assert list(zip(cell.tolist(), position.tolist(), strict=True)) == wanted
 
 
-def all_midpoints(words: np.ndarray) -> np.ndarray:
-    return ((words >> 8).astype(np.float64) + 0.5) * 2.0**-23 - 1.0
+LEVELS = 2**23  # as many midpoints of (-1, 1) as float32 holds exactly
+
+
+def midpoints(words: np.ndarray) -> np.ndarray:
+    return 2 * ((words * LEVELS // WORD).astype(np.float64) + 0.5) / LEVELS - 1.0
 
 
 def test_symmetric_uniform_stays_inside_the_open_interval() -> None:
-    edges = jnp.asarray([0, 255, 256, 2**31 - 1, 2**31, WORD - 257, WORD - 256, WORD - 1], jnp.uint32)
+    edges = jnp.asarray([0, 511, 512, 2**31 - 1, 2**31, WORD - 513, WORD - 512, WORD - 1], jnp.uint32)
     values = np.asarray(uniform_symmetric(edges))
     assert values.dtype == np.float32
     assert (np.abs(values) < 1).all()
 
 
 def test_symmetric_uniform_takes_the_midpoints() -> None:
-    """The top 24 bits choose one of 2^24 midpoints, each of them a float32: every value is exact."""
+    """The high bits choose one of the midpoints, each of them a float32: every value is exact."""
     rng = np.random.default_rng(0)
-    words = np.concatenate([rng.integers(WORD, size=4096), [0, 255, 256, 2**31 - 1, 2**31, 2**31 + 256, WORD - 1]])
+    words = np.concatenate([rng.integers(WORD, size=4096), [0, 511, 512, 2**31 - 1, 2**31, 2**31 + 512, WORD - 1]])
     for function in (uniform_symmetric, jax.jit(uniform_symmetric)):
         values = np.asarray(function(jnp.asarray(words, jnp.uint32)), np.float64)
-        np.testing.assert_array_equal(values, all_midpoints(words))
+        np.testing.assert_array_equal(values, midpoints(words))
 
 
 def test_symmetric_uniform_has_mean_zero_and_variance_one_third() -> None:
-    """Over all 2^24 values, by summing 64 slices in float64: no sampling, hence no error probability."""
-    total, square, step = 0.0, 0.0, 2**24 // 64
+    """Over every value that it takes, summed in float64: no sampling, hence no error probability."""
+    total, square, parts = 0.0, 0.0, 64
     function = jax.jit(uniform_symmetric)
-    for part in range(64):
-        words = (np.arange(part * step, (part + 1) * step, dtype=np.uint64) << 8).astype(np.uint32)
-        values = np.asarray(function(jnp.asarray(words)), np.float64)
+    spacing = WORD // LEVELS
+    for part in range(parts):
+        cells = np.arange(part * LEVELS // parts, (part + 1) * LEVELS // parts, dtype=np.uint64)
+        values = np.asarray(function(jnp.asarray((cells * spacing).astype(np.uint32))), np.float64)
         total += values.sum()
         square += (values**2).sum()
-    assert abs(total / 2**24) < 1e-12
-    assert square / 2**24 == pytest.approx(1 / 3, rel=1e-7)
+    assert abs(total / LEVELS) < 1e-12
+    assert square / LEVELS == pytest.approx(1 / 3, rel=1e-7)

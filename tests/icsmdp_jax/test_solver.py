@@ -25,7 +25,7 @@ many = settings(max_examples=150, deadline=None, derandomize=True)
 
 
 def problem(
-    seed: int, count: int, options: int, low: float, high: float, ends: bool, scale: float = 1.0
+    seed: int, count: int, options: int, low: float, high: float, ends: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Reward ``[n, O]``, substochastic rows ``[n*O, n]`` of masses in ``[low, high]`` and mask ``[n, O]``."""
     rng = np.random.default_rng(seed)
@@ -36,9 +36,9 @@ def problem(
     if ends and count > 1:
         mask[rng.integers(count)] = False
     rows *= mask.reshape(-1, 1)
-    if not mask.all(axis=1).all():
-        rows[:, ~mask.any(axis=1)] = 0.0  # no discounted mass into a state of fixed value 0
-    return scale * rng.normal(size=(count, options)), rows, mask
+    if seed % 2:
+        rows[:, ~mask.any(axis=1)] = 0.0  # as kernel_moments has it; the solver must not depend on that
+    return rng.normal(size=(count, options)), rows, mask
 
 
 def by_policy_iteration(reward: np.ndarray, rows: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -126,7 +126,7 @@ def test_error_bound_is_not_vacuous() -> None:
         true = np.abs(found.value - exact).max()
         assert true <= found.error_bound
         bounds.append(found.error_bound)
-    assert bounds[1] < 0.1 * bounds[0] and bounds[2] < 0.1 * bounds[1]
+    assert bounds[2] <= bounds[1] < 0.1 * bounds[0]
     found = modified_policy_iteration(reward, rows, mask, 1e-14, 5, 1)
     assert found.error_bound < 1e3 * np.abs(found.value - exact).max()
 

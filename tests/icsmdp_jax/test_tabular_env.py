@@ -1,4 +1,4 @@
-"""The tabular environment: laws of its draws, the segment's arithmetic, termination, restart, and bitwise repeatability.
+"""The tabular environment: laws of its draws, the segment's arithmetic, termination, restart, repeatable bits.
 
 Every stochastic test has fixed keys and compares p-values with ``ALARM`` divided by the number of its p-values, so
 that a right environment fails one of them with probability at most ``ALARM`` each, and any with about 10^-5.

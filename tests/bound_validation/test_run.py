@@ -1,0 +1,539 @@
+"""Validation runs: what they leave, how they resume, what they refuse; docs/validation.md lists it all."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import dataclasses
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from bound_validation import theorem
+from bound_validation.axes import gap, model, width
+from bound_validation.results import COLUMNS, NAN, Row, read_table
+from bound_validation.run import summarise, validate, verdict, versions
+from bound_validation.sweeps import PRESETS
+from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from tests.bound_validation.runs import (
+    ROOT,
+    Outcome,
+    cheap_row,
+    cheap_tasks,
+    declared,
+    documented_series,
+    first_cells,
+    icsmdp,
+    interrupt,
+    leftovers,
+    refused,
+    running,
+    section,
+    shared_run,
+    without_figures,
+)
+
+COUNT = 5  # cheap tasks of a run
+
+
+@pytest.fixture(scope="module")
+def testing(tmp_path_factory) -> tuple[Path, Outcome]:
+    """The directory of a run of the testing preset, and how the command ended."""
+    return shared_run(Path(tmp_path_factory.getbasetemp()))
+
+
+@pytest.fixture(scope="module")
+def summary(testing) -> dict:
+    return json.loads((testing[0] / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> bytes:
+    """``results.parquet`` of the cheap tasks, computed in one go."""
+    place = tmp_path_factory.mktemp("uninterrupted")
+    with running(cheap_tasks(COUNT, [])):
+        validate(place, "testing")
+    return (place / "results.parquet").read_bytes()
+
+
+def parts(place: Path) -> list[str]:
+    return sorted(path.name for path in (place / "parts").iterdir())
+
+
+def everything(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+# The testing preset
+
+
+def test_testing_preset_ends_well_and_names_the_report_last(testing):
+    place, outcome = testing
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[-1] == str(place / "report.html")
+    assert "The bound held in" in outcome.err.splitlines()[-1]
+
+
+def test_testing_preset_leaves_what_the_contract_names(testing):
+    place, _ = testing
+    for name in ("results.parquet", "summary.json", "report.html", "manifest.json"):
+        assert (place / name).stat().st_size > 100, name
+    stems = {suffix: {p.stem for p in (place / "figures").glob(f"*.{suffix}")} for suffix in ("png", "pdf")}
+    assert stems["png"] == stems["pdf"] == {"overview", "width", "gap", "samples", "mixing", "durations", "total"}
+    for path in (place / "figures").iterdir():
+        assert path.read_bytes()[:4] in (b"\x89PNG", b"%PDF"), path
+    assert leftovers(place) == []
+
+
+def test_report_stands_alone(testing):
+    page = (testing[0] / "report.html").read_text()
+    for name in ("overview", "width", "gap", "samples", "mixing", "durations", "total"):
+        figure = (testing[0] / "figures" / f"{name}.png").read_bytes()
+        assert base64.b64encode(figure).decode() in page, name
+    linked = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert all(target.startswith(("data:", "#")) for target in linked), linked
+
+
+def test_summary_has_what_the_contract_names(testing, summary):
+    rows = read_table(testing[0] / "results.parquet")
+    assert summary["preset"] == "testing" and summary["model"] is None
+    assert summary["bound_holds"] is True and summary["violations"] == 0
+    assert summary["cells"] == len({row.cell for row in rows}) > 40
+    assert summary["checks"] == sum(row.holds >= 0 for row in rows)
+    assert set(summary["worst_ratio"]) == {"approximation", "interface", "residual", "total"}
+    for term, worst in summary["worst_ratio"].items():
+        ratios = [row.ratio for row in rows if row.term == term and row.holds >= 0]
+        assert worst == max(ratio for ratio in ratios if ratio == ratio) <= 1
+        assert summary["checks_per_term"][term] == {"held": len(ratios), "checked": len(ratios)}
+    for name, slope in summary["slopes"].items():
+        assert {"slope", "ci_low", "ci_high", "target", "passed"} <= set(slope), name
+    assert set(summary["slopes"]) == {
+        "width_approximant", "width_projection", "width_fixed_point", "gap", "samples_spread_tabular",
+        "samples_spread_linear",
+    }  # fmt: skip
+    for name in ("width_approximant", "samples_spread_tabular", "samples_spread_linear"):
+        slope = summary["slopes"][name]
+        assert slope["ci_low"] < slope["slope"] < slope["ci_high"] and slope["target"] == -0.5
+    assert summary["versions"] == json.loads(json.dumps(versions())) and "jax" in summary["versions"]
+    assert summary["device"]["platform"] in ("cpu", "gpu", "tpu") and summary["device"]["count"] >= 1
+    assert summary["handoffs"] > 10**6 and summary["compile_s"] > 0 and summary["run_s"] > 0
+    assert summary["report"] == str(testing[0] / "report.html")
+
+
+def test_exact_claims_of_the_testing_preset_pass(summary):
+    claims = {claim["name"]: claim for claim in summary["claims"]}
+    exact = ("gap_closed", "gap_slope", "sharp_family", "sharp_closed_form", "mixing_closed", "durations_horizon",
+             "durations_gamma", "durations_contraction", "width_constant")  # fmt: skip
+    assert {name: claims[name]["passed"] for name in exact} == dict.fromkeys(exact, True)
+    # Too short a run for the central-limit line: it is shown, not claimed.
+    short = ("samples_limit_tabular", "samples_limit_linear", "mixing_limit")
+    assert {name: claims[name]["passed"] for name in short} == dict.fromkeys(short)
+
+
+def test_manifest_says_what_was_run(testing):
+    manifest = json.loads((testing[0] / "manifest.json").read_text())
+    assert manifest["preset"] == "testing" and manifest["model"] is None
+    assert [name.replace("/", "-") + ".json" for name in manifest["tasks"]] != []
+    assert sorted(name.replace("/", "-") + ".json" for name in manifest["tasks"]) == parts(testing[0])
+    metadata = pq.read_schema(testing[0] / "results.parquet").metadata
+    assert json.loads(metadata[b"icsmdp_jax"]) == manifest
+
+
+def test_real_tasks_resume_to_the_same_bytes(testing, tmp_path):
+    """An exact and a simulated task are lost with everything behind them, and computed again."""
+    place = tmp_path / "run"
+    shutil.copytree(testing[0], place)
+    lost = ["gap-sharp.json", "mixing-theorem.json"]
+    kept = {name: (place / "parts" / name).stat().st_mtime_ns for name in parts(place) if name not in lost}
+    for name in [*(f"parts/{name}" for name in lost), "results.parquet", "summary.json", "report.html"]:
+        (place / name).unlink()
+    with without_figures():
+        outcome = icsmdp("validate", "--preset", "testing", "--out", place, "--resume")
+    assert outcome.code == 0, outcome.err
+    assert (place / "results.parquet").read_bytes() == (testing[0] / "results.parquet").read_bytes()
+    assert kept == {name: (place / "parts" / name).stat().st_mtime_ns for name in kept}
+    times = ("compile_s", "run_s", "report")
+    found, wanted = (json.loads((p / "summary.json").read_text()) for p in (place, testing[0]))
+    assert {k: v for k, v in found.items() if k not in times} == {k: v for k, v in wanted.items() if k not in times}
+
+
+# Presets
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_ask_for_whole_chunks(name):
+    preset = PRESETS[name]
+    counts = [preset.gap.samples, preset.mixing.theorem_samples, *preset.total.samples]
+    for spec in preset.samples:
+        counts += [*spec.theorem_samples, *spec.limit_samples, *(k // 2 for k in spec.limit_samples)]
+    counts += [preset.mixing.samples, preset.mixing.samples // 2]
+    assert {count % preset.chunk for count in counts} == {0}
+    assert preset.name == name
+    own = model.SPECS[name]
+    counts = [*own.theorem_samples, *own.limit_samples, *(k // 2 for k in own.limit_samples)]
+    assert {count % own.chunk for count in counts} == {0}
+
+
+def test_presets_grow():
+    sizes = []
+    for name in ("testing", "quick", "full"):
+        preset = PRESETS[name]
+        sizes.append((len(preset.gap.gaps), preset.gap.samples, preset.width.draws, len(preset.width.widths)))
+    assert sizes == sorted(sizes)
+    assert all(0.0 in preset.gap.gaps and 0.0 in preset.total.gaps for preset in PRESETS.values())
+
+
+# Resuming
+
+
+def test_parts_go_through_json_and_back(tmp_path):
+    result = TaskResult([cheap_row(1), dataclasses.replace(cheap_row(2), bound=NAN, x=0.1 + 0.2)], compile_s=1.5)
+    result.claims.append(in_range("name", "text", 0.5, 0.0, 1.0, ci_low=None))
+    back = TaskResult.from_plain(json.loads(json.dumps(result.plain(), allow_nan=False)))
+    assert repr(back) == repr(result)
+
+
+def test_a_finished_run_is_resumed_without_computing_anything(tmp_path, uninterrupted):
+    ran: list[int] = []
+    with running(cheap_tasks(COUNT, ran)):
+        validate(tmp_path, "testing")
+        validate(tmp_path, "testing", resume=True)
+    assert ran == list(range(COUNT))
+    assert (tmp_path / "results.parquet").read_bytes() == uninterrupted
+
+
+@pytest.mark.parametrize("stop", range(COUNT))
+def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, uninterrupted, stop):
+    ran: list[int] = []
+    with running(cheap_tasks(COUNT, ran, {stop: interrupt})), pytest.raises(KeyboardInterrupt):
+        validate(tmp_path, "testing")
+    assert ran == list(range(stop + 1))
+    assert parts(tmp_path) == [f"cheap-{index}.json" for index in range(stop)]
+    assert not (tmp_path / "results.parquet").exists() and leftovers(tmp_path) == []
+    ran.clear()
+    with running(cheap_tasks(COUNT, ran)):
+        validate(tmp_path, "testing", resume=True)
+    assert ran == list(range(stop, COUNT))
+    assert (tmp_path / "results.parquet").read_bytes() == uninterrupted
+
+
+def test_the_command_can_be_interrupted_and_resumed(tmp_path, uninterrupted):
+    with running(cheap_tasks(COUNT, [], {3: interrupt})):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path)
+    assert outcome.code == 130 and outcome.out == "" and outcome.err.splitlines()[-1] == "icsmdp: interrupted"
+    ran: list[int] = []
+    with running(cheap_tasks(COUNT, ran)):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume")
+    assert outcome.code == 0 and outcome.out.splitlines()[-1] == str(tmp_path / "report.html")
+    assert ran == [3, 4] and (tmp_path / "results.parquet").read_bytes() == uninterrupted
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bound_validation.run import validate
+from tests.bound_validation.runs import cheap_tasks, running
+
+replace = os.replace
+
+def die(source, target):
+    if Path(target).name == "cheap-2.json":  # written, but not yet under its name
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = die
+with running(cheap_tasks(5, [])):
+    validate(Path(sys.argv[1]), "testing")
+"""
+
+
+def test_a_killed_process_leaves_whole_parts_only(tmp_path, uninterrupted):
+    """kill -9 at the worst moment: a part is on the disk, but not yet under its name."""
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert [name for name in parts(tmp_path) if not name.startswith(".")] == ["cheap-0.json", "cheap-1.json"]
+    ran: list[int] = []
+    with running(cheap_tasks(COUNT, ran)):
+        validate(tmp_path, "testing", resume=True)
+    assert ran == [2, 3, 4]
+    assert (tmp_path / "results.parquet").read_bytes() == uninterrupted
+    assert leftovers(tmp_path) == []
+
+
+def truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes) -> bytes:
+    """One bit of the first digit of a measured value."""
+    place = content.index(b'"measured": 0.') + len(b'"measured": 0.')
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [truncated, flipped, lambda content: b"", lambda content: b"[]", lambda content: b'{"content": null}',
+     lambda content: b"\xff\xfe"],
+    ids=["truncated", "flipped bit", "empty", "list", "no checksum", "not text"],
+)  # fmt: skip
+def test_a_damaged_part_is_refused_by_name(tmp_path, damage):
+    with running(cheap_tasks(COUNT, [], {4: interrupt})), pytest.raises(KeyboardInterrupt):
+        validate(tmp_path, "testing")
+    place = tmp_path / "parts" / "cheap-1.json"
+    place.write_bytes(damage(place.read_bytes()))
+    before = everything(tmp_path)
+    ran: list[int] = []
+    with running(cheap_tasks(COUNT, ran)):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume")
+    refused(outcome, str(place), "damaged part file")
+    assert ran == [] and everything(tmp_path) == before
+    place.unlink()
+    with running(cheap_tasks(COUNT, ran)):
+        assert icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume").code == 0
+    assert ran == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"preset": "quick"}, "preset"),
+        ({"model": "other.npz"}, "model"),
+        ({"tasks": ["cheap/0"]}, "tasks"),
+        ({"versions": {"jax": "0.0.1"}}, "versions"),
+        ({"schema": 0}, "schema"),
+    ],
+)
+def test_another_run_is_not_resumed(tmp_path, change, named):
+    with running(cheap_tasks(COUNT, [])):
+        validate(tmp_path, "testing")
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **change}))
+    before = everything(tmp_path)
+    ran: list[int] = []
+    with running(cheap_tasks(COUNT, ran)):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume")
+    refused(outcome, str(manifest), named)
+    assert ran == [] and everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "7"])
+def test_a_damaged_manifest_is_refused_by_name(tmp_path, content):
+    with running(cheap_tasks(COUNT, [])):
+        validate(tmp_path, "testing")
+    (tmp_path / "manifest.json").write_text(content)
+    before = everything(tmp_path)
+    with running(cheap_tasks(COUNT, [])):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume")
+    refused(outcome, str(tmp_path / "manifest.json"))
+    assert everything(tmp_path) == before
+
+
+def test_without_resume_a_run_starts_afresh(tmp_path, uninterrupted):
+    with running(cheap_tasks(COUNT + 2, [], {COUNT + 1: interrupt})), pytest.raises(KeyboardInterrupt):
+        validate(tmp_path, "testing")
+    ran: list[int] = []
+    with running(cheap_tasks(COUNT, ran)):
+        validate(tmp_path, "testing")
+    assert ran == list(range(COUNT))
+    assert parts(tmp_path) == [f"cheap-{index}.json" for index in range(COUNT)]
+    assert (tmp_path / "results.parquet").read_bytes() == uninterrupted
+
+
+def test_resuming_nothing_is_a_fresh_start(tmp_path):
+    ran: list[int] = []
+    with running(cheap_tasks(COUNT, ran)):
+        validate(tmp_path / "new" / "folder", "testing", resume=True)
+    assert ran == list(range(COUNT))
+
+
+def test_a_folder_that_is_no_run_keeps_its_files(tmp_path):
+    """``--out .`` in the wrong place must not cost anybody a folder that happens to be called parts."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "thesis.txt").write_text("mine")
+    with running(cheap_tasks(COUNT, [])):
+        icsmdp("validate", "--preset", "testing", "--out", tmp_path)
+    assert (tmp_path / "parts" / "thesis.txt").read_text() == "mine"
+
+
+# Verdicts
+
+
+def violated_task() -> Task:
+    rows = [cheap_row(0), cheap_row(1, measured=1.5), dataclasses.replace(cheap_row(2), bound=NAN, holds=-1)]
+    return Task("violated", lambda progress: TaskResult(rows), 1)
+
+
+def test_a_violated_bound_is_a_finding(tmp_path):
+    with running([violated_task()]):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path)
+    assert outcome.code == 1
+    assert outcome.out.splitlines()[-1] == str(tmp_path / "report.html")
+    assert "The bound held in 1 of 2 checks" in outcome.err
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["bound_holds"] is False and (summary["violations"], summary["checks"]) == (1, 2)
+    assert summary["worst_ratio"]["approximation"] == pytest.approx(1.5)
+    assert summary["checks_per_term"]["approximation"] == {"held": 1, "checked": 2}
+    page = (tmp_path / "report.html").read_text().lower()
+    assert "violated" in page and "width/1" in page
+
+
+def test_a_theorem_that_promises_too_much_is_found_out(tmp_path, monkeypatch):
+    """The real task of the sharp family, whose gap all but meets Theorem 1, against half of Theorem 1."""
+    right = theorem.interface_bound
+    monkeypatch.setattr(theorem, "interface_bound", lambda *constants: right(*constants) / 2)
+    preset = PRESETS["testing"]
+    sharp = next(task for task in gap.tasks(preset) if task.name == "gap/sharp")
+    with running([sharp]):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--json")
+    assert outcome.code == 1
+    summary = json.loads(outcome.out)
+    assert summary["bound_holds"] is False and summary["violations"] >= 1
+    assert 1.9 < summary["worst_ratio"]["interface"] < 2.0
+    assert "violated" in (tmp_path / "report.html").read_text().lower()
+
+
+def test_json_prints_the_summary_alone(tmp_path):
+    with running(cheap_tasks(2, [])):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--json")
+    assert outcome.code == 0 and outcome.out.count("\n") == 1
+    assert json.loads(outcome.out) == json.loads((tmp_path / "summary.json").read_text())
+
+
+def test_a_failed_claim_is_named_but_no_violation(tmp_path):
+    failed = in_range("slope_of_something", "A slope.", -0.3, -0.55, -0.45)
+    reported = Claim("reported", "A number.", 1.0, "reported", None)
+    result = TaskResult([cheap_row(0)], {}, [failed, reported])
+    with running([Task("one", lambda progress: result, 1)]):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path)
+    assert outcome.code == 0
+    assert "0 of 1 claims passed (failed: slope_of_something)" in outcome.err
+    claims = json.loads((tmp_path / "summary.json").read_text())["claims"]
+    assert [claim["passed"] for claim in claims] == [False, None]
+    assert verdict({"checks": 3, "violations": 1, "cells": 2, "claims": []}) == (
+        "The bound held in 2 of 3 checks over 2 cells; 0 of 0 claims passed."
+    )
+
+
+def test_ratios_of_the_summary():
+    rows = [cheap_row(i, measured) for i, measured in enumerate((0.2, 0.4, 0.9))]
+    rows.append(dataclasses.replace(cheap_row(3), term="interface", bound=0.0, measured=0.0, holds=1))
+    rows.append(dataclasses.replace(cheap_row(4), bound=NAN, holds=-1, certified=False))
+    manifest = {"preset": "testing", "model": None, "versions": {}}
+    found = summarise(rows, TaskResult(), manifest, 1.0)
+    assert found["worst_ratio"] == {"approximation": pytest.approx(0.9), "interface": None}
+    assert found["median_ratio"] == {"approximation": pytest.approx(0.4), "interface": None}
+    assert found["a6_uncertified_cells"] == ["width/4"]
+    assert (found["checks"], found["cells"]) == (4, 5)
+
+
+# Bad input
+
+
+def test_out_that_is_a_file_is_refused(tmp_path):
+    place = tmp_path / "file"
+    place.write_text("mine")
+    with running(cheap_tasks(1, [])):
+        refused(icsmdp("validate", "--preset", "testing", "--out", place), str(place), "directory")
+        refused(icsmdp("validate", "--preset", "testing", "--out", place / "below"), str(place))
+    assert place.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--preset", "huge", "--out", "there"],
+        ["--preset", "testing"],
+        ["--preset", "testing", "--out", "there", "--model", "missing.npz"],
+        ["--preset", "testing", "--out", "there", "--behaviour", "missing.npy"],
+        ["--preset", "testing", "--out", "there", "--unknown"],
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_made(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    with running(cheap_tasks(1, [])):
+        refused(icsmdp("validate", *arguments))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pyproject_declares_the_command():
+    (entry,) = declared("icsmdp_jax.commands")
+    assert entry.name == "validate"
+    parser = argparse.ArgumentParser()
+    entry.load()(parser.add_subparsers())
+    args = parser.parse_args(["validate", "--out", "there"])
+    assert (args.preset, args.model, args.behaviour, args.resume, args.json) == ("quick", None, "uniform", False, False)
+
+
+# The documentation
+
+
+def test_document_describes_every_column():
+    names = first_cells(section("The table"))
+    assert sorted(names) == sorted([*COLUMNS, "ratio"])
+
+
+def test_document_lists_every_series_of_a_run(testing):
+    found = {(row.axis, row.series) for row in read_table(testing[0] / "results.parquet")}
+    documented = {pair for pair in documented_series() if pair[0] != "model"}
+    assert found == documented
+
+
+def test_document_lists_every_claim_of_a_run(summary):
+    names = first_cells(section("Claims"))
+    patterns = [re.escape(name).replace("CLASS", "(tabular|linear)") for name in names]
+    for claim in summary["claims"]:
+        assert any(re.fullmatch(pattern, claim["name"]) for pattern in patterns), claim["name"]
+
+
+def test_document_lists_every_key_of_the_summary(summary):
+    assert set(summary) == set(first_cells(section("The summary")))
+
+
+def test_document_shows_how_to_load_the_table(testing, tmp_path):
+    code = re.search(r"```python\n(.*?)```", section("The table"), re.DOTALL)[1]
+    shutil.copytree(testing[0], tmp_path / "results" / "quick", ignore=shutil.ignore_patterns("figures", "parts"))
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout, done.stderr
+
+
+# The acceptance of the quick preset
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory) -> tuple[Path, Outcome]:
+    place = tmp_path_factory.mktemp("quick")
+    return place, icsmdp("validate", "--preset", "quick", "--out", place)
+
+
+@pytest.mark.slow
+def test_quick_preset_bears_out_every_claim(quick):
+    place, outcome = quick
+    assert outcome.code == 0, outcome.err
+    summary = json.loads((place / "summary.json").read_text())
+    assert summary["bound_holds"] is True and summary["violations"] == 0
+    assert {name: s["passed"] for name, s in summary["slopes"].items() if s["passed"] is False} == {}
+    assert [claim for claim in summary["claims"] if claim["passed"] is False] == []
+    judged = {claim["name"] for claim in summary["claims"] if claim["passed"]}
+    assert {"samples_slope_tabular", "samples_limit_tabular", "samples_slope_linear", "samples_limit_linear",
+            "mixing_limit", "mixing_poisson", "width_approximant_slope", "gap_slope"} <= judged  # fmt: skip
+    for name in ("width_approximant", "gap", "samples_spread_tabular", "samples_spread_linear"):
+        assert summary["slopes"][name]["passed"] is True, name
+
+
+@pytest.mark.slow
+def test_quick_preset_keeps_its_cells(quick):
+    """Ids of cells are frozen: published numbers are looked up by them."""
+    rows: list[Row] = read_table(quick[0] / "results.parquet")
+    cells = {row.cell for row in rows}
+    assert {f"width/{i}" for i in range(len(PRESETS["quick"].width.widths))} <= cells
+    assert {"gap/0", "gap/6", "gap/sharp/5", "mixing/open/4", "mixing/closed/0", "samples/tabular/4000",
+            "samples/linear/theorem/1000", "durations/geometric/2", "total/m4/eta0.1/K10000"} <= cells  # fmt: skip
+    assert width.tasks(PRESETS["quick"])[0].name == "width"
