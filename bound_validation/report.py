@@ -67,6 +67,7 @@ def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -
         "claims_failed": sum(claim.get("passed") is False for claim in claims),
         "slopes": _slopes(summary),
         "shares": _shares(rows),
+        "total_caption": Markup(text.SECTIONS["total"].captions["total"]),
         "constants": _constants(summary),
         "central_limit": _central_limit(rows),
         "uncertified": _uncertified(rows),

@@ -61,7 +61,7 @@ def verdict(summary: dict[str, Any]) -> str:
     checks, violations = summary["checks"], summary["violations"]
     judged = [claim for claim in summary["claims"] if claim["passed"] is not None]
     failed = [claim["name"] for claim in judged if not claim["passed"]]
-    claims = f"{len(judged) - len(failed)} of {len(judged)} claims passed"
+    claims = f"{len(judged) - len(failed)} of {len(judged)} judged claims passed" if judged else "no claim was judged"
     if failed:
         claims += f" (failed: {', '.join(failed)})"
     return f"The bound held in {checks - violations} of {checks} checks over {summary['cells']} cells; {claims}."
@@ -87,6 +87,7 @@ def validate(
     """
     tasks, about = _plan(preset, model, behaviour)
     manifest = {"schema": SCHEMA, "preset": preset, "tasks": [t.name for t in tasks], **about, "versions": versions()}
+    manifest["code"] = code_digest()
     parts = _prepare(out, manifest, resume)
     started = time.perf_counter()
     results = _run_tasks(tasks, parts)
@@ -235,6 +236,18 @@ def versions() -> dict[str, str]:
     return found
 
 
+def code_digest() -> str:
+    """SHA-256 of the sources of both packages: a run can only be resumed by the code that started it."""
+    import icsmdp_jax
+
+    digest = hashlib.sha256()
+    for folder in (Path(icsmdp_jax.__file__).parent, Path(__file__).parent):
+        for source in sorted(folder.rglob("*.py")):
+            digest.update(source.relative_to(folder).as_posix().encode())
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
 def device() -> dict[str, Any]:
     """The device that simulated."""
     import jax
@@ -293,6 +306,11 @@ def summarise(rows: list[Row], total: TaskResult, manifest: dict[str, Any], run_
     }
 
 
+def _rounded(value: float) -> float:
+    """Zero for what is rounding noise of quantities of order one."""
+    return 0.0 if abs(value) < 1e-12 else value
+
+
 def _constants(rows: list[Row]) -> list[dict[str, Any]]:
     """One line of constants per distinct model and function class of the run."""
     names = (
@@ -301,7 +319,7 @@ def _constants(rows: list[Row]) -> list[dict[str, Any]]:
     )  # fmt: skip
     seen: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        values = {name: getattr(row, name) for name in names}
+        values = {name: _rounded(getattr(row, name)) for name in names}
         key = tuple(f"{v:.6g}" for v in values.values())  # models that differ by rounding only are one
         setting = f", eta = {row.gap:g}" if math.isfinite(row.gap) and row.group != "sharp" else ""
         label = f"{row.axis}{', ' + row.group if row.group else ''}{setting}"

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from icsmdp_jax.tabular import TabularModel
 
 Array = np.ndarray
+LARGEST_TABLE = 10**8  # entries of a table [Z, O] beyond which a label is taken for a mistake
 
 
 def _place(name: str, index: tuple[Any, ...]) -> str:
@@ -186,6 +187,9 @@ def validated(model: TabularModel) -> dict[str, Any]:
     if "features" in out and "available" in out and out["features"].shape[0] != out["available"].shape[0]:
         rows = out["available"].shape[0]
         raise ValueError(f"features: expected {rows} rows like available, found {out['features'].shape[0]}")
+    if num_interfaces * num_options > LARGEST_TABLE and "features" not in out and "available" not in out:
+        s = int(interface.argmax())
+        raise ValueError(f"interface[{s}] = {interface[s]}: expected labels that number the interfaces from 0")
     _single_owner(agent, interface, decides)
     if "available" in out:
         nothing = decides & ~out["available"].any(axis=1)[interface]

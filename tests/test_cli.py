@@ -266,6 +266,7 @@ def test_learn_measures_what_it_wrote(learned):
     assert summary["rmse_to_oracle"] == pytest.approx(np.mean(squares) ** 0.5, rel=1e-6)
 
 
+@pytest.mark.parametrize("learned", ["tabular", "linear", "two-layer"], indirect=True)
 def test_learn_repeats_itself_bit_for_bit(learned, tmp_path):
     name, summary, tables, _ = learned
     again = parsed(learn(MODELS / "pipeline.npz", tmp_path / "a.npz", "--function-class", name, "--seed", 5))

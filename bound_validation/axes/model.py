@@ -91,7 +91,7 @@ def interface_terms(target: Target, progress: Progress) -> TaskResult:
     ):
         row = Row(
             axis="model", cell="model/interface", series=series, term="interface", x_name="model", x=0.0,
-            measured=measured, bound=bound, note=_uncertified(target), **target.constants(),
+            measured=measured, bound=bound, gap=NAN, note=_uncertified(target), **target.constants(),
         )  # fmt: skip
         rows.append(checked(row))
     progress(10_000)

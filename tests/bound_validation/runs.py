@@ -45,7 +45,8 @@ def icsmdp(*arguments: str | os.PathLike[str]) -> Outcome:
     """Runs ``icsmdp`` in this process; an exception that escapes it is one that a user would see as a traceback."""
     out, err = io.StringIO(), io.StringIO()
     show = warnings.showwarning  # the command line replaces it for good
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.dict(os.environ):
+    cache = {"JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", "")}  # leave the user's alone
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.dict(os.environ, cache):
         with mock.patch.object(cli, "entry_points", declared):
             try:
                 code = cli.main([os.fspath(argument) for argument in arguments])

@@ -30,7 +30,7 @@ from bound_validation.measure import (
     theorem_run,
 )
 from icsmdp_jax.exact.fixed_point import bellman, whiten
-from icsmdp_jax.learner.experiment import default_tabular_step, model_inputs, random_relu, stationary_env
+from icsmdp_jax.learner.experiment import POWER, default_tabular_step, model_inputs, random_relu, stationary_env
 from icsmdp_jax.learner.icq import Learner
 from icsmdp_jax.learner.train import Run, init_run, replica_keys
 from tests.helpers import golden_analysis
@@ -248,7 +248,7 @@ def test_limit_run_counts_visits_and_does_not_project():
     target = tabular_target()
     run = limit_run([target], jax.random.key(6), REPLICAS, [SAMPLES // 2, SAMPLES], CHUNK, None)
     visits = np.ones(SAMPLES)[:, None] * np.arange(SAMPLES)
-    steps = (1 + (1 - target.known.interface.gamma_bar) * visits) ** -0.6
+    steps = (1 + (1 - target.known.interface.gamma_bar) * visits) ** -POWER
     assert_replays(run, 0, 6, steps, np.inf)
 
 
