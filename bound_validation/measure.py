@@ -12,6 +12,7 @@ import numpy as np
 from scipy import stats
 
 from bound_validation import theorem
+from bound_validation.results import NAN
 from icsmdp_jax.exact.asymptotics import CentralLimit, central_limit
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import (
@@ -103,6 +104,8 @@ class Target:
             return float("nan")
         kappa, omega, clock = self.known.kappa, self.operator.omega, self.known.clock
         gradient = theorem.gradient_bound(self.known.reward_max, self.radius)
+        if gradient == 0:  # no reward at all: every iterate is 0, and so is the residual
+            return 0.0
         if decaying:
             mixing = clock(theorem.decaying_step(samples, omega, kappa))
             square = theorem.residual_bound_decaying_step(gradient, mixing, kappa, omega, samples)
@@ -266,13 +269,15 @@ def fitted_slope(x: np.ndarray, y: np.ndarray, draws: np.ndarray | None = None, 
     Returns:
       The fit.
     """
+    if not (np.asarray(y) > 0).all():
+        return Slope(NAN, NAN, NAN, NAN, **target)
     fit = stats.linregress(np.log10(x), np.log10(y))
     if draws is None:
         half = float(stats.t.ppf(0.975, len(x) - 2)) * float(fit.stderr) if len(x) > 2 else float("nan")
         low, high = fit.slope - half, fit.slope + half
     else:
         centred = np.log10(x) - np.log10(x).mean()
-        slopes = (np.log10(draws) @ centred) / (centred @ centred)
+        slopes = (np.log10(np.maximum(draws, np.finfo(float).tiny)) @ centred) / (centred @ centred)
         low, high = np.percentile(slopes, [2.5, 97.5])
     return Slope(float(fit.slope), float(low), float(high), float(fit.intercept), **target)
 

@@ -28,20 +28,6 @@ PACKAGES = ("icsmdp-jax", "jax", "jaxlib", "flax", "optax", "chex", "numpy", "sc
 SCHEMA = 1
 
 
-def add_command(commands: Any) -> None:
-    """Adds ``validate`` to the parser of the command line (an entry point of this package)."""
-    command = commands.add_parser("validate", help="measure every term of the bound against theory, with a report")
-    command.add_argument("--preset", choices=("testing", "quick", "full"), default="quick")
-    command.add_argument("--out", required=True, help="run directory")
-    command.add_argument("--model", default=None, help="validate on this model file instead of the planted models")
-    command.add_argument(
-        "--behaviour", default="uniform", help="behaviour policy for --model: 'uniform' or a .npy file"
-    )
-    command.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    command.add_argument("--json", action="store_true", help="print the summary as one JSON object")
-    command.set_defaults(handler=run_command)
-
-
 def run_command(args: argparse.Namespace) -> int:
     """Runs ``icsmdp validate``; returns 1 if any bound is violated."""
     from icsmdp_jax.cli import set_compilation_cache
@@ -85,6 +71,8 @@ def validate(
     Raises:
       ValueError: in one line, for bad input, or if ``out`` holds another run and ``resume`` is asked for.
     """
+    if model is None and behaviour != "uniform":
+        raise ValueError("--behaviour: only with --model; planted models bring their own")
     tasks, about = _plan(preset, model, behaviour)
     manifest = {"schema": SCHEMA, "preset": preset, "tasks": [t.name for t in tasks], **about, "versions": versions()}
     manifest["code"] = code_digest()
@@ -150,7 +138,9 @@ def _prepare(out: Path, manifest: dict[str, Any], resume: bool) -> Path:
         try:
             found = json.loads(place.read_text())
         except (ValueError, OSError):
-            raise ValueError(f"{place}: cannot be read as JSON, so the run cannot be resumed") from None
+            found = None
+        if not isinstance(found, dict):
+            raise ValueError(f"{place}: cannot be read as a manifest, so the run cannot be resumed")
         differs = [key for key in manifest if found.get(key) != to_plain(manifest[key])]
         if differs:
             raise ValueError(
@@ -158,8 +148,12 @@ def _prepare(out: Path, manifest: dict[str, Any], resume: bool) -> Path:
                 "a run can only be resumed as it was started"
             )
     elif parts.exists():
+        if not place.exists() and any(parts.iterdir()):
+            raise ValueError(f"--out {out}: holds a folder parts but no manifest.json, so it is no run directory")
         shutil.rmtree(parts)
     parts.mkdir(exist_ok=True)
+    for left in parts.glob(".*.part"):  # of a process that was killed while it wrote
+        left.unlink()
     write_json(place, manifest)
     return parts
 
@@ -194,7 +188,7 @@ def _run_tasks(tasks: list[Task], parts: Path) -> list[TaskResult]:
     with _progress(sum(task.work for task in tasks)) as bar:
         for task in tasks:
             place = _part(parts, task)
-            bar.set_description(task.name)
+            bar.set_description(task.name, refresh=False)
             if place.exists():
                 results.append(_load_part(place))
                 bar.update(task.work)

@@ -41,12 +41,28 @@ def positive_integer(text: str) -> int:
     return value
 
 
+def seed(text: str) -> int:
+    """A seed, for argparse: a whole number that fits into 63 bits."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number") from None
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 2**63 - 1")
+    return value
+
+
 def set_compilation_cache() -> None:
     """Points JAX at a persistent compilation cache unless the user has chosen one already."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(base, "icsmdp_jax", "jax")
+    place = os.path.join(base, "icsmdp_jax", "jax")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = place
+    if "jax" in sys.modules:  # it has read its environment already
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", place)
 
 
 def emit(result: dict[str, Any], as_json: bool) -> None:
@@ -122,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(learn)
     learn.add_argument("--samples", type=positive_integer, required=True, help="handoffs per replica")
     learn.add_argument("--replicas", type=positive_integer, default=32)
-    learn.add_argument("--seed", type=int, default=0)
+    learn.add_argument("--seed", type=seed, default=0)
     learn.add_argument("--function-class", choices=FUNCTION_CLASSES, default="tabular")
     learn.add_argument("--width", type=positive_integer, default=32, help="features or hidden units per agent")
     learn.add_argument("--tail", type=positive_integer, default=None, help="handoffs in the tail average")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def read_behaviour(source: str) -> np.ndarray | None:
         law = np.load(source, allow_pickle=False)
     except FileNotFoundError:
         raise ValueError(f"{source}: no such file, expected 'uniform' or a .npy file [Z, O]") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{source}: cannot be read as .npy ({' '.join(str(error).split())})") from None
     if not isinstance(law, np.ndarray):
         raise ValueError(f"{source}: expected a single .npy array [Z, O]")
@@ -146,6 +147,9 @@ def learn_file(
         outcome = learn(known, samples, replicas, seed, function_class, width, tail, progress)
     for line in outcome.remarks:
         print(f"icsmdp: {line}", file=sys.stderr)
+    numbers = [value for value in outcome.summary.values() if isinstance(value, float)]
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{model}: the learned values are not finite; nothing is written")
     with atomic_write(out) as stream:
         np.savez_compressed(stream, q_last=outcome.q_last, q_average=outcome.q_average)
     return {"out": out, **outcome.summary}

@@ -70,7 +70,7 @@ def _planted(
     modulus = interface.gamma_bar
     shared: dict[str, Any] = {
         "axis": "durations", "cell": cell, "group": law, "x_name": "mean duration", "x": mean, "gamma": gamma,
-        "gamma_bar": modulus,
+        "gamma_bar": modulus, "kappa": known.kappa, "certified": known.a6_certified,
     }  # fmt: skip
     ratio = Row(
         series="planted_ratio", term="interface", measured=gap.gap / gap.value_numerator,

@@ -128,6 +128,9 @@ def _claims(spec: SamplesSpec, axis: str, rows: list[Row], slope: Slope, target:
     last = next(r for r in reversed(rows) if r.series == "spread")
     text = f"{spec.label}: the spread over the last two decades of handoffs falls with slope -1/2."
     name = f"{axis}_slope_{spec.slug}"
+    if not last.prediction > 0:
+        why = f"{spec.label}: the limit law has no spread, so there is no central-limit line to compare with (spread)."
+        return [Claim(f"{axis}_limit_{spec.slug}", why, last.measured, "not claimed", None)]
     if not target.limit.action_gap > TIE:
         why = f"{spec.label}: two options tie in the limit, so no central-limit line is claimed."
         return [Claim(f"{axis}_limit_{spec.slug}", why, last.measured / last.prediction, "not claimed", None)]

@@ -1,0 +1,26 @@
+"""The command ``icsmdp validate``: its arguments only, so that other commands need not load what it needs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_command(commands: Any) -> None:
+    """Adds ``validate`` to the parser of the command line (an entry point of this package)."""
+    command = commands.add_parser("validate", help="measure every term of the bound against theory, with a report")
+    command.add_argument("--preset", choices=("testing", "quick", "full"), default="quick")
+    command.add_argument("--out", required=True, help="run directory")
+    command.add_argument("--model", default=None, help="validate on this model file instead of the planted models")
+    command.add_argument(
+        "--behaviour", default="uniform", help="behaviour policy for --model: 'uniform' or a .npy file"
+    )
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    command.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    command.set_defaults(handler=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from bound_validation.run import run_command
+
+    return run_command(args)
