@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.random import threefry_2x32
 
 
 class AliasTable(NamedTuple):
@@ -19,13 +21,22 @@ class AliasTable(NamedTuple):
 
     Attributes:
       threshold: ``[..., n]`` uint32; positions below it in a cell belong to ``lower``.
-      lower: ``[..., n]`` int32 outcome codes.
-      upper: ``[..., n]`` int32 outcome codes.
+      codes: ``[..., n, 2]`` int32 outcome codes of each cell, ``lower`` and ``upper``: side by side, because the
+        comparison then chooses an index and one code is read, not both.
     """
 
     threshold: chex.Array
-    lower: chex.Array
-    upper: chex.Array
+    codes: chex.Array
+
+    @property
+    def lower(self) -> chex.Array:
+        """``[..., n]`` outcome codes below the threshold."""
+        return self.codes[..., 0]
+
+    @property
+    def upper(self) -> chex.Array:
+        """``[..., n]`` outcome codes from the threshold on."""
+        return self.codes[..., 1]
 
 
 def alias_table(probability: np.ndarray, outcome: np.ndarray | None = None) -> AliasTable:
@@ -53,12 +64,8 @@ def alias_table(probability: np.ndarray, outcome: np.ndarray | None = None) -> A
     whole = share >= 1.0 - 2.0**-40
     partner = np.where(whole, np.arange(count), partner)
     upper = np.take_along_axis(codes, partner, axis=1)
-    shape = law.shape
-    return AliasTable(
-        threshold.reshape(shape),
-        codes.astype(np.int32).reshape(shape),
-        upper.astype(np.int32).reshape(shape),
-    )
+    pairs = np.stack([codes, upper], axis=-1).astype(np.int32)
+    return AliasTable(threshold.reshape(law.shape), pairs.reshape(*law.shape, 2))
 
 
 def _split(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,10 +119,11 @@ def draw_at(word: chex.Array, table: AliasTable, row: tuple[chex.Array, ...]) ->
     """
     count = table.threshold.shape[-1]
     if count == 1:
-        return table.lower[(*row, 0)]
+        return table.codes[(*row, 0, 0)]
     cell, position = split_word(word, count)
     index = (*row, cell)
-    return jnp.where(position < table.threshold[index], table.lower[index], table.upper[index])
+    side = (position >= table.threshold[index]).astype(jnp.int32)
+    return table.codes[(*index, side)]
 
 
 def split_word(word: chex.Array, count: int) -> tuple[chex.Array, chex.Array]:
@@ -134,6 +142,29 @@ def split_word(word: chex.Array, count: int) -> tuple[chex.Array, chex.Array]:
     middle = high * n + (low_product >> 16)
     position = ((middle & jnp.uint32(0xFFFF)) << 16) | (low_product & jnp.uint32(0xFFFF))
     return (middle >> 16).astype(jnp.int32), position
+
+
+def random_words(key: chex.PRNGKey, rows: int, width: int) -> chex.Array:
+    """Random words for many steps at once, both words of every Threefry block used.
+
+    ``jax.random.bits`` merges two words into one, so that draws can be partitioned over devices; here every replica
+    has a key of its own, and there is nothing to partition.
+
+    Args:
+      key: a key; of another generator than Threefry, JAX's default, it gives what ``jax.random.bits`` does.
+      rows: number of rows.
+      width: words per row.
+
+    Returns:
+      ``[rows, width]`` uint32, independent and uniform.
+    """
+    if jax.random.key_impl(key) != "threefry2x32":
+        return jax.random.bits(key, (rows, width), jnp.uint32)
+    blocks = -(-width // 2)
+    counter = jnp.arange(rows * blocks, dtype=jnp.uint32)
+    words = threefry_2x32(jax.random.key_data(key), jnp.concatenate([counter, jnp.zeros_like(counter)]))
+    first, second = words.reshape(2, rows, blocks)
+    return jnp.concatenate([first, second], axis=1)[:, :width]
 
 
 def uniform_symmetric(word: chex.Array) -> chex.Array:

@@ -1,6 +1,7 @@
 """Simulation of a tabular IC-SMDP (D1, D2): functional, jittable, one gather per draw.
 
-One handoff consumes at most four ``uint32`` words: duration, next state, reward noise and restart.
+One handoff consumes three ``uint32`` words: duration, next state and reward noise; a fourth, for the restart, where
+there are terminal states.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class TabularEnv(Environment[TabularState, TabularParams]):
     joint: bool
     has_terminal: bool
     name: str = "tabular"
-    words_per_step: int = 4  # duration, next state, noise, restart
+    words_per_step: int = 4  # duration, next state, noise, restart (3 without terminal states)
 
     @property
     def spec(self) -> EnvSpec:
@@ -225,6 +226,7 @@ def tabular_env(
         joint=joint,
         has_terminal=bool(model.is_terminal.any()),
         name=name,
+        words_per_step=4 if model.is_terminal.any() else 3,
     )
     return env, jax.tree.map(jnp.asarray, params)
 

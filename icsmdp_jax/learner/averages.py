@@ -64,8 +64,7 @@ def exact_factors(value: chex.Array) -> tuple[chex.Array, chex.Array]:
     The product of either part with an integer up to 4096 is exact, so whether a compiler fuses it with an addition
     (it may, and that may depend on how many replicas run side by side) changes no bit.
     """
-    bits = jax.lax.bitcast_convert_type(value, jnp.uint32) & jnp.uint32(0xFFFFF000)
-    high = jax.lax.bitcast_convert_type(bits, jnp.float32)
+    high = jax.lax.reduce_precision(value, exponent_bits=8, mantissa_bits=11)  # 11 stored bits and the hidden one
     return high, value - high
 
 

@@ -82,7 +82,10 @@ def protocol(apply: Apply, rule: Rule) -> Protocol:
         """Agent i's update from its own segment and the scalar it received: y = R + gamma^tau v."""
 
         def own_value(params: Params) -> chex.Array:
-            return apply(params, segment_i.interface)[segment_i.option]
+            values = apply(params, segment_i.interface)
+            # A mask, not an index: its derivative is a product, where that of an index is a scatter into zeros.
+            chosen = jnp.arange(values.shape[0]) == segment_i.option
+            return jnp.sum(jnp.where(chosen, values, 0.0))
 
         value, direction = jax.value_and_grad(own_value)(params_i)
         error = segment_i.reward + segment_i.discount * scalar - value

@@ -35,7 +35,8 @@ class StepSize(NamedTuple):
     def at(self, clock: chex.Array) -> chex.Array:
         """Step size at integer clock ``clock`` (``[]`` int32, exact beyond the 2**24 of a float32 counter)."""
         base = 1.0 + self.rescale * clock.astype(jnp.float32)
-        return jnp.minimum(self.cap, self.scale * jnp.power(base, -self.power))
+        # jnp.power calls the C library once per number; exp and log compile to vector code.
+        return jnp.minimum(self.cap, self.scale * jnp.exp(-self.power * jnp.log(base)))
 
 
 def _size(scale: Any, rescale: Any, power: Any, cap: Any) -> StepSize:
@@ -95,9 +96,11 @@ def stochastic_approximation(size: StepSize, clock: str, per_option: bool, radiu
     def update(
         params: Params, state: OptState, direction: Params, error: chex.Array, segment: Segment
     ) -> tuple[Params, OptState]:
-        seen = state.count[segment.option] if per_option else state.count
+        # A row of O counts is read and written whole, so a mask costs less than a gather and a scatter in it.
+        hit = (jnp.arange(state.count.shape[0]) == segment.option).astype(jnp.int32) if per_option else jnp.int32(1)
+        seen = jnp.sum(hit * state.count)
         alpha = size.at(segment.epoch if clock == "epoch" else seen)
-        count = state.count.at[segment.option].add(1) if per_option else state.count + 1
+        count = state.count + hit
         params = jax.tree.map(lambda p, g: p + alpha * error * g, params, direction)
         if radius is not None:
             params = project_rows(params, radius)

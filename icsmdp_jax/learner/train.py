@@ -18,13 +18,18 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from icsmdp_jax.learner import averages
 from icsmdp_jax.learner.averages import CompensatedSum
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
+from icsmdp_jax.sampling import random_words
 
 LONGEST_CHUNK = 4096  # up to which chunk means have the same bits on every compiler path, see averages.py
 CHUNK = 1000  # handoffs per chunk; checkpoints are multiples of it
+UNROLL = 2  # handoffs per turn of the compiled loop: fewer turns; more would cost compile time and gain little
+CACHE = 2**18  # bytes of learner state that a CPU core keeps close while a group of replicas runs
+SMALLEST_GROUP = 32  # fewer replicas side by side would leave the loop's own cost uncovered
 
 Traces: dict[Learner, int] = {}  # how often each learner was traced; a test reads it
 
@@ -54,7 +59,7 @@ def init_run(learner: Learner, key: chex.PRNGKey, inputs: Inputs) -> RunState:
 
 def run_chunk(learner: Learner, state: RunState, inputs: Inputs, length: int) -> RunState:
     """Runs ``length`` handoffs of one replica and adds the mean of their iterates to the total (D10)."""
-    words = jax.random.bits(jax.random.fold_in(state.key, state.chunk), (length, learner.words_per_step), jnp.uint32)
+    words = random_words(jax.random.fold_in(state.key, state.chunk), length, learner.words_per_step)
     remaining = jnp.arange(length - 1, -1, -1, dtype=jnp.float32)
     weighted = jax.tree.map(jnp.zeros_like, state.learner.params)
 
@@ -64,14 +69,44 @@ def run_chunk(learner: Learner, state: RunState, inputs: Inputs, length: int) ->
         current, (slot, change, _) = learner.step(row, current, inputs)
         return (current, averages.weigh_change(acc, slot, change, left)), None
 
-    (last, weighted), _ = jax.lax.scan(body, (state.learner, weighted), (words, remaining))
+    (last, weighted), _ = jax.lax.scan(body, (state.learner, weighted), (words, remaining), unroll=UNROLL)
     mean = averages.chunk_mean(state.learner.params, weighted, length)
     return RunState(last, averages.add(state.total, mean), state.chunk + 1, state.key)
 
 
+def _group_size(state: RunState) -> int:
+    """Replicas that run side by side: all of them on an accelerator, as many as the cache holds on a CPU."""
+    lanes, replicas = state.chunk.shape
+    if jax.default_backend() != "cpu":
+        return replicas
+    touched = (state.learner.params, state.learner.opt_state, state.total.high)  # the last as large as the accumulator
+    each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(touched)) // replicas
+    wanted = max(CACHE // max(each, 1), -(-SMALLEST_GROUP // lanes))
+    return max(size for size in range(1, replicas + 1) if replicas % size == 0 and size <= max(wanted, 1))
+
+
+def _in_groups(run: Callable[[RunState], RunState], state: RunState, size: int) -> RunState:
+    """``run`` on ``size`` replicas after ``size`` replicas, axis 1 of every leaf."""
+    lanes, replicas = state.chunk.shape
+    if size == replicas:
+        return run(state)
+
+    def cut(leaf: chex.Array) -> chex.Array:
+        return jnp.moveaxis(leaf.reshape(lanes, replicas // size, size, *leaf.shape[2:]), 1, 0)
+
+    def join(leaf: chex.Array) -> chex.Array:
+        return jnp.moveaxis(leaf, 0, 1).reshape(lanes, replicas, *leaf.shape[3:])
+
+    return jax.tree.map(join, jax.lax.map(run, jax.tree.map(cut, state)))
+
+
 @lru_cache(maxsize=64)
-def _compiled(learner: Learner, length: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Jitted ``init`` and ``advance`` over ``[lanes, replicas]``; one trace per learner and shapes."""
+def _compiled(learner: Learner, length: int, devices: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Jitted ``init`` and ``advance`` over ``[lanes, replicas]``; one trace per learner and shapes.
+
+    Each device runs its own share of the replicas, by ``shard_map``: left to itself the compiler would keep what
+    ``init`` returns on every device, and ``advance`` would be compiled again for what it returned first.
+    """
 
     def init(keys: chex.Array, inputs: Inputs) -> RunState:
         per_lane = jax.vmap(lambda key, lane: init_run(learner, key, lane), in_axes=(0, None))
@@ -84,9 +119,22 @@ def _compiled(learner: Learner, length: int) -> tuple[Callable[..., Any], Callab
             return run_chunk(learner, replica, lane, length)
 
         per_lane = jax.vmap(jax.vmap(one, in_axes=(0, None)), in_axes=(0, 0))
-        return jax.lax.fori_loop(0, chunks, lambda _, s: per_lane(s, inputs), state)
 
-    return jax.jit(init), jax.jit(advance, donate_argnums=0)
+        def run(group: RunState) -> RunState:
+            return jax.lax.fori_loop(0, chunks, lambda _, s: per_lane(s, inputs), group)
+
+        return _in_groups(run, state, _group_size(state))
+
+    mesh, everywhere, replica = _mesh(devices), PartitionSpec(), PartitionSpec("replica")
+    spread = PartitionSpec(None, "replica")
+
+    def share(function: Callable[..., Any], *arguments: PartitionSpec) -> Callable[..., Any]:
+        return jax.shard_map(function, mesh=mesh, in_specs=arguments, out_specs=spread, check_vma=False)
+
+    return (
+        jax.jit(share(init, replica, everywhere)),
+        jax.jit(share(advance, spread, everywhere, everywhere), donate_argnums=0),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,8 +235,9 @@ def train(
         raise ValueError(f"checkpoints = {counts}: expected increasing multiples of {chunk}")
     inputs = stack_inputs(lanes)
     begin = time.perf_counter()
-    inputs, keys = _place(inputs, replica_keys(key, replicas), replicas)
-    init, advance = _compiled(learner, chunk)
+    devices = math.gcd(len(jax.local_devices()), replicas)
+    inputs, keys = _place(inputs, replica_keys(key, replicas), devices)
+    init, advance = _compiled(learner, chunk, devices)
     state = init(keys, inputs)
     state = jax.block_until_ready(advance(state, inputs, jnp.int32(0)))  # compiles; zero chunks change nothing
     compile_s = time.perf_counter() - begin
@@ -210,13 +259,13 @@ def train(
     return Run(tuple(snapshots), chunk, compile_s, run_s, counts[-1] * width)
 
 
-def _place(inputs: Inputs, keys: chex.Array, replicas: int) -> tuple[Inputs, chex.Array]:
-    """Spreads replicas over the local devices when they divide evenly; a single device keeps everything."""
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+def _mesh(devices: int) -> Mesh:
+    return Mesh(np.asarray(jax.local_devices()[:devices]), ("replica",))
 
-    devices = jax.local_devices()
-    count = math.gcd(len(devices), replicas)
-    mesh = Mesh(np.asarray(devices[:count]), ("replica",))
+
+def _place(inputs: Inputs, keys: chex.Array, devices: int) -> tuple[Inputs, chex.Array]:
+    """Inputs on every device, keys spread over them."""
+    mesh = _mesh(devices)
     inputs = jax.device_put(inputs, NamedSharding(mesh, PartitionSpec()))
     return inputs, jax.device_put(keys, NamedSharding(mesh, PartitionSpec("replica")))
 

@@ -33,6 +33,7 @@ from icsmdp_jax.exact.fixed_point import bellman, whiten
 from icsmdp_jax.learner.experiment import POWER, default_tabular_step, model_inputs, random_relu, stationary_env
 from icsmdp_jax.learner.icq import Learner
 from icsmdp_jax.learner.train import Run, init_run, replica_keys
+from icsmdp_jax.sampling import random_words
 from tests.helpers import golden_analysis
 
 CHUNK, SAMPLES, REPLICAS = 16, 64, 3
@@ -182,8 +183,7 @@ def paths(seed: int) -> list[Path]:
         run = init_run(learner, key, inputs)
         state, rows = run.learner, []
         for chunk in range(SAMPLES // CHUNK):
-            shape = (CHUNK, learner.words_per_step)
-            for words in jax.random.bits(jax.random.fold_in(run.key, chunk), shape, jnp.uint32):
+            for words in random_words(jax.random.fold_in(run.key, chunk), CHUNK, learner.words_per_step):
                 state, row = step(words, state)
                 rows.append(row)
         found.append(Path(*(np.stack(column) for column in zip(*jax.device_get(rows), strict=True))))

@@ -18,6 +18,7 @@ import pytest
 from icsmdp_jax.learner import averages, networks, schedules, train
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
 from icsmdp_jax.learner.schedules import StepSize
+from icsmdp_jax.sampling import random_words
 from icsmdp_jax.tabular_env import tabular_env
 from tests.helpers import golden, golden_analysis, learner_inputs, same_bits
 from tests.reference import simulate
@@ -249,8 +250,7 @@ def test_averages_of_train_are_plain_averages_of_the_iterates() -> None:
         state = train.init_run(learner, jax.random.fold_in(key, replica), inputs)
         current, iterates = state.learner, []
         for part in range(chunks):
-            shape = (chunk, learner.words_per_step)
-            for row in jax.random.bits(jax.random.fold_in(state.key, part), shape, jnp.uint32):
+            for row in random_words(jax.random.fold_in(state.key, part), chunk, learner.words_per_step):
                 iterates.append(np.asarray(current.params, np.float64))
                 current, _ = step(row, current, inputs)
         kept = np.array(iterates)

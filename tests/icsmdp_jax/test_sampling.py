@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from icsmdp_jax.sampling import AliasTable, alias_table, draw, draw_at, split_word, uniform_symmetric
+from icsmdp_jax.sampling import AliasTable, alias_table, draw, draw_at, random_words, split_word, uniform_symmetric
 from tests.helpers import GOLDEN_NAMES, golden, same_bits
 
 WORD = 2**32
@@ -50,7 +51,8 @@ def cell_probabilities(table: AliasTable) -> dict[int, Fraction]:
     """Outcome probabilities of one table read as Walker's method means it: equal cells, each cut at its threshold."""
     count = len(table.threshold)
     out: dict[int, Fraction] = defaultdict(Fraction)
-    for cut, lower, upper in zip(*(np.asarray(leaf).tolist() for leaf in table), strict=True):
+    columns = (table.threshold, table.lower, table.upper)
+    for cut, lower, upper in zip(*(np.asarray(column).tolist() for column in columns), strict=True):
         # A cell that belongs to one outcome has both codes equal: the cut is then of no consequence.
         out[lower] += Fraction(cut, WORD * count)
         out[upper] += Fraction(WORD - cut, WORD * count)
@@ -65,7 +67,9 @@ def word_counts(table: AliasTable) -> dict[int, int]:
     def below(limit: int) -> int:
         return -(-limit // count)  # number of words w >= 0 with w * count < limit
 
-    for cell, (cut, lower, upper) in enumerate(zip(*(np.asarray(leaf).tolist() for leaf in table), strict=True)):
+    for cell, (cut, lower, upper) in enumerate(
+        zip(*(np.asarray(x).tolist() for x in (table.threshold, table.lower, table.upper)), strict=True)
+    ):
         start = cell * WORD
         out[lower] += below(start + cut) - below(start)
         out[upper] += below(start + WORD) - below(start + cut)
@@ -197,3 +201,18 @@ def test_symmetric_uniform_has_mean_zero_and_variance_one_third() -> None:
         square += (values**2).sum()
     assert abs(total / LEVELS) < 1e-12
     assert square / LEVELS == pytest.approx(1 / 3, rel=1e-7)
+
+
+def test_random_words_are_the_threefry_blocks_and_differ_from_row_to_row() -> None:
+    """Words are those of the generator's blocks, uniform (chi-square at 1e-6), and independent of how many are drawn."""
+    key = jax.random.key(5)
+    words = np.asarray(random_words(key, 4000, 3))
+    assert words.shape == (4000, 3) and words.dtype == np.uint32
+    assert len(np.unique(words)) > words.size - 10
+    counts = np.bincount((words >> 24).reshape(-1), minlength=256)
+    assert stats.chisquare(counts).pvalue > 1e-6
+    pairs = np.bincount(((words[:, 0] >> 28) * 16 + (words[:, 1] >> 28)), minlength=256)
+    assert stats.chisquare(pairs).pvalue > 1e-6
+    assert np.array_equal(words[:100], np.asarray(random_words(key, 100, 3)))
+    other = random_words(jax.random.key(5, impl="rbg"), 10, 3)
+    assert np.array_equal(other, jax.random.bits(jax.random.key(5, impl="rbg"), (10, 3), np.uint32))

@@ -1,0 +1,498 @@
+"""IC-Q with one operating-system process per agent and one float32 per handoff between them (D9).
+
+An agent's process holds its own parameters, its own counters and its own segments. Its *inbox* is a pipe into which
+any agent may write frames of exactly four bytes, one float32 each; agents share nothing else. The process that calls
+``run_processes`` plays the environment: it replays a trajectory and shows each agent what that agent itself observes,
+over the agent's standard input. The two kinds of traffic have separate pipes, so they are counted separately.
+
+Workers run this file as a script and import NumPy only; POSIX systems. The arithmetic is float32, operation by
+operation that of ``message.py`` and ``schedules.py``, so results agree with the vectorised learner up to rounding.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:  # would load jax, which a worker must not
+    from icsmdp_jax.learner.schedules import StepSize
+
+FRAME = 4  # bytes of one message between agents: a little-endian float32
+ARRIVAL, SEGMENT, FINISH, DONE = b"a", b"s", b"f", b"d"
+
+
+class Trajectory(NamedTuple):
+    """``K`` consecutive handoffs, as recorded from any environment; leading axis ``K``.
+
+    Attributes:
+      agent: int, who acted.
+      interface: int, what it saw, an index below ``Z``.
+      option: int, what it chose.
+      reward: float32, segment reward ``R``.
+      discount: float32, ``gamma^tau``; 0 at a terminal handoff.
+      final_agent: int, who is active where the segment ended, before any restart.
+      final_interface: int, what that agent sees there.
+      final_mask: ``[K, O]`` bool, its available options.
+    """
+
+    agent: np.ndarray
+    interface: np.ndarray
+    option: np.ndarray
+    reward: np.ndarray
+    discount: np.ndarray
+    final_agent: np.ndarray
+    final_interface: np.ndarray
+    final_mask: np.ndarray
+
+    @property
+    def terminal(self) -> np.ndarray:
+        """``[K]`` bool: nothing is left to hear, since no option follows or the discount is 0."""
+        return (np.asarray(self.discount) == 0) | ~np.asarray(self.final_mask, bool).any(axis=1)
+
+
+class AgentReport(NamedTuple):
+    """What one agent's process says of itself after its last handoff.
+
+    Attributes:
+      parameters: float32, ``[own interfaces, O]`` (tabular) or ``[O, p]`` (linear).
+      visits: int32 counts of updates, per own interface and option (tabular) or per option (linear).
+      arrivals: every arrival the environment announced to it; fields ``sender``, ``view``, ``mask``.
+      segments: every segment of its own; ``view``, ``option``, ``reward``, ``discount``, ``epoch``, ``terminal``.
+      incoming: ``[n]`` float32, every scalar read from its inbox.
+      bytes_in: bytes read from its inbox.
+      bytes_out: ``[N]`` int64, bytes written into each agent's inbox.
+      modules: top-level modules loaded in its process.
+      pid: its process id.
+    """
+
+    parameters: np.ndarray
+    visits: np.ndarray
+    arrivals: np.ndarray
+    segments: np.ndarray
+    incoming: np.ndarray
+    bytes_in: int
+    bytes_out: np.ndarray
+    modules: tuple[str, ...]
+    pid: int
+
+
+class ProcessRun(NamedTuple):
+    """Result of a run over processes.
+
+    Attributes:
+      q: ``[Z, O]`` float32, each row from its owner's parameters; NaN where nobody decides.
+      handoffs: handoffs replayed, terminal ones included.
+      scalars: messages between agents, as their receivers counted them. A handoff of an agent to itself counts as
+        one (the agent writes into its own inbox), a terminal handoff as none: its v is 0 by definition, and the
+        environment says that it was terminal. Continuing models thus have as many scalars as handoffs.
+      bytes: bytes between agents, as their senders counted them.
+      traffic: ``[N, N]`` int64 bytes, from row to column.
+      observed_bytes: bytes from the environment to the agents, which are no part of ``bytes``.
+      agents: what each agent's process reported.
+    """
+
+    q: np.ndarray
+    handoffs: int
+    scalars: int
+    bytes: int
+    traffic: np.ndarray
+    observed_bytes: int
+    agents: tuple[AgentReport, ...]
+
+
+class ProcessError(RuntimeError):
+    """An agent's process ended or stopped answering; the message says which, when and why."""
+
+
+class Shapes(NamedTuple):
+    """Frame formats of the environment's side; ``width`` is None for tables, else the length of a feature row."""
+
+    options: int
+    width: int | None
+
+    @property
+    def view(self) -> tuple:
+        return ("view", "<i4") if self.width is None else ("view", "<f4", (self.width,))
+
+    @property
+    def arrival(self) -> np.dtype:
+        """An agent became active: ``sender`` is the return address of its one message."""
+        return np.dtype([("sender", "<i4"), self.view, ("mask", "?", (self.options,))])
+
+    @property
+    def segment(self) -> np.dtype:
+        """An agent's own segment ended."""
+        fields = [("option", "<i4"), ("reward", "<f4"), ("discount", "<f4"), ("epoch", "<i4"), ("terminal", "?")]
+        return np.dtype([self.view, *fields])
+
+
+class Agent:
+    """All that one agent knows, and the two things it does with it (D9)."""
+
+    def __init__(self, parameters: np.ndarray, tabular: bool, clock: str, schedule: list[float]) -> None:
+        self.parameters = parameters
+        self.tabular = tabular
+        self.clock = clock
+        self.schedule = [np.float32(number) for number in schedule]
+        self.visits = np.zeros(parameters.shape if tabular else parameters.shape[:1], np.int32)
+
+    def values(self, view: Any) -> np.ndarray:
+        """``[O]`` float32 values at one own interface: a row index (tabular) or a feature row (linear)."""
+        return self.parameters[view] if self.tabular else (self.parameters * view[None, :]).sum(axis=1)
+
+    def offer(self, view: Any, mask: np.ndarray) -> np.float32:
+        """The one scalar that the agent ever tells: its best available value."""
+        return self.values(view)[mask].max() if mask.any() else np.float32(0)
+
+    def step_size(self, clock: int) -> np.float32:
+        """``StepSize.at``: ``min(cap, scale (1 + rescale c)^-power)``."""
+        scale, rescale, power, cap = self.schedule
+        return np.minimum(cap, scale * np.power(np.float32(1) + rescale * np.float32(clock), -power))
+
+    def absorb(self, segment: Any, scalar: np.float32) -> None:
+        """The update from an own segment and the scalar heard: y = R + gamma^tau v."""
+        view, option = segment["view"], segment["option"]
+        error = segment["reward"] + segment["discount"] * scalar - self.values(view)[option]
+        entry = (view, option) if self.tabular else option
+        alpha = self.step_size(segment["epoch"] if self.clock == "epoch" else self.visits[entry])
+        self.visits[entry] += 1
+        self.parameters[entry] += alpha * error * (np.float32(1) if self.tabular else view)
+
+
+def read_exactly(descriptor: int, size: int) -> bytes:
+    """Blocks for ``size`` bytes; fewer at the end of the stream."""
+    data = b""
+    while len(data) < size and (part := os.read(descriptor, size - len(data))):
+        data += part
+    return data
+
+
+class Inbox:
+    """The reading end of an agent's pipe: frames of four bytes, counted."""
+
+    def __init__(self, descriptor: int, timeout: float) -> None:
+        self.descriptor, self.timeout = descriptor, timeout
+        self.bytes = 0
+        self.scalars: list[np.float32] = []
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(descriptor, selectors.EVENT_READ)
+
+    def read(self) -> np.float32:
+        """Waits for one message; whatever is in the pipe must be one frame."""
+        if not self.selector.select(self.timeout):
+            raise TimeoutError(f"no scalar arrived within {self.timeout} s")
+        data = os.read(self.descriptor, 65536)  # a frame is far below PIPE_BUF, so it comes in one piece
+        self.bytes += len(data)
+        if len(data) != FRAME:
+            raise ValueError(f"{len(data)} bytes in the inbox: expected one frame of {FRAME}")
+        self.scalars.append(np.frombuffer(data, "<f4")[0])
+        return self.scalars[-1]
+
+    def check_empty(self) -> None:
+        """Raises ValueError if a message was sent that nobody asked for."""
+        if self.selector.select(0):
+            raise ValueError("a message is left in the inbox")
+
+
+def work(setup: dict[str, Any]) -> None:
+    """The life of an agent's process: standard input brings what it observes, standard output says when it is done.
+
+    Args:
+      setup: ``options, width, shape, clock, schedule, inbox, outboxes, timeout``; descriptors are inherited.
+    """
+    shapes = Shapes(setup["options"], setup["width"])
+    size = FRAME * int(np.prod(setup["shape"]))
+    initial = np.frombuffer(read_exactly(0, size), "<f4").reshape(setup["shape"]).copy()
+    agent = Agent(initial, shapes.width is None, setup["clock"], setup["schedule"])
+    inbox = Inbox(setup["inbox"], 2 * setup["timeout"])  # the environment gives up first, and knows more
+    bytes_out = np.zeros(len(setup["outboxes"]), np.int64)
+    arrivals, segments = [], []
+    while (kind := os.read(0, 1)) and kind != FINISH:
+        form = shapes.arrival if kind == ARRIVAL else shapes.segment
+        seen = np.frombuffer(read_exactly(0, form.itemsize), form)[0]
+        if kind == ARRIVAL:
+            arrivals.append(seen)
+            frame = np.asarray(agent.offer(seen["view"], seen["mask"]), "<f4").tobytes()
+            bytes_out[seen["sender"]] += os.write(setup["outboxes"][seen["sender"]], frame)
+        else:
+            segments.append(seen)
+            agent.absorb(seen, np.float32(0) if seen["terminal"] else inbox.read())
+            os.write(1, DONE)
+    inbox.check_empty()
+    report = io.BytesIO()
+    np.savez(
+        report,
+        parameters=agent.parameters,
+        visits=agent.visits,
+        arrivals=np.array(arrivals, shapes.arrival),
+        segments=np.array(segments, shapes.segment),
+        incoming=np.array(inbox.scalars, np.float32),
+        bytes_in=inbox.bytes,
+        bytes_out=bytes_out,
+        modules=np.array(sorted({name.partition(".")[0] for name in sys.modules})),
+        pid=os.getpid(),
+    )
+    if kind:  # at the end of standard input the environment is gone, and nobody reads this
+        sys.stdout.buffer.write(report.getvalue())
+
+
+class AgentProcesses:
+    """One process per agent, started on construction and gone after the ``with`` block, whatever happens in it."""
+
+    def __init__(
+        self, parameters: list[np.ndarray], shapes: Shapes, schedule: StepSize, clock: str, timeout: float
+    ) -> None:
+        """Starts the processes; ``parameters[i]`` goes to agent i's process and to no other."""
+        self.shapes, self.timeout = shapes, timeout
+        self.observed_bytes = 0
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.selector = selectors.DefaultSelector()
+        pipes: list[tuple[int, int]] = []
+        try:
+            for _ in parameters:
+                pipes.append(os.pipe())
+            outboxes = [write for _, write in pipes]
+            for (inbox, _), own in zip(pipes, parameters, strict=True):
+                setup = {
+                    "options": shapes.options,
+                    "width": shapes.width,
+                    "shape": own.shape,
+                    "clock": clock,
+                    "schedule": [float(number) for number in schedule],
+                    "inbox": inbox,
+                    "outboxes": outboxes,
+                    "timeout": timeout,
+                }
+                self._start(setup, (inbox, *outboxes))
+            for agent, own in enumerate(parameters):
+                self._write(agent, np.asarray(own, "<f4").tobytes())
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            for descriptor in (end for pipe in pipes for end in pipe):
+                os.close(descriptor)
+
+    def _start(self, setup: dict[str, Any], descriptors: tuple[int, ...]) -> None:
+        # -P keeps this folder off the worker's path; a script, and not -m, keeps the package's imports out of it.
+        command = [sys.executable, "-P", str(Path(__file__).resolve()), json.dumps(setup)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            command, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=descriptors, env=environment
+        )
+        self.processes.append(process)
+        assert process.stdin is not None and process.stdout is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        self.selector.register(process.stdout.fileno(), selectors.EVENT_READ, len(self.processes) - 1)
+
+    def __enter__(self) -> AgentProcesses:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends what still runs, and collects every process."""
+        self.selector.close()
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+    def _ended(self, agent: int) -> ProcessError:
+        process = self.processes[agent]
+        try:
+            status = process.wait(self.timeout)
+        except subprocess.TimeoutExpired:
+            return ProcessError(f"the process of agent {agent} closed its output but goes on")
+        assert process.stderr is not None
+        return self._failed(agent, status, process.stderr.read())
+
+    def _failed(self, agent: int, status: int, said: bytes) -> ProcessError:
+        lines = said.decode(errors="replace").strip().splitlines()
+        return ProcessError(": ".join([f"the process of agent {agent} ended with status {status}", *lines[-1:]]))
+
+    def _write(self, agent: int, data: bytes) -> None:
+        stream = self.processes[agent].stdin
+        assert stream is not None
+        deadline = time.monotonic() + self.timeout
+        with selectors.DefaultSelector() as writable:
+            writable.register(stream.fileno(), selectors.EVENT_WRITE)
+            while data:
+                if not writable.select(max(deadline - time.monotonic(), 0)):
+                    raise ProcessError(f"the process of agent {agent} read nothing for {self.timeout} s")
+                try:
+                    data = data[os.write(stream.fileno(), data) :]
+                except BrokenPipeError:
+                    raise self._ended(agent) from None
+
+    def _show(self, agent: int, kind: bytes, form: np.dtype, fields: tuple) -> None:
+        frame = kind + np.array([fields], form).tobytes()
+        self._write(agent, frame)
+        self.observed_bytes += len(frame)
+
+    def _await(self, agent: int, receiver: int | None) -> None:
+        """Waits until ``agent`` has absorbed; the end of any process is noticed, whoever is waited for."""
+        events = self.selector.select(self.timeout)
+        for key, _ in events:
+            said = os.read(key.fd, 1)
+            if not said:
+                raise self._ended(key.data)
+            if said != DONE or key.data != agent:
+                raise ProcessError(f"the process of agent {key.data} spoke out of turn")
+        if not events:
+            source = "a terminal handoff" if receiver is None else f"a scalar from agent {receiver}"
+            raise ProcessError(f"agent {agent} did not absorb {source} within {self.timeout} s")
+
+    def handoff(
+        self,
+        sender: int,
+        segment: tuple[Any, int, float, float, int],
+        receiver: int | None,
+        arrival: tuple[Any, np.ndarray] | None,
+    ) -> None:
+        """Replays one handoff: the receiver sees where it is and offers, the sender sees its segment and absorbs.
+
+        Args:
+          sender: agent whose segment ended.
+          segment: ``(view, option, reward, discount, epoch)`` of that agent.
+          receiver: agent that is active now; None at a terminal handoff.
+          arrival: ``(view, mask)`` of the receiver; None at a terminal handoff.
+
+        Raises:
+          ProcessError: if a process ended, or none answered in time.
+        """
+        if receiver is not None and arrival is not None:
+            self._show(receiver, ARRIVAL, self.shapes.arrival, (sender, *arrival))
+        self._show(sender, SEGMENT, self.shapes.segment, (*segment, receiver is None))
+        self._await(sender, receiver)
+
+    def finish(self) -> tuple[AgentReport, ...]:
+        """Ends all processes in order and returns their reports."""
+        for agent in range(len(self.processes)):
+            self._write(agent, FINISH)
+        return tuple(self._report(agent) for agent in range(len(self.processes)))
+
+    def _report(self, agent: int) -> AgentReport:
+        process = self.processes[agent]
+        try:
+            data, said = process.communicate(timeout=self.timeout)
+        except subprocess.TimeoutExpired:
+            raise ProcessError(f"the process of agent {agent} did not report within {self.timeout} s") from None
+        if process.returncode:
+            raise self._failed(agent, process.returncode, said)
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            fields = dict(file)
+        for name in ("bytes_in", "pid"):
+            fields[name] = int(fields[name])
+        return AgentReport(**{**fields, "modules": tuple(fields["modules"].tolist())})
+
+
+def run_processes(
+    trajectory: Trajectory,
+    num_agents: int,
+    num_options: int,
+    interface_agent: np.ndarray,
+    schedule: StepSize,
+    clock: str = "visits",
+    features: np.ndarray | None = None,
+    initial: np.ndarray | None = None,
+    timeout: float = 30.0,
+) -> ProcessRun:
+    """Runs IC-Q on a trajectory with every agent in a process of its own (D9).
+
+    Args:
+      trajectory: the handoffs to replay.
+      num_agents: ``N``.
+      num_options: ``O``.
+      interface_agent: ``[Z]`` owner of each interface; -1 where nobody decides.
+      schedule: step sizes, ``StepSize`` or any four numbers ``(scale, rescale, power, cap)``.
+      clock: ``"visits"`` or ``"epoch"``, as in ``stochastic_approximation``.
+      features: ``[Z, p]`` rows for the linear class, None for tables. An agent sees the row of its own interface.
+      initial: first parameters, ``[Z, O]`` (tabular) or ``[N, O, p]`` (linear); zeros by default.
+      timeout: seconds that any one answer may take, start-up included.
+
+    Returns:
+      The values and what was exchanged for them.
+
+    Raises:
+      ValueError: if the clock is unknown, a shape is wrong, or a segment shows an agent an interface of another.
+      ProcessError: if a process ended or stopped answering; all processes are gone by then.
+    """
+    owner = np.asarray(interface_agent)
+    _check(trajectory, owner, num_agents, num_options, clock)
+    own = [np.flatnonzero(owner == agent) for agent in range(num_agents)]
+    shapes = Shapes(num_options, None if features is None else features.shape[1])
+    shape = (owner.size, num_options) if features is None else (num_agents, num_options, features.shape[1])
+    first = np.zeros(shape) if initial is None else np.asarray(initial)
+    if first.shape != shape or (features is not None and len(features) != owner.size):
+        raise ValueError(f"initial has shape {first.shape}: expected {shape}, and features one row per interface")
+    if features is None:
+        parameters = [first[rows] for rows in own]
+        views: Any = np.array([int((owner[:z] == owner[z]).sum()) for z in range(owner.size)])  # row in the own table
+    else:
+        parameters = list(first)
+        views = np.asarray(features, np.float32)
+
+    terminal = trajectory.terminal
+    with AgentProcesses(parameters, shapes, schedule, clock, timeout) as agents:
+        for k, (i, z, option, reward, discount, j, z_next, mask) in enumerate(zip(*trajectory, strict=True)):
+            segment = (views[z], int(option), float(reward), float(discount), k)
+            if terminal[k]:
+                agents.handoff(int(i), segment, None, None)
+            else:
+                agents.handoff(int(i), segment, int(j), (views[z_next], mask))
+        reports = agents.finish()
+        observed = agents.observed_bytes
+
+    traffic = np.stack([report.bytes_out for report in reports])
+    received = np.array([report.bytes_in for report in reports])
+    if (traffic.sum(axis=0) != received).any():
+        raise ProcessError(f"agents sent {traffic.sum(axis=0)} bytes but read {received}")
+    q = np.full((owner.size, num_options), np.nan, np.float32)
+    for rows, report in zip(own, reports, strict=True):
+        q[rows] = report.parameters if features is None else views[rows] @ report.parameters.T
+    scalars = sum(report.incoming.size for report in reports)
+    return ProcessRun(q, len(terminal), scalars, int(traffic.sum()), traffic, observed, reports)
+
+
+def _check(trajectory: Trajectory, owner: np.ndarray, num_agents: int, num_options: int, clock: str) -> None:
+    """Raises ValueError unless every agent sees its own interfaces only."""
+    if clock not in ("epoch", "visits"):
+        raise ValueError(f"clock = {clock!r}: expected 'epoch' or 'visits'")
+    if owner.ndim != 1 or owner.max(initial=-1) >= num_agents:
+        raise ValueError(f"interface_agent: expected one agent below {num_agents} per interface")
+    if np.shape(trajectory.final_mask) != (len(trajectory.agent), num_options):
+        raise ValueError(f"final_mask has shape {np.shape(trajectory.final_mask)}: expected one row of {num_options}")
+    option = np.asarray(trajectory.option)
+    if (option < 0).any() or (option >= num_options).any():
+        raise ValueError(f"an option of the trajectory is not below {num_options}")
+    going = ~trajectory.terminal
+    pairs = (
+        (np.asarray(trajectory.agent), np.asarray(trajectory.interface)),
+        (np.asarray(trajectory.final_agent)[going], np.asarray(trajectory.final_interface)[going]),
+    )
+    for agent, interface in pairs:
+        if (agent < 0).any() or (interface < 0).any() or (interface >= owner.size).any():
+            raise ValueError("an agent or an interface of the trajectory does not exist")
+        wrong = np.flatnonzero(owner[interface] != agent)
+        if wrong.size:
+            z, i = int(interface[wrong[0]]), int(agent[wrong[0]])
+            raise ValueError(f"interface {z} belongs to agent {owner[z]} but is shown to agent {i}")
+
+
+if __name__ == "__main__":
+    work(json.loads(sys.argv[1]))
