@@ -204,7 +204,7 @@ def test_symmetric_uniform_has_mean_zero_and_variance_one_third() -> None:
 
 
 def test_random_words_are_the_threefry_blocks_and_differ_from_row_to_row() -> None:
-    """Words are those of the generator's blocks, uniform (chi-square at 1e-6), and independent of how many are drawn."""
+    """Words are uniform (two chi-square tests at 1e-6 each), and the first rows do not depend on how many are drawn."""
     key = jax.random.key(5)
     words = np.asarray(random_words(key, 4000, 3))
     assert words.shape == (4000, 3) and words.dtype == np.uint32
