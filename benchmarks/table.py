@@ -1,0 +1,147 @@
+"""Tables of docs/performance.md from a file of measurements, so that the page says what the file says.
+
+python -m benchmarks.table benchmarks/results/cpu-2core.jsonl          prints them
+python -m benchmarks.table benchmarks/results/cpu-2core.jsonl --write  puts them into the page
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.common import Record
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+BEGIN = "<!-- measured: made by python -m benchmarks.table, not by hand -->"
+END = "<!-- end of measured -->"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table whose columns after the first are aligned to the right."""
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def million(value: float) -> str:
+    """A rate in millions, two digits below 10."""
+    return f"{value / 1e6:.2f}" if value < 1e7 else f"{value / 1e6:.1f}"
+
+
+def duration(value: float) -> str:
+    """A time with a unit."""
+    if value >= 1:
+        return f"{value:.1f} s"
+    return f"{value * 1e3:.0f} ms" if value >= 0.01 else f"{value * 1e3:.1f} ms"
+
+
+def ratio(line: Record) -> str:
+    """How many times as fast as what it was measured against."""
+    if "ratio" not in line:
+        return "1"
+    return f"{line['ratio']:.2f}" if line["ratio"] < 10 else f"{line['ratio']:.0f}"
+
+
+def throughput(lines: list[Record]) -> str:
+    """Rates of learner_throughput: one row per number of replicas."""
+    variants = list(dict.fromkeys(line["variant"] for line in lines))
+    counts = list(dict.fromkeys(line["case"]["replicas"] for line in lines))
+    found = {(line["case"]["replicas"], line["variant"]): line for line in lines}
+    rows = [[str(n), *(million(found[n, v]["value"]) for v in variants)] for n in counts]
+    return markdown(["replicas", *variants], rows)
+
+
+def rates(lines: list[Record]) -> str:
+    """Rates with their spread, per processor second, and against the first of each group."""
+    rows = [
+        [
+            line["variant"],
+            str(line["case"]["replicas"]),
+            million(line["value"]),
+            f"{million(line['low'])} to {million(line['high'])}",
+            million(line["extra"]["handoffs"] / line["cpu_s"]),
+            ratio(line),
+        ]
+        for line in lines
+    ]
+    return markdown(["", "replicas", "M handoffs/s", "range", "M per CPU second", "times as fast"], rows)
+
+
+def solvers(lines: list[Record]) -> str:
+    """Times of the solvers by model."""
+    rows = [
+        [
+            line["variant"],
+            f"{line['case']['states']} x {line['case']['options']}",
+            f"{line['case']['least_modulus']:g} to {line['case']['largest_modulus']:g}",
+            str(line["extra"]["rounds"]),
+            duration(line["value"]),
+            ratio(line),
+        ]
+        for line in lines
+    ]
+    return markdown(["", "states x options", "discount per handoff", "rounds", "time", "times as fast"], rows)
+
+
+def parts(lines: list[Record]) -> str:
+    """Times of the analysis: one row per part, one column per number of states."""
+    counts = list(dict.fromkeys(line["case"]["states"] for line in lines))
+    found = {(line["variant"], line["case"]["states"]): line for line in lines}
+    names = dict.fromkeys(line["variant"] for line in lines)
+    rows = [[name, *(duration(found[name, count]["value"]) for count in counts)] for name in names]
+    return markdown(["", *(f"{count} states" for count in counts)], rows)
+
+
+SECTIONS = (
+    ("learner_throughput", "Handoffs per second, in millions", throughput),
+    ("random_numbers", "Ways of drawing random numbers, tabular IC-Q", rates),
+    ("devices", "Host devices, tabular IC-Q", rates),
+    ("solver", "Exact solvers, same certified error", solvers),
+    ("exact_analysis", "Parts of `icsmdp analyse`", parts),
+)
+
+
+def render(path: Path) -> str:
+    """All tables of a file, under a line that says what they were measured on."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    machine = lines[0]["machine"]
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("jax", "jaxlib", "numpy", "scipy"))
+    out = [
+        f"Measured {machine['date']} on {machine['cores']} cores of a processor that calls itself {machine['cpu']} "
+        f"({machine['platform']}), Python {machine['python']}, {versions}."
+    ]
+    for name, title, table in SECTIONS:
+        chosen = [line for line in lines if line["benchmark"] == name]
+        if chosen:
+            out += [f"**{title}** (`{name}`)", table(chosen)]
+    return "\n\n".join(out)
+
+
+def embed(page: str, tables: str) -> str:
+    """The page with its tables replaced.
+
+    Raises:
+      ValueError: if the page does not have exactly one place for them.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise ValueError(f"expected one {BEGIN!r} and one {END!r} in the page")
+    before, rest = page.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{rest.split(END)[1]}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Tables of docs/performance.md from a file of measurements.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--write", action="store_true", help=f"put them into {PAGE.name} instead of printing them")
+    chosen = parser.parse_args(arguments)
+    tables = render(chosen.file)
+    if chosen.write:
+        PAGE.write_text(embed(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    else:
+        print(tables)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Every benchmark runs and prints what it promises; what it measures is never asserted."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import common, run, table
+from benchmarks.common import Size, Timing, race, record
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED = ROOT / "benchmarks" / "results" / "cpu-2core.jsonl"
+KEYS = {
+    "benchmark", "case", "variant", "unit", "value", "low", "high", "repetitions", "wall_s", "cpu_s", "compile_s",
+    "extra", "machine",
+}  # fmt: skip
+COMPARED = {"against", "ratio", "ratio_low", "ratio_high", "ratio_cpu"}
+MACHINE = {
+    "cpu", "cores", "blas_threads", "platform", "device", "devices", "python", "jax", "jaxlib", "numpy", "scipy",
+    "date",
+}  # fmt: skip
+VARIANTS = {
+    "learner_throughput": {"plain loop, one replica", "tabular", "linear", "environment only"},
+    "random_numbers": {"random_words ahead", "jax.random.bits ahead"},
+    "solver": {"plain value iteration", "modified policy iteration", "exact policy iteration"},
+    "exact_analysis": {
+        "whole analysis", "interface model", "solutions", "interface gap", "certificate", "mixing time",
+        "central limit",
+    },
+    "devices": {"1 host device", "2 host devices"},
+}  # fmt: skip
+
+
+def check(line: dict) -> None:
+    assert set(line) - COMPARED == KEYS
+    assert COMPARED <= set(line) or not COMPARED & set(line)
+    assert set(line["machine"]) == MACHINE
+    assert line["unit"] in {"s", "handoffs/s"}
+    assert 0 < line["low"] <= line["value"] <= line["high"] < math.inf
+    assert line["repetitions"] >= 1 and line["case"]
+
+
+def test_the_command_knows_the_benchmarks(capsys):
+    assert set(run.NAMES) == set(VARIANTS) == {name for name, _, _ in table.SECTIONS}
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert scripts == {*run.NAMES, "__init__", "common", "run", "table"}
+    run.main(["--list"])
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(run.NAMES)
+    for name, line in zip(run.NAMES, printed, strict=True):
+        assert line.startswith(f"{name}: ") and line.endswith("?")
+
+
+@pytest.mark.parametrize("name", run.NAMES)
+def test_each_prints_json_lines(name, capsys, tmp_path):
+    """In a size of a second or two, most of it compilation."""
+    out = tmp_path / "results" / "lines.jsonl"
+    run.main([name, "--tiny", "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert out.read_text() == printed
+    lines = [json.loads(line) for line in printed.splitlines()]
+    for line in lines:
+        check(line)
+        assert line["benchmark"] == name
+    assert {line["variant"] for line in lines} == VARIANTS[name]
+    assert any("against" in line for line in lines)
+    tables = table.render(out)
+    assert tables.count("|---|") == 1 and f"(`{name}`)" in tables
+    if name == "solver":
+        for line in lines:
+            assert line["extra"]["difference"] <= 2 * max(other["extra"]["certified_error"] for other in lines)
+    if name == "devices":
+        assert [line["machine"]["devices"] for line in lines] == [1, 2]
+        assert all(line["extra"]["same_bits"] for line in lines)
+
+
+def test_unknown_names_are_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run.main(["solver", "solvers"])
+    assert stop.value.code == 2 and "'solvers': expected one of" in capsys.readouterr().err
+
+
+def test_variants_take_turns():
+    order: list[str] = []
+    times = race({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert [times[name].wall.shape for name in "ab"] == [(3,), (3,)]
+
+
+def test_rates_and_ratios_by_hand():
+    slow = Timing(np.array([4.0, 2.0, 8.0]), np.array([3.0, 3.0, 3.0]))
+    fast = Timing(np.array([1.0, 1.0, 2.0]), np.array([2.0, 1.0, 0.5]))
+    line = record("x", {"n": 1}, "fast", fast, ("slow", slow, 10.0), 20.0, "handoffs/s", 0.5, why="shown")
+    assert (line["value"], line["low"], line["high"]) == (20.0, 10.0, 20.0)
+    assert (line["ratio"], line["ratio_low"], line["ratio_high"]) == (8.0, 4.0, 8.0)
+    assert line["ratio_cpu"] == 6.0 and line["compile_s"] == 0.5 and line["extra"] == {"why": "shown"}
+    once = record("x", {"n": 1}, "fast", fast, ("slow", Timing(np.array([3.0]), np.array([3.0])), 1.0))
+    assert once["value"] == 1.0 and (once["ratio_low"], once["ratio_high"]) == (1.5, 3.0)
+    check(once)
+
+
+def test_the_plain_loop_learns_what_the_learner_learns():
+    """Its table nears the exact solution: at a thousand visits per pair it is within a fifth of the largest value."""
+    from benchmarks.learner_throughput import plain_loop
+
+    known = common.bench_model()
+    found, exact = plain_loop(known, 100_000), known.q_phi.q
+    assert np.abs(found - exact).mean() < 0.2 * np.abs(exact).max()
+    assert Size.FULL.pick(1, 2, 3) == 3
+
+
+def test_recorded_numbers_are_whole_and_the_page_shows_them():
+    lines = [json.loads(line) for line in RECORDED.read_text().splitlines()]
+    for line in lines:
+        check(line)
+    assert {line["benchmark"] for line in lines} == set(run.NAMES)
+    assert all(line["extra"]["same_bits"] for line in lines if line["benchmark"] == "devices")
+    page = table.PAGE.read_text(encoding="utf-8")
+    assert table.embed(page, table.render(RECORDED)) == page
+
+
+def test_a_page_without_a_place_for_tables_is_refused():
+    with pytest.raises(ValueError, match="expected one"):
+        table.embed("no place", "tables")
