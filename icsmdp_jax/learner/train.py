@@ -29,6 +29,7 @@ LONGEST_CHUNK = 4096  # up to which chunk means have the same bits on every comp
 CHUNK = 1000  # handoffs per chunk; checkpoints are multiples of it
 UNROLL = 2  # handoffs per turn of the compiled loop: fewer turns; more would cost compile time and gain little
 CACHE = 2**18  # bytes of learner state that a CPU core keeps close while a group of replicas runs
+WORDS = 2**23  # bytes of random words drawn ahead for a group: what the cores share of the cache
 SMALLEST_GROUP = 32  # fewer replicas side by side would leave the loop's own cost uncovered
 
 Traces: dict[Learner, int] = {}  # how often each learner was traced; a test reads it
@@ -74,15 +75,21 @@ def run_chunk(learner: Learner, state: RunState, inputs: Inputs, length: int) ->
     return RunState(last, averages.add(state.total, mean), state.chunk + 1, state.key)
 
 
-def _group_size(state: RunState) -> int:
-    """Replicas that run side by side: all of them on an accelerator, as many as the cache holds on a CPU."""
+def _group_size(state: RunState, words: int) -> int:
+    """Replicas that run side by side: all of them on an accelerator, as many as the cache holds on a CPU.
+
+    Args:
+      state: ``[lanes, replicas, ...]``.
+      words: random words that one replica draws ahead.
+    """
     lanes, replicas = state.chunk.shape
     if jax.default_backend() != "cpu":
         return replicas
     touched = (state.learner.params, state.learner.opt_state, state.total.high)  # the last as large as the accumulator
     each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(touched)) // replicas
-    wanted = max(CACHE // max(each, 1), -(-SMALLEST_GROUP // lanes))
-    return max(size for size in range(1, replicas + 1) if replicas % size == 0 and size <= max(wanted, 1))
+    wanted = max(min(CACHE // max(each, 1), WORDS // (4 * words * lanes)), -(-SMALLEST_GROUP // lanes))
+    size = max(size for size in range(1, replicas + 1) if replicas % size == 0 and size <= max(wanted, 1))
+    return size if size * lanes >= SMALLEST_GROUP else replicas  # few divisors, a prime say: all at once after all
 
 
 def _in_groups(run: Callable[[RunState], RunState], state: RunState, size: int) -> RunState:
@@ -123,7 +130,7 @@ def _compiled(learner: Learner, length: int, devices: int) -> tuple[Callable[...
         def run(group: RunState) -> RunState:
             return jax.lax.fori_loop(0, chunks, lambda _, s: per_lane(s, inputs), group)
 
-        return _in_groups(run, state, _group_size(state))
+        return _in_groups(run, state, _group_size(state, length * learner.words_per_step))
 
     mesh, everywhere, replica = _mesh(devices), PartitionSpec(), PartitionSpec("replica")
     spread = PartitionSpec(None, "replica")
