@@ -131,6 +131,17 @@ class PlantedConfig:
         )
         return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
+    @classmethod
+    def far_sighted(cls, **changes: object) -> PlantedConfig:
+        """Ten agents with 40 interfaces and 160 states, where the best option is rarely the one that pays now.
+
+        Short options and few successors let values of other agents decide: for comparing what learners are told.
+        """
+        base = cls(
+            gamma=0.97, duration_mean=3.0, successors=2, num_options=4, option_margin=0.3, odd_weight=2.0
+        )  # fmt: skip
+        return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
     def replace(self, **changes: object) -> PlantedConfig:
         """A copy with some knobs changed."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Look of the figures: sizes, colours, what a marker and a line mean, and files that do not depend on the day.
+"""What a marker, a line and a colour mean in the figures of the bound; the house style is that of the library.
 
 Theory and measurement are told apart without colour: markers with error bars are measurements, a solid line is
 guaranteed by a theorem, a dashed one is a sharp prediction, a dotted one stands beside it for comparison, and a thin
@@ -7,25 +7,50 @@ dash-dotted one is a fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from icsmdp_jax.drawing.style import (
+    BLACK,
+    BLUE,
+    COLUMN_WIDTH,
+    DPI,
+    FULL_WIDTH,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    house_style,
+    new_figure,
+    save,
+)
 
-from icsmdp_jax.tabular_io import atomic_write
+__all__ = [
+    "ALARM",
+    "BLACK",
+    "BLUE",
+    "COLUMN_WIDTH",
+    "DPI",
+    "FULL_WIDTH",
+    "GREEN",
+    "GREY",
+    "LINE",
+    "MEANING",
+    "ORANGE",
+    "PURPLE",
+    "SKY",
+    "TERM_COLOUR",
+    "TERM_HATCH",
+    "TERM_LETTER",
+    "VERMILLION",
+    "YELLOW",
+    "house_style",
+    "new_figure",
+    "save",
+]
 
-FULL_WIDTH = 7.0  # inches: both columns of a page
-COLUMN_WIDTH = 3.4
-DPI = 200
-
-# Okabe and Ito's palette: distinct for all common kinds of colour vision.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY = "#6B6B6B"
 ALARM = "#E00000"  # violated bounds only
 
 TERM_COLOUR = {"residual": GREEN, "approximation": BLUE, "interface": VERMILLION, "total": BLACK}
@@ -45,69 +70,3 @@ MEANING = {
     "alternative": "for comparison",
     "fit": "fitted slope",
 }
-
-SETTINGS: dict[str, Any] = {
-    "font.family": "STIXGeneral",  # ships with Matplotlib: the same glyphs everywhere
-    "mathtext.fontset": "stix",
-    "font.size": 8.5,
-    "axes.labelsize": 8.5,
-    "axes.titlesize": 8.5,
-    "xtick.labelsize": 7.8,
-    "ytick.labelsize": 7.8,
-    "legend.fontsize": 7.8,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.labelpad": 2.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "ytick.minor.width": 0.4,
-    "xtick.major.size": 3,
-    "ytick.major.size": 3,
-    "xtick.minor.size": 1.6,
-    "ytick.minor.size": 1.6,
-    "xtick.direction": "out",
-    "ytick.direction": "out",
-    "legend.frameon": False,
-    "hatch.linewidth": 0.5,
-    "lines.dash_capstyle": "butt",
-    "lines.solid_capstyle": "round",
-    "figure.dpi": DPI,
-    "savefig.dpi": DPI,
-    "pdf.fonttype": 42,
-    "pdf.compression": 6,
-    "text.parse_math": True,
-}
-
-
-@contextmanager
-def house_style() -> Iterator[None]:
-    """Matplotlib's own defaults plus ``SETTINGS``, whatever the user's matplotlibrc says."""
-    parameters: Any = matplotlib.rcParams  # its keys are a closed set of literals in newer stubs
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        parameters.update(SETTINGS)
-        yield
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of that many inches that lays itself out and needs no display."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.045, wspace=0.05, hspace=0.05)  # type: ignore[union-attr, call-arg]
-    return figure
-
-
-def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Writes ``name.pdf`` and ``name.png`` atomically, without dates: the same figure gives the same bytes.
-
-    Returns:
-      Path of the PNG.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / f"{name}.pdf") as stream:
-        figure.savefig(stream, format="pdf", metadata={"CreationDate": None, "Title": name})
-    with atomic_write(folder / f"{name}.png") as stream:
-        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None, "Title": name})
-    return folder / f"{name}.png"

@@ -1,6 +1,11 @@
-"""Behaviour: a fixed policy of the interface, or epsilon-greedy on the agent's own values (D4)."""
+"""Behaviour: a fixed policy of the interface, epsilon-greedy or Boltzmann on the agent's own values (D4).
+
+Everything here needs one agent's interface and values only, so exploring crosses no boundary.
+"""
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -10,6 +15,35 @@ import numpy as np
 from icsmdp_jax.sampling import AliasTable, alias_table, draw_at
 
 WORDS = 2  # random words per decision: which option of the fixed policy, and whether to explore
+
+
+class Ramp(NamedTuple):
+    """A number that moves linearly from ``begin`` to ``end`` over the first ``updates`` updates, then stays.
+
+    Attributes:
+      begin: ``[]`` float32, value at update 0.
+      end: ``[]`` float32, value from update ``updates`` on.
+      updates: ``[]`` float32, length of the ramp; 0 gives ``end`` at once.
+    """
+
+    begin: chex.Array
+    end: chex.Array
+    updates: chex.Array
+
+    def at(self, update: chex.Array) -> chex.Array:
+        """Value at integer update number ``update``."""
+        done = jnp.where(self.updates > 0, update.astype(jnp.float32) / jnp.maximum(self.updates, 1e-30), 1.0)
+        return self.begin + (self.end - self.begin) * jnp.clip(done, 0.0, 1.0)
+
+
+def ramp(begin: Any, end: Any, updates: Any) -> Ramp:
+    """A ``Ramp``, for an epsilon or a temperature."""
+    return Ramp(*(jnp.asarray(value, jnp.float32) for value in (begin, end, updates)))
+
+
+def unit(word: chex.Array) -> chex.Array:
+    """A float32 in ``[0, 1)`` from 24 bits of a word."""
+    return (word >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
 
 
 def behaviour_table(behaviour: np.ndarray) -> AliasTable:
@@ -55,6 +89,45 @@ def epsilon_greedy(
     Returns:
       ``[]`` int32.
     """
-    explore = (words[1] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24) < epsilon
-    greedy = jnp.argmax(jnp.where(mask, values, -jnp.inf)).astype(jnp.int32)
+    explore = unit(words[1]) < epsilon
+    greedy = best_option(values, mask)
     return jnp.where(explore, fixed_behaviour(words[0], interface, table), greedy)
+
+
+def best_option(values: chex.Array, mask: chex.Array) -> chex.Array:
+    """``[]`` int32, the first of the best available options; 0 if there is none (a terminal epoch)."""
+    return jnp.argmax(jnp.where(mask, values, -jnp.inf)).astype(jnp.int32)
+
+
+def uniform_option(word: chex.Array, mask: chex.Array) -> chex.Array:
+    """An available option, all equally likely up to 2**-24; 0 if there is none.
+
+    Args:
+      word: ``[]`` uint32.
+      mask: ``[O]`` bool.
+
+    Returns:
+      ``[]`` int32.
+    """
+    rank = jnp.cumsum(mask)
+    wanted = jnp.floor(unit(word) * rank[-1].astype(jnp.float32)).astype(jnp.int32)
+    return jnp.argmax(rank > wanted).astype(jnp.int32)
+
+
+def boltzmann(word: chex.Array, values: chex.Array, mask: chex.Array, temperature: chex.Array) -> chex.Array:
+    """An option with probability proportional to ``exp(Q_i(z, o) / temperature)``.
+
+    Args:
+      word: ``[]`` uint32.
+      values: ``[O]`` float32, the active agent's own values.
+      mask: ``[O]`` bool.
+      temperature: ``[]`` float32, positive, in units of value.
+
+    Returns:
+      ``[]`` int32.
+    """
+    lead = jnp.where(mask, values, -jnp.inf)
+    lead = lead - jnp.max(jnp.where(mask, values, jnp.finfo(jnp.float32).min))
+    mass = jnp.cumsum(jnp.where(mask, jnp.exp(lead / temperature), 0.0))
+    chosen = jnp.argmax(mass > unit(word) * mass[-1]).astype(jnp.int32)
+    return jnp.where(mask[chosen], chosen, best_option(values, mask))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Params = Any
 Data = Any
@@ -23,11 +24,12 @@ class ValueClass(NamedTuple):
     """A function class, as functions.
 
     Attributes:
-      name: ``tabular``, ``linear``, ``mlp`` or ``two-layer``.
+      name: ``tabular``, ``linear``, ``mlp``, ``two-layer`` or what ``flax_class`` was given.
       per_option: whether the first axis of a slot's parameters is the option.
       init: ``(key, data) -> params`` stacked over slots.
       slot: ``(agent, interface) -> []`` int32, the slot that a decision touches.
-      view: ``(data, interface) ->`` what the network of the active agent reads.
+      view: ``(data, interface) ->`` what the network of the active agent reads: a row of ``data``, or the interface
+        itself where ``data`` is None (environments whose interfaces are vectors).
       apply: ``(params of one slot, view) -> [O]`` float32 values.
     """
 
@@ -44,7 +46,7 @@ def _agent_slot(agent: chex.Array, interface: chex.Array) -> chex.Array:
 
 
 def _feature_row(data: Data, interface: chex.Array) -> chex.Array:
-    return data[interface]
+    return interface if data is None else jnp.asarray(data)[interface]
 
 
 @lru_cache(maxsize=256)
@@ -65,11 +67,14 @@ def tabular(num_interfaces: int, num_options: int) -> ValueClass:
 
 
 @lru_cache(maxsize=256)
-def linear(num_agents: int, num_options: int) -> ValueClass:
-    """``Q_i(z, o) = theta_{i,o} . psi(z)``; ``data`` is the feature table ``[Z, p]`` float32 (D7)."""
+def linear(num_agents: int, num_options: int, dim: int = 0) -> ValueClass:
+    """``Q_i(z, o) = theta_{i,o} . psi(z)``; ``data`` is the feature table ``[Z, p]`` float32 (D7).
+
+    Where interfaces are vectors themselves, ``data`` is None and ``dim`` their length.
+    """
 
     def init(key: chex.PRNGKey, data: Data) -> Params:
-        return jnp.zeros((num_agents, num_options, data.shape[1]), jnp.float32)
+        return jnp.zeros((num_agents, num_options, dim if data is None else data.shape[1]), jnp.float32)
 
     def apply(params: Params, view: chex.Array) -> chex.Array:
         return jnp.sum(params * view[None, :], axis=1)
@@ -77,25 +82,27 @@ def linear(num_agents: int, num_options: int) -> ValueClass:
     return ValueClass("linear", True, init, _agent_slot, _feature_row, apply)
 
 
-def flax_class(name: str, module: Any, num_agents: int) -> ValueClass:
-    """A flax module per agent, parameters stacked over agents; ``data`` is ``[Z, dim]`` float32.
+def flax_class(name: str, module: Any, num_agents: int, dim: int = 0) -> ValueClass:
+    """A flax module per agent, parameters stacked over agents.
 
     Args:
       name: name of the class.
       module: a ``flax.linen`` module that maps ``[dim]`` to ``[O]``.
       num_agents: ``N``.
+      dim: length of the interface vectors where ``data`` is None; else ``data`` is ``[Z, dim]`` float32.
     """
 
     def init(key: chex.PRNGKey, data: Data) -> Params:
+        example = jnp.zeros((dim,), jnp.float32) if data is None else data[0]
         keys = jax.random.split(key, num_agents)
-        return jax.vmap(lambda k: module.init(k, data[0]))(keys)
+        return jax.vmap(lambda k: module.init(k, example))(keys)
 
     return ValueClass(name, False, init, _agent_slot, _feature_row, module.apply)
 
 
 @lru_cache(maxsize=256)
-def mlp(num_agents: int, num_options: int, width: int, depth: int = 2) -> ValueClass:
-    """A ReLU multilayer perceptron per agent with ``depth`` hidden layers of ``width`` units."""
+def mlp(num_agents: int, num_options: int, width: int, depth: int = 2, dim: int = 0) -> ValueClass:
+    """A ReLU multilayer perceptron per agent with ``depth`` hidden layers of ``width`` units (0: affine)."""
     from flax import linen as nn
 
     class MLP(nn.Module):
@@ -107,25 +114,70 @@ def mlp(num_agents: int, num_options: int, width: int, depth: int = 2) -> ValueC
                 x = nn.relu(nn.Dense(width)(x))
             return nn.Dense(num_options)(x)
 
-    return flax_class("mlp", MLP(), num_agents)
+    return flax_class("mlp", MLP(), num_agents, dim)
 
 
 @lru_cache(maxsize=256)
-def two_layer(num_agents: int, num_options: int, width: int) -> ValueClass:
-    """The net of the analysis, ``m^{-1/2} sum_r b_r relu(w_r . x)``: signs b fixed, w trained, one net per option."""
+def two_layer(num_agents: int, num_options: int, width: int, hidden: str = "trained", dim: int = 0) -> ValueClass:
+    """The net of the analysis, ``m^{-1/2} sum_r b_r relu(w_r . x)``, one for each agent and option.
+
+    Args:
+      num_agents: ``N``.
+      num_options: ``O``.
+      width: ``m``.
+      hidden: ``"trained"``: ``w`` is trained and the signs ``b`` stay as they are, alternating, which makes the start
+        half positive and half negative. ``"frozen"``: ``w`` stays at its random start and ``b`` is trained, so that the
+        class is linear in its parameters and T2.1 speaks about it.
+      dim: length of the interface vectors where there is no feature table.
+
+    Raises:
+      ValueError: for another ``hidden``.
+    """
     from flax import linen as nn
 
+    if hidden not in ("trained", "frozen"):
+        raise ValueError(f"hidden = {hidden!r}: expected 'trained' or 'frozen'")
+    signs = np.where(np.arange(width) % 2 == 0, 1.0, -1.0).astype(np.float32)
+
     class TwoLayer(nn.Module):
-        """Trained hidden weights, fixed alternating output signs."""
+        """Either the hidden weights are parameters that move, or the output weights are."""
 
         @nn.compact
         def __call__(self, x: chex.Array) -> chex.Array:
             weights = self.param("w", nn.initializers.normal(1.0), (num_options, width, x.shape[-1]))
-            signs = jnp.where(jnp.arange(width) % 2 == 0, 1.0, -1.0)
-            hidden = nn.relu(weights @ x)
-            return jnp.sum(signs * hidden, axis=-1) / jnp.sqrt(jnp.float32(width))
+            if hidden == "trained":
+                units = nn.relu(weights @ x)
+                return jnp.sum(signs * units, axis=-1) / jnp.sqrt(jnp.float32(width))
+            output = self.param("b", nn.initializers.zeros, (num_options, width))
+            units = nn.relu(jax.lax.stop_gradient(weights) @ x)
+            return jnp.sum(output * units, axis=-1) / jnp.sqrt(jnp.float32(width))
 
-    return flax_class("two-layer", TwoLayer(), num_agents)
+    return flax_class("two-layer", TwoLayer(), num_agents, dim)
+
+
+@lru_cache(maxsize=256)
+def shared(values: ValueClass) -> ValueClass:
+    """One set of parameters for all agents, in the place of one each: a baseline, not IC-Q.
+
+    Args:
+      values: a class whose slots are agents. A table is returned as it is: its rows belong to interfaces, and every
+        interface has one owner already.
+
+    Returns:
+      The class with one slot, started as the first agent of ``values`` would be.
+    """
+    if values.name == "tabular":
+        return values
+
+    def init(key: chex.PRNGKey, data: Data) -> Params:
+        return jax.tree.map(lambda leaf: leaf[:1], values.init(key, data))
+
+    return values._replace(init=init, slot=lambda agent, interface: jnp.zeros_like(agent))
+
+
+def num_slots(params: Params) -> int:
+    """Number of slots of stacked parameters."""
+    return jax.tree.leaves(params)[0].shape[0]
 
 
 def value_table(values: ValueClass, params: Params, data: Data, interface_agent: chex.Array) -> chex.Array:

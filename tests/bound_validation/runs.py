@@ -72,6 +72,11 @@ def leftovers(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.endswith(".part"))
 
 
+def parts(place: Path) -> list[str]:
+    """Names of the part files of a run."""
+    return sorted(path.name for path in (place / "parts").iterdir())
+
+
 @contextlib.contextmanager
 def running(tasks: Sequence[Task], draw: bool = False) -> Iterator[None]:
     """Replaces the tasks of every preset, and leaves the figures out unless they are asked for."""

@@ -1,4 +1,4 @@
-"""Validation runs: what they leave, how they resume, what they refuse; docs/validation.md lists it all."""
+"""Validation runs: what they leave, how they judge, what they refuse; docs/validation.md lists it all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import dataclasses
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -20,11 +19,10 @@ import pytest
 from bound_validation import theorem
 from bound_validation.axes import gap, model, width
 from bound_validation.results import COLUMNS, NAN, Row, read_table
-from bound_validation.run import summarise, validate, verdict, versions
+from bound_validation.run import summarise, verdict, versions
 from bound_validation.sweeps import PRESETS
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
 from tests.bound_validation.runs import (
-    ROOT,
     Outcome,
     cheap_row,
     cheap_tasks,
@@ -32,16 +30,13 @@ from tests.bound_validation.runs import (
     documented_series,
     first_cells,
     icsmdp,
-    interrupt,
     leftovers,
+    parts,
     refused,
     running,
     section,
     shared_run,
-    without_figures,
 )
-
-COUNT = 5  # cheap tasks of a run
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +48,6 @@ def testing(tmp_path_factory) -> tuple[Path, Outcome]:
 @pytest.fixture(scope="module")
 def summary(testing) -> dict:
     return json.loads((testing[0] / "summary.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> bytes:
-    """``results.parquet`` of the cheap tasks, computed in one go."""
-    place = tmp_path_factory.mktemp("uninterrupted")
-    with running(cheap_tasks(COUNT, [])):
-        validate(place, "testing")
-    return (place / "results.parquet").read_bytes()
-
-
-def parts(place: Path) -> list[str]:
-    return sorted(path.name for path in (place / "parts").iterdir())
-
-
-def everything(place: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
 # The testing preset
@@ -147,24 +125,6 @@ def test_manifest_says_what_was_run(testing):
     assert json.loads(metadata[b"icsmdp_jax"]) == manifest
 
 
-def test_real_tasks_resume_to_the_same_bytes(testing, tmp_path):
-    """An exact and a simulated task are lost with everything behind them, and computed again."""
-    place = tmp_path / "run"
-    shutil.copytree(testing[0], place)
-    lost = ["gap-sharp.json", "mixing-theorem.json"]
-    kept = {name: (place / "parts" / name).stat().st_mtime_ns for name in parts(place) if name not in lost}
-    for name in [*(f"parts/{name}" for name in lost), "results.parquet", "summary.json", "report.html"]:
-        (place / name).unlink()
-    with without_figures():
-        outcome = icsmdp("validate", "--preset", "testing", "--out", place, "--resume")
-    assert outcome.code == 0, outcome.err
-    assert (place / "results.parquet").read_bytes() == (testing[0] / "results.parquet").read_bytes()
-    assert kept == {name: (place / "parts" / name).stat().st_mtime_ns for name in kept}
-    times = ("compile_s", "run_s", "report")
-    found, wanted = (json.loads((p / "summary.json").read_text()) for p in (place, testing[0]))
-    assert {k: v for k, v in found.items() if k not in times} == {k: v for k, v in wanted.items() if k not in times}
-
-
 # Presets
 
 
@@ -189,179 +149,6 @@ def test_presets_grow():
         sizes.append((len(preset.gap.gaps), preset.gap.samples, preset.width.draws, len(preset.width.widths)))
     assert sizes == sorted(sizes)
     assert all(0.0 in preset.gap.gaps and 0.0 in preset.total.gaps for preset in PRESETS.values())
-
-
-# Resuming
-
-
-def test_parts_go_through_json_and_back(tmp_path):
-    result = TaskResult([cheap_row(1), dataclasses.replace(cheap_row(2), bound=NAN, x=0.1 + 0.2)], compile_s=1.5)
-    result.claims.append(in_range("name", "text", 0.5, 0.0, 1.0, ci_low=None))
-    back = TaskResult.from_plain(json.loads(json.dumps(result.plain(), allow_nan=False)))
-    assert repr(back) == repr(result)
-
-
-def test_a_finished_run_is_resumed_without_computing_anything(tmp_path, uninterrupted):
-    ran: list[int] = []
-    with running(cheap_tasks(COUNT, ran)):
-        validate(tmp_path, "testing")
-        validate(tmp_path, "testing", resume=True)
-    assert ran == list(range(COUNT))
-    assert (tmp_path / "results.parquet").read_bytes() == uninterrupted
-
-
-@pytest.mark.parametrize("stop", range(COUNT))
-def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, uninterrupted, stop):
-    ran: list[int] = []
-    with running(cheap_tasks(COUNT, ran, {stop: interrupt})), pytest.raises(KeyboardInterrupt):
-        validate(tmp_path, "testing")
-    assert ran == list(range(stop + 1))
-    assert parts(tmp_path) == [f"cheap-{index}.json" for index in range(stop)]
-    assert not (tmp_path / "results.parquet").exists() and leftovers(tmp_path) == []
-    ran.clear()
-    with running(cheap_tasks(COUNT, ran)):
-        validate(tmp_path, "testing", resume=True)
-    assert ran == list(range(stop, COUNT))
-    assert (tmp_path / "results.parquet").read_bytes() == uninterrupted
-
-
-def test_the_command_can_be_interrupted_and_resumed(tmp_path, uninterrupted):
-    with running(cheap_tasks(COUNT, [], {3: interrupt})):
-        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path)
-    assert outcome.code == 130 and outcome.out == "" and outcome.err.splitlines()[-1] == "icsmdp: interrupted"
-    ran: list[int] = []
-    with running(cheap_tasks(COUNT, ran)):
-        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume")
-    assert outcome.code == 0 and outcome.out.splitlines()[-1] == str(tmp_path / "report.html")
-    assert ran == [3, 4] and (tmp_path / "results.parquet").read_bytes() == uninterrupted
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from bound_validation.run import validate
-from tests.bound_validation.runs import cheap_tasks, running
-
-replace = os.replace
-
-def die(source, target):
-    if Path(target).name == "cheap-2.json":  # written, but not yet under its name
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target)
-
-os.replace = die
-with running(cheap_tasks(5, [])):
-    validate(Path(sys.argv[1]), "testing")
-"""
-
-
-def test_a_killed_process_leaves_whole_parts_only(tmp_path, uninterrupted):
-    """kill -9 at the worst moment: a part is on the disk, but not yet under its name."""
-    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert [name for name in parts(tmp_path) if not name.startswith(".")] == ["cheap-0.json", "cheap-1.json"]
-    ran: list[int] = []
-    with running(cheap_tasks(COUNT, ran)):
-        validate(tmp_path, "testing", resume=True)
-    assert ran == [2, 3, 4]
-    assert (tmp_path / "results.parquet").read_bytes() == uninterrupted
-    assert leftovers(tmp_path) == []
-
-
-def truncated(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def flipped(content: bytes) -> bytes:
-    """One bit of the first digit of a measured value."""
-    place = content.index(b'"measured": 0.') + len(b'"measured": 0.')
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [truncated, flipped, lambda content: b"", lambda content: b"[]", lambda content: b'{"content": null}',
-     lambda content: b"\xff\xfe"],
-    ids=["truncated", "flipped bit", "empty", "list", "no checksum", "not text"],
-)  # fmt: skip
-def test_a_damaged_part_is_refused_by_name(tmp_path, damage):
-    with running(cheap_tasks(COUNT, [], {4: interrupt})), pytest.raises(KeyboardInterrupt):
-        validate(tmp_path, "testing")
-    place = tmp_path / "parts" / "cheap-1.json"
-    place.write_bytes(damage(place.read_bytes()))
-    before = everything(tmp_path)
-    ran: list[int] = []
-    with running(cheap_tasks(COUNT, ran)):
-        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume")
-    refused(outcome, str(place), "damaged part file")
-    assert ran == [] and everything(tmp_path) == before
-    place.unlink()
-    with running(cheap_tasks(COUNT, ran)):
-        assert icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume").code == 0
-    assert ran == [1, 4]
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"preset": "quick"}, "preset"),
-        ({"model": "other.npz"}, "model"),
-        ({"tasks": ["cheap/0"]}, "tasks"),
-        ({"versions": {"jax": "0.0.1"}}, "versions"),
-        ({"code": "0123"}, "code"),
-        ({"schema": 0}, "schema"),
-    ],
-)
-def test_another_run_is_not_resumed(tmp_path, change, named):
-    with running(cheap_tasks(COUNT, [])):
-        validate(tmp_path, "testing")
-    manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), **change}))
-    before = everything(tmp_path)
-    ran: list[int] = []
-    with running(cheap_tasks(COUNT, ran)):
-        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume")
-    refused(outcome, str(manifest), named)
-    assert ran == [] and everything(tmp_path) == before
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "7"])
-def test_a_damaged_manifest_is_refused_by_name(tmp_path, content):
-    with running(cheap_tasks(COUNT, [])):
-        validate(tmp_path, "testing")
-    (tmp_path / "manifest.json").write_text(content)
-    before = everything(tmp_path)
-    with running(cheap_tasks(COUNT, [])):
-        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume")
-    refused(outcome, str(tmp_path / "manifest.json"))
-    assert everything(tmp_path) == before
-
-
-def test_without_resume_a_run_starts_afresh(tmp_path, uninterrupted):
-    with running(cheap_tasks(COUNT + 2, [], {COUNT + 1: interrupt})), pytest.raises(KeyboardInterrupt):
-        validate(tmp_path, "testing")
-    ran: list[int] = []
-    with running(cheap_tasks(COUNT, ran)):
-        validate(tmp_path, "testing")
-    assert ran == list(range(COUNT))
-    assert parts(tmp_path) == [f"cheap-{index}.json" for index in range(COUNT)]
-    assert (tmp_path / "results.parquet").read_bytes() == uninterrupted
-
-
-def test_resuming_nothing_is_a_fresh_start(tmp_path):
-    ran: list[int] = []
-    with running(cheap_tasks(COUNT, ran)):
-        validate(tmp_path / "new" / "folder", "testing", resume=True)
-    assert ran == list(range(COUNT))
-
-
-def test_a_folder_that_is_no_run_keeps_its_files(tmp_path):
-    """``--out .`` in the wrong place must not cost anybody a folder that happens to be called parts."""
-    (tmp_path / "parts").mkdir()
-    (tmp_path / "parts" / "thesis.txt").write_text("mine")
-    with running(cheap_tasks(COUNT, [])):
-        icsmdp("validate", "--preset", "testing", "--out", tmp_path)
-    assert (tmp_path / "parts" / "thesis.txt").read_text() == "mine"
 
 
 # Verdicts

@@ -19,8 +19,8 @@ from bound_validation import theorem
 THEORY = Path(__file__).resolve().parents[2] / "docs" / "theory.md"
 LABELS = (
     *("D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8", "D9", "D10", "D11"),
-    *("L1", "L2", "L3", "L4", "L5", "A6", "P1", "P2", "P2.1", "P3"),
-    *("T1", "T1.1", "T1.2", "T1.3", "T1.4", "T2", "T2.1", "T3", "T3.1", "T4"),
+    *("L1", "L2", "L3", "L4", "L5", "L6", "A6", "P1", "P2", "P2.1", "P3"),
+    *("T1", "T1.1", "T1.2", "T1.3", "T1.4", "T1.5", "T2", "T2.1", "T3", "T3.1", "T4"),
 )
 
 size = st.floats(0, 1e3)

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from icsmdp_jax.exact import analyse
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.handoff import Handoff, Segment
-from icsmdp_jax.learner import exploration, networks, schedules, train
+from icsmdp_jax.learner import networks, schedules, train
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState, take
 from icsmdp_jax.learner.message import Protocol, best_value, protocol
 from icsmdp_jax.tabular_env import TabularState, tabular_env
@@ -388,22 +388,3 @@ def test_epsilon_greedy_learns_the_solution_and_prefers_the_best_options() -> No
     # Hoeffding: 4000 draws miss the expected share by 0.05 with probability below 2 exp(-20), about 4e-9.
     assert share == pytest.approx(0.7 + 0.3 / available, abs=0.05)
     assert np.asarray(state.handoff.mask)[np.asarray(options)].all()
-
-
-def test_exploration_words_and_masks() -> None:
-    """epsilon = 0 is greedy among available options, epsilon = 1 is the fixed policy, whatever the words."""
-    table = jax.tree.map(jnp.asarray, exploration.behaviour_table(np.array([[0.5, 0.0, 0.5], [0.0, 0.0, 0.0]])))
-    values, mask = jnp.array([1.0, 9.0, 2.0]), jnp.array([True, False, True])
-    words = jax.random.bits(jax.random.key(0), (500, 2), jnp.uint32)
-    words = words.at[0].set(jnp.uint32(2**32 - 1)).at[1].set(jnp.uint32(0))
-
-    def choose(epsilon: float) -> np.ndarray:
-        function = jax.vmap(
-            lambda row: exploration.epsilon_greedy(row, jnp.int32(0), values, mask, jnp.float32(epsilon), table)
-        )
-        return np.asarray(function(words))
-
-    assert (choose(0.0) == 2).all()
-    fixed = jax.vmap(lambda row: exploration.fixed_behaviour(row[0], jnp.int32(0), table))(words)
-    np.testing.assert_array_equal(choose(1.0), fixed)
-    assert set(np.asarray(fixed).tolist()) == {0, 2}

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import chex
@@ -25,7 +21,6 @@ from tests.reference import interface as twin_interface
 from tests.reference import targets as twin
 from tests.reference.models import Array, Model, random_model, uniform_behaviour
 
-LEARNER = Path(__file__).resolve().parents[2] / "docs" / "learner.md"
 TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}  # float32: sums of at most 12 terms of size one
 
 one = jax.jit(targets.one_handoff)
@@ -375,31 +370,6 @@ def test_wrong_arguments_are_refused() -> None:
         targets.watkins_q_lambda(r, d, v, 0.5, cut, jnp.ones(4, bool))
     with pytest.raises(AssertionError):
         targets.lambda_returns(r[None], d[None], v[None], 0.5, cut[None])
-
-
-def test_the_page_on_the_learner_runs_and_names_what_exists() -> None:
-    text = LEARNER.read_text(encoding="utf-8")
-    examples = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", text, re.DOTALL)
-    assert len(examples) == text.count("```python") == 1
-    for code, printed in examples:
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            exec(compile(code, str(LEARNER), "exec"), {})
-        assert out.getvalue() == printed
-    named = set(re.findall(r"`(icsmdp_jax(?:\.\w+)+)`", text))
-    assert len(named) >= 10
-    for name in named:
-        module, _, attribute = name.rpartition(".")
-        try:
-            __import__(name)
-        except ModuleNotFoundError:
-            assert hasattr(__import__(module, fromlist=[attribute]), attribute), name
-    public = {
-        n
-        for n in vars(targets)
-        if not n.startswith("_") and getattr(vars(targets)[n], "__module__", "") == targets.__name__
-    }
-    assert {name for name in public if f"`{name}`" not in text} == set()
 
 
 def test_types_are_those_of_the_inputs() -> None:

@@ -1,0 +1,219 @@
+"""IC-Q and its baselines on one footing: same budget, networks and optimiser, another flow of information.
+
+Every method is a ``ParallelLearner``; what differs is what the active agent sees, whose parameters it uses, and what
+its target is made of. What crosses at each handoff is stated and counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from icsmdp_jax.learner import networks
+from icsmdp_jax.learner.exploration import Ramp, ramp
+from icsmdp_jax.learner.networks import ValueClass
+from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
+from icsmdp_jax.learner.returns import central_model
+from icsmdp_jax.learner.schedules import StepSize, polynomial
+from icsmdp_jax.learner.updates import Optimiser
+from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.tabular_env import tabular_env
+
+STAND_IN_DIM = 8  # dimension of the random unit vectors used where a model has no features
+FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
+
+
+class Method(NamedTuple):
+    """A learner and its flow of information.
+
+    Attributes:
+      name: short name.
+      text: what the active agent sees and what crosses at a handoff.
+      view: ``"interface"``, ``"owner"`` (the interface and whose it is) or ``"state"``.
+      shared: whether all agents use one set of parameters.
+      bootstrap: see ``ParallelLearner``.
+      federated_every: see ``ParallelLearner``.
+    """
+
+    name: str
+    text: str
+    view: str = "interface"
+    shared: bool = False
+    bootstrap: str = "message"
+    federated_every: int = 0
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("ic_q", "own interface, own parameters; one scalar crosses at each handoff"),
+        Method("central", "one learner that sees the global state", view="state"),
+        Method(
+            "full_information",
+            "own interface; the receiver's whole interface crosses, later its segment, and everybody hears it. All "
+            "agents then hold the same data, so one set of parameters, which knows whose interface it reads, stands "
+            "for their equal copies",
+            view="owner",
+            shared=True,
+        ),
+        Method(
+            "shared", "own interface, one set of parameters for all; one scalar crosses at each handoff", shared=True
+        ),
+        Method(
+            "federated",
+            "own interface; one scalar crosses at each handoff, and all parameters are averaged from time to time",
+            federated_every=10,
+        ),
+        Method(
+            "no_message_team",
+            "own interface; rewards are announced to everybody, and values cross nowhere: an agent bootstraps on its "
+            "own next turn",
+            bootstrap="own-turn-team",
+        ),
+        Method(
+            "no_message",
+            "own interface; nothing crosses: an agent bootstraps on its own next turn",
+            bootstrap="own-turn",
+        ),
+        Method(
+            "immediate", "own interface; nothing crosses: an agent learns its own segment's reward", bootstrap="nothing"
+        ),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setup:
+    """A method ready to be trained on one tabular model.
+
+    Attributes:
+      method: what it is.
+      model: the model as this method sees it (``central_model`` of the original for the central learner).
+      learner: its learner.
+      hyper: its traced inputs; replace any of them before training.
+    """
+
+    method: Method
+    model: TabularModel
+    learner: ParallelLearner
+    hyper: Hyper
+
+    @property
+    def by_state(self) -> bool:
+        """Whether its value tables are over states instead of interfaces."""
+        return self.method.view == "state"
+
+    def tables(self, state: State) -> np.ndarray:
+        """Value tables of a trained state, ``[..., Z, O]`` (``[..., S, O]`` by state), any number of leading axes."""
+        lead = np.shape(state.updates)
+
+        def single(params: Any) -> jax.Array:
+            return networks.value_table(self.learner.values, params, self.hyper.data, self.model.interface_agent)
+
+        table = single
+        for _ in lead:
+            table = jax.vmap(table)
+        return np.asarray(jax.jit(table)(state.params), np.float64)
+
+    def scalars_per_handoff(self) -> float:
+        """Numbers that cross between agents at each handoff, averaged over a run; parameters count if they travel."""
+        if self.method.view == "state" or self.method.name == "full_information":
+            features = 1 if self.hyper.data is None else self.hyper.data.shape[-1]
+            segment = 3 if self.method.name == "full_information" else 0  # option, reward, duration
+            return float(features + segment)
+        if self.method.bootstrap == "own-turn-team":
+            return 1.0  # a reward, to everybody
+        if self.method.bootstrap != "message":
+            return 0.0
+        if not self.method.federated_every:
+            return 1.0
+        leaves = jax.tree.leaves(jax.eval_shape(lambda: self.learner.values.init(jax.random.key(0), self.hyper.data)))
+        handoffs = self.method.federated_every * self.learner.length * self.learner.copies
+        return 1.0 + 2 * sum(leaf.size for leaf in leaves) / handoffs  # up and down again
+
+
+def setup(
+    model: TabularModel,
+    method: str = "ic_q",
+    function_class: str = "tabular",
+    *,
+    width: int = 64,
+    depth: int = 2,
+    optimiser: Optimiser | None = None,
+    step_size: StepSize | None = None,
+    explore: Ramp | None = None,
+    seed: int = 0,
+    **static: Any,
+) -> Setup:
+    """A method on a tabular model.
+
+    Args:
+      model: the IC-SMDP.
+      method: a key of ``METHODS``.
+      function_class: ``"tabular"``, ``"linear"``, ``"mlp"`` or ``"two-layer"``; all but the first read the model's
+        features, or random unit vectors where it has none.
+      width: units per hidden layer.
+      depth: hidden layers of the MLP.
+      optimiser: optax optimiser; Adam unless given, plain steps for tables.
+      step_size: its schedule; for networks ``3e-3 (1 + k / 50)^(-1/2)``, ``polynomial(0.7)`` for tables unless given.
+      explore: epsilon by update; from 1 to 0.1 over 500 updates unless given.
+      seed: of the random vectors that stand in for features.
+      static: further fields of ``ParallelLearner`` (``copies``, ``length``, ``target``, ...).
+
+    Returns:
+      The setup.
+
+    Raises:
+      ValueError: for an unknown method or function class.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method = {method!r}: expected one of {', '.join(METHODS)}")
+    if function_class not in FUNCTION_CLASSES:
+        raise ValueError(f"function_class = {function_class!r}: expected one of {', '.join(FUNCTION_CLASSES)}")
+    chosen = METHODS[method]
+    if function_class != "tabular" and model.features is None:
+        rng = np.random.default_rng(seed)
+        vectors = rng.standard_normal((model.num_interfaces, STAND_IN_DIM))
+        model = model.replace(features=vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    seen = central_model(model) if chosen.view == "state" else model
+    env, env_params = tabular_env(seen)
+    values, data = _values(seen, function_class, width, depth, chosen)
+    tabular = function_class == "tabular"
+    if optimiser is None and not tabular:
+        import optax
+
+        optimiser = optax.adam
+    learner = ParallelLearner(
+        env,
+        values,
+        optimiser,
+        bootstrap=chosen.bootstrap,
+        federated_every=0 if tabular else chosen.federated_every,
+        **static,
+    )
+    if step_size is None:
+        step_size = polynomial(0.7) if tabular else polynomial(0.5, rescale=0.02, scale=3e-3)
+    return Setup(chosen, seen, learner, Hyper(env_params, data, step_size, None, explore or ramp(1.0, 0.1, 500)))
+
+
+def _values(
+    model: TabularModel, function_class: str, width: int, depth: int, method: Method
+) -> tuple[ValueClass, np.ndarray | None]:
+    agents, options = model.num_agents, model.num_options
+    if function_class == "tabular":
+        return networks.tabular(model.num_interfaces, options), None
+    assert model.features is not None
+    data = np.asarray(model.features, np.float32)
+    if method.view == "owner":
+        owner = np.maximum(model.interface_agent, 0)
+        data = np.concatenate([data, np.eye(agents, dtype=np.float32)[owner]], axis=1)
+    if function_class == "linear":
+        values = networks.linear(agents, options)
+    elif function_class == "mlp":
+        values = networks.mlp(agents, options, width, depth)
+    else:
+        values = networks.two_layer(agents, options, width)
+    return (networks.shared(values) if method.shared else values), data
