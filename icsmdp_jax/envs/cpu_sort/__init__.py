@@ -1,0 +1,24 @@
+"""CPU programming: agents that own instruction classes write a branch-free sorting program together.
+
+``machine.py`` runs programs on all permutations at once, ``team.py`` says who the agents are and what they see,
+``env.py`` is the IC-SMDP, ``model.py`` lists it, and ``search.py`` finds the shortest programs by exhaustive search.
+"""
+
+from icsmdp_jax.envs.cpu_sort.env import CpuSort, CpuSortParams, CpuSortState, cpu_sort, global_view
+from icsmdp_jax.envs.cpu_sort.model import exact_model, interface_features, reachable
+from icsmdp_jax.envs.cpu_sort.search import PUBLISHED_LENGTH, distance_table, optimal_programs, shortest_programs
+
+__all__ = [
+    "PUBLISHED_LENGTH",
+    "CpuSort",
+    "CpuSortParams",
+    "CpuSortState",
+    "cpu_sort",
+    "distance_table",
+    "exact_model",
+    "global_view",
+    "interface_features",
+    "optimal_programs",
+    "reachable",
+    "shortest_programs",
+]

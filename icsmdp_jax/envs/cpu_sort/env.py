@@ -1,0 +1,247 @@
+"""Writing a sorting program as an IC-SMDP: agents that own instruction classes append to it in turn (D1, D2).
+
+The artifact is the program with the joint register file and flags that it leaves; ``team.py`` says who the agents are,
+what their options do and what they see. One primitive step is one instruction, and ``tau`` the length of the run.
+
+Reward: 1 for the instruction that makes the program correct, discounted by ``gamma`` per instruction, so that the
+return of a correct program of ``L`` instructions is ``gamma^(L-1)`` and a shortest one is best. To that comes the
+difference ``gamma^tau Phi(s') - Phi(s)`` of a potential, ``Phi = shaping (2 x - 1)``, where ``x`` is the program's
+score as a share of the best one: the share of (run, ``i < j``) with ``r_i < r_j``. ``Phi`` is 0 at the start, and is
+taken as 0 at a terminal handoff, so that it adds 0 to the return of every episode that ends by itself: neither the
+values of programs nor their order depend on it.
+
+Terminal handoffs: the program is correct, or it has lost a value and can never become correct (no reward). A program
+of ``length_limit`` instructions or more is *truncated*: the limit is not part of the model, so the discount stays.
+Nothing is random; a run starts with the empty program in the hands of ``mov``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icsmdp_jax.environment import Environment, restart
+from icsmdp_jax.envs.cpu_sort import machine as kernel
+from icsmdp_jax.envs.cpu_sort import team
+from icsmdp_jax.envs.cpu_sort.team import Situation
+from icsmdp_jax.handoff import EnvSpec, Handoff
+
+LENGTH_LIMIT = {2: 8, 3: 16, 4: 28}  # default limits: room for programs longer than the shortest known ones
+BUCKETS = 2**14  # interfaces per agent where they are too many to be listed
+
+
+class CpuSortState(NamedTuple):
+    """State of one copy.
+
+    Attributes:
+      situation: registers, flags, active agent and last comparison.
+      program: ``[length_limit + 1]`` int32 indices into ``machine.instructions``, ``team.NOTHING`` after the end.
+      length: ``[]`` int32, instructions so far.
+    """
+
+    situation: Situation
+    program: chex.Array
+    length: chex.Array
+
+
+class CpuSortParams(NamedTuple):
+    """Traced numbers.
+
+    Attributes:
+      gamma: ``[]`` float32 discount of one instruction.
+      shaping: ``[]`` float32 weight of the potential; 0 switches it off.
+      salt: ``[]`` uint32, chooses the hash with which interfaces are numbered.
+      keys: ``[V]`` uint32 hashes of all interfaces, ascending; empty where they are not listed.
+    """
+
+    gamma: chex.Array
+    shaping: chex.Array
+    salt: chex.Array
+    keys: chex.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class CpuSort(Environment[CpuSortState, CpuSortParams]):
+    """Sorting ``num_values`` values; make one with ``cpu_sort``.
+
+    Interfaces are numbers. For two and three values they count what the agents can ever see, without gaps or
+    collisions; for four, which is too many to list, they are hashes, and two views may share a number. The last number
+    is that of a terminal handoff, and of views to which only unavailable options lead.
+
+    Attributes:
+      num_values: ``n``.
+      length_limit: number of instructions at which a program is cut.
+      listed: ``V``, how many interfaces are listed; 0 if they are hashes.
+      sees_all: whether the active agent is shown the whole state: the central learner.
+      as_bits: whether an interface is a vector of zeros and ones, for networks, instead of a number.
+    """
+
+    num_values: int
+    length_limit: int
+    listed: int = 0
+    sees_all: bool = False
+    as_bits: bool = False
+    words_per_step: int = 0  # nothing is random
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Static facts of this environment."""
+        n = self.num_values
+        pairs, runs = len(kernel.register_pairs(n)), len(kernel.permutations(n))
+        width = runs * (n * (n + 1) + 2) + len(team.AGENTS) + pairs if self.sees_all else 4 * pairs + n + 2
+        count = (self.listed or len(team.AGENTS) * BUCKETS) + 1
+        return EnvSpec(
+            name=f"cpu-sort{n}",
+            num_agents=len(team.AGENTS),
+            num_options=int(team.option_tables(n).counts.max()),
+            num_interfaces=0 if self.as_bits else count,
+            interface_shape=(width,) if self.as_bits else (),
+            interface_dtype=jnp.float32 if self.as_bits else jnp.int32,
+            longest_duration=team.LONGEST_RUN,
+            exact_oracle=n < 4,
+        )
+
+    def reset(self, key: chex.PRNGKey, params: CpuSortParams) -> tuple[Handoff, CpuSortState]:
+        """The empty program; ``key`` is not used."""
+        situation = jax.tree.map(jnp.asarray, team.begin(self.num_values))
+        program = jnp.full((self.length_limit + 1,), team.NOTHING, jnp.int32)
+        zero, no = jnp.float32(0), jnp.zeros((), bool)
+        handoff = self._handoff(situation, params, zero, jnp.int32(0), zero, no, no)
+        return handoff, CpuSortState(situation, program, jnp.int32(0))
+
+    def step_env(
+        self, key: chex.PRNGKey, state: CpuSortState, option: chex.Array, params: CpuSortParams
+    ) -> tuple[Handoff, CpuSortState]:
+        """Appends one run of instructions; ``key`` is not used (D2).
+
+        An option beyond the agent's last one (never available) stands for the option modulo the agent's number.
+        """
+        before = state.situation
+        entered, tau, appended, correct, lost = team.advance(before, option)
+        length = state.length + tau
+        terminated = correct | lost
+        truncated = (length >= self.length_limit) & ~terminated
+        one, both = params.gamma, params.gamma * params.gamma
+        discount = jnp.where(terminated, 0.0, jnp.where(tau == 1, one, both))
+        paid = jnp.where(correct, jnp.where(tau == 1, 1.0, one), 0.0)
+        reward = paid + discount * potential(entered, params) - potential(before, params)
+        place = jnp.arange(self.length_limit + 1) - state.length
+        program = jnp.where(place == 0, appended[0], jnp.where(place == 1, appended[1], state.program))
+        handoff = self._handoff(entered, params, reward, tau, discount, terminated, truncated)
+        return handoff, CpuSortState(entered, program, length)
+
+    def step_from_words(
+        self, words: chex.Array, state: CpuSortState, option: chex.Array, params: CpuSortParams
+    ) -> tuple[Handoff, CpuSortState]:
+        """``step`` without a key: ``words`` is ``[0]`` uint32, nothing is drawn."""
+        handoff, entered = self.step_env(words, state, option, params)
+        return restart(handoff, entered, *self.reset(words, params))
+
+    def interface(self, situation: Situation, params: CpuSortParams) -> chex.Array:
+        """What the active agent is shown: ``[]`` int32 or ``[width]`` float32."""
+        view = team.look(situation)
+        if self.as_bits:
+            return team.all_bits(situation) if self.sees_all else team.view_bits(situation.agent, view)
+        words = team.all_words(situation) if self.sees_all else team.view_words(situation.agent, view)
+        key = digest(words, params.salt)
+        if not self.listed:
+            return situation.agent * BUCKETS + (key % jnp.uint32(BUCKETS)).astype(jnp.int32)
+        place = jnp.minimum(jnp.searchsorted(params.keys, key), self.listed - 1)
+        return jnp.where(params.keys[place] == key, place, self.listed).astype(jnp.int32)
+
+    def _handoff(
+        self,
+        situation: Situation,
+        params: CpuSortParams,
+        reward: chex.Array,
+        tau: chex.Array,
+        discount: chex.Array,
+        terminated: chex.Array,
+        truncated: chex.Array,
+    ) -> Handoff:
+        interface = self.interface(situation, params)
+        if not self.as_bits:
+            interface = jnp.where(terminated, jnp.int32(self.spec.num_interfaces - 1), interface)
+        mask = team.available(situation.agent, team.look(situation)) | terminated
+        return Handoff(
+            agent=situation.agent,
+            interface=interface,
+            mask=mask,
+            reward=reward,
+            duration=tau,
+            discount=discount,
+            terminated=terminated,
+            truncated=truncated,
+            final_agent=situation.agent,
+            final_interface=interface,
+            final_mask=mask,
+        )
+
+
+def potential(situation: Situation, params: CpuSortParams) -> chex.Array:
+    """``[]`` float32 potential ``Phi`` of the shaping, 0 at the start."""
+    machine = situation.machine
+    share = kernel.score(machine).astype(jnp.float32) / jnp.float32(kernel.best_score(machine.holds.shape[1]))
+    return params.shaping * (2 * share - 1)
+
+
+def global_view(state: CpuSortState, params: CpuSortParams) -> chex.Array:
+    """Everything, for a learner that sees everything: ``[n! (n (n+1) + 2) + 4 + P]`` float32 of zeros and ones."""
+    return team.all_bits(state.situation)
+
+
+def digest(words: chex.Array, salt: chex.Array) -> chex.Array:
+    """A 32-bit hash of ``[W]`` uint32 words: multiply, rotate and mix, word by word."""
+    value = jnp.asarray(salt, jnp.uint32)
+    for position in range(words.shape[0]):
+        block = words[position] * jnp.uint32(0xCC9E2D51)
+        block = ((block << 15) | (block >> 17)) * jnp.uint32(0x1B873593)
+        value = value ^ block
+        value = ((value << 13) | (value >> 19)) * jnp.uint32(5) + jnp.uint32(0xE6546B64)
+    value = (value ^ (value >> 16)) * jnp.uint32(0x85EBCA6B)
+    value = (value ^ (value >> 13)) * jnp.uint32(0xC2B2AE35)
+    return value ^ (value >> 16)
+
+
+def cpu_sort(
+    num_values: int,
+    length_limit: int | None = None,
+    gamma: float = 0.9,
+    shaping: float = 1.0,
+    sees_all: bool = False,
+    as_bits: bool = False,
+) -> tuple[CpuSort, CpuSortParams]:
+    """The environment ``cpu-sort<n>`` and its parameters.
+
+    Args:
+      num_values: ``n``, from 2 to 4.
+      length_limit: number of instructions at which a program is cut; by default from ``LENGTH_LIMIT``.
+      gamma: discount of one instruction, in ``(0, 1)``.
+      shaping: weight of the potential.
+      sees_all: whether the active agent is shown the whole state: the central learner.
+      as_bits: whether interfaces are vectors of zeros and ones.
+
+    Returns:
+      ``(env, params)``.
+
+    Raises:
+      ValueError: for another number of values, or a limit or a discount out of range.
+    """
+    from icsmdp_jax.envs.cpu_sort.model import listing
+
+    kernel.check_size(num_values)
+    limit = LENGTH_LIMIT[num_values] if length_limit is None else length_limit
+    if limit < 1:
+        raise ValueError(f"length_limit = {limit}: expected 1 or more")
+    if not 0 < gamma < 1:
+        raise ValueError(f"gamma = {gamma}: expected a number between 0 and 1")
+    salt, keys = np.uint32(0), np.zeros(0, np.uint32)
+    if num_values < 4 and not as_bits:
+        salt, keys = listing(num_values, limit, sees_all)
+    env = CpuSort(num_values, limit, len(keys), sees_all, as_bits)
+    return env, CpuSortParams(jnp.float32(gamma), jnp.float32(shaping), jnp.uint32(salt), jnp.asarray(keys))

@@ -1,0 +1,191 @@
+"""The environment contract: one test for each clause of docs/rfc/environment.md, and a check that can fail for each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from icsmdp_jax.checks import ContractError, check_environment, random_option
+from icsmdp_jax.environment import Environment
+from icsmdp_jax.handoff import EnvSpec, Handoff
+
+KEY = jax.random.key(0)
+Change = Callable[[Handoff], Handoff]
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk(Environment):
+    """Two agents pass a counter on; it ends at 5 (terminal), is cut at 8 handoffs, and takes 1 to 3 steps."""
+
+    broken: Change | None = None
+    broken_reset: Change | None = None
+    in_state: bool = False
+    restarts: bool = False
+    spec_changes: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def spec(self) -> EnvSpec:
+        spec = EnvSpec("walk", 2, 2, 0, (2,), jnp.float32, 3, False)
+        return spec._replace(**dict(self.spec_changes))
+
+    def _decision(self, state: Any) -> dict[str, Any]:
+        agent = (state["moves"] % 2).astype(jnp.int32)
+        seen = jnp.stack([state["count"], state["moves"]]).astype(jnp.float32)
+        return {"agent": agent, "interface": seen, "mask": jnp.array([True, True])}
+
+    def _handoff(self, state: Any, **ended: Any) -> Handoff:
+        now = self._decision(state)
+        return Handoff(**now, **{f"final_{name}": value for name, value in now.items()}, **ended)
+
+    def reset(self, key, params):
+        state = {"count": jnp.int32(0), "moves": jnp.int32(0)}
+        nothing = {"reward": jnp.float32(0), "duration": jnp.int32(0), "discount": jnp.float32(0)}
+        handoff = self._handoff(state, **nothing, terminated=jnp.bool_(False), truncated=jnp.bool_(False))
+        return (self.broken_reset or (lambda h: h))(handoff), state
+
+    def step_env(self, key, state, option, params):
+        tau = jax.random.randint(key, (), 1, 4)
+        entered = {"count": state["count"] + option, "moves": state["moves"] + 1}
+        if self.in_state:
+            entered["extra"] = jnp.int32(0)
+        done = entered["count"] >= 5
+        cut = ~done & (entered["moves"] >= 8)
+        handoff = self._handoff(
+            entered,
+            reward=jnp.float32(1) * option,
+            duration=tau,
+            discount=jnp.where(done, 0.0, params**tau).astype(jnp.float32),
+            terminated=done,
+            truncated=cut,
+        )
+        if self.restarts:
+            handoff = handoff._replace(interface=jnp.zeros(2))
+        return (self.broken or (lambda h: h))(handoff), entered
+
+
+GAMMA = jnp.float32(0.9)
+
+
+def refused(env: Environment) -> str:
+    with pytest.raises(ContractError) as caught:
+        check_environment(env, GAMMA, KEY)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_environment_that_keeps_the_contract_passes_and_everything_was_seen():
+    seen = check_environment(Walk(), GAMMA, KEY, copies=16, handoffs=64)
+    assert seen.handoffs == 16 * 64 and seen.agents == 2 and seen.longest == 3
+    assert seen.terminated > 20 and seen.truncated > 20
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda h: h._replace(reward=h.reward.astype(jnp.int32)), "reward is int32, expected float32"),
+        (lambda h: h._replace(interface=h.interface[:1]), "interface has shape (1,), expected (2,)"),
+        (lambda h: h._replace(final_mask=h.final_mask[:1]), "final_mask has shape (1,), expected (2,)"),
+    ],
+)
+def test_clause_1_shapes_and_dtypes(change, words):
+    assert refused(Walk(broken=change, broken_reset=change)).startswith("clause 1: reset: ")
+    assert words in refused(Walk(broken=change, broken_reset=change))
+
+
+def test_clause_2_no_segment_after_reset():
+    assert refused(Walk(broken_reset=lambda h: h._replace(duration=jnp.int32(1)))) == (
+        "clause 2: reset: duration = 1, expected zero before any segment"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda h: h._replace(agent=h.agent + 1, final_agent=h.final_agent + 1), "agent = 2, expected 0 to 1"),
+        (lambda h: h._replace(mask=h.mask & False, final_mask=h.mask & False), "mask: no option is available"),
+        (
+            lambda h: h._replace(interface=h.interface + jnp.inf, final_interface=h.interface + jnp.inf),
+            "interface: expected finite numbers",
+        ),
+    ],
+)
+def test_clause_3_one_acting_agent(change, words):
+    found = refused(Walk(broken=change))
+    assert found.startswith("clause 3: ") and words in found
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda h: h._replace(duration=h.duration - 1), "duration = 0, expected 1 or more"),
+        (lambda h: h._replace(duration=h.duration + 1), "duration = 4, expected at most 3"),
+        (lambda h: h._replace(reward=h.reward + jnp.inf), "reward: expected finite numbers"),
+    ],
+)
+def test_clause_4_segments(change, words):
+    assert refused(Walk(broken=change)) == f"clause 4: {words}"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda h: h._replace(discount=GAMMA**h.duration), "expected 0 at a terminal handoff"),
+        (lambda h: h._replace(discount=h.discount * 2), "expected a number in (0, 1] unless terminated"),
+        (
+            lambda h: h._replace(discount=h.discount * jnp.where(h.agent == 0, 1.0, 0.99)),
+            "more than one gamma among segments of duration 1",
+        ),
+    ],
+)
+def test_clause_5_discount(change, words):
+    assert refused(Walk(broken=change)) == f"clause 5: discount: {words}"
+
+
+def test_clause_6_termination_is_not_truncation():
+    both = lambda h: h._replace(truncated=h.truncated | h.terminated)  # noqa: E731
+    assert refused(Walk(broken=both)) == "clause 6: terminated and truncated are both set"
+
+
+def test_clause_7_nothing_of_the_end_is_lost():
+    assert (
+        refused(Walk(restarts=True))
+        == "clause 7: step_env: interface differs from final_interface, expected no restart"
+    )
+    env = Walk()
+    state = {"count": jnp.int32(4), "moves": jnp.int32(6)}
+    handoff, fresh = env.step(KEY, state, jnp.int32(1), GAMMA)
+    assert bool(handoff.terminated) and int(fresh["count"]) == 0 and float(handoff.discount) == 0
+    np.testing.assert_array_equal(handoff.final_interface, [5, 7])
+    np.testing.assert_array_equal(handoff.interface, [0, 0])
+    handoff, entered = env.step_env(KEY, state, jnp.int32(1), GAMMA)
+    np.testing.assert_array_equal(handoff.interface, [5, 7])
+    assert int(entered["count"]) == 5
+
+
+def test_clause_8_functional():
+    calls = [0]
+
+    def impure(handoff: Handoff) -> Handoff:
+        calls[0] += 1
+        return handoff._replace(reward=handoff.reward + calls[0])
+
+    assert refused(Walk(broken=impure)) == "clause 8: step_env: two calls with the same arguments differ"
+
+
+def test_clause_9_stable_types():
+    found = refused(Walk(in_state=True))
+    assert found == "clause 9: the state of reset and that of step_env differ in structure, shape or dtype"
+
+
+def test_a_random_option_is_available_and_every_available_one_is_drawn():
+    # 2000 draws: an option of probability 1/2 stays out with probability 2**-2000
+    mask = jnp.array([False, True, False, True])
+    drawn = jax.vmap(random_option, in_axes=(0, None))(jax.random.split(KEY, 2000), mask)
+    assert set(np.asarray(drawn).tolist()) == {1, 3}
+    assert int(random_option(KEY, jnp.zeros(3, bool))) == 0
