@@ -68,6 +68,26 @@ def rates(lines: list[Record]) -> str:
     return markdown(["", "replicas", "M handoffs/s", "range", "M per CPU second", "times as fast"], rows)
 
 
+def own_networks(lines: list[Record]) -> str:
+    """Rates of dispatch, in groups that were measured together."""
+    rows = [
+        [
+            line["variant"],
+            str(line["case"]["agents"]),
+            str(line["case"]["layers"]),
+            str(line["case"]["handoffs"]),
+            line["case"]["turns"],
+            million(line["value"]),
+            f"{million(line['low'])} to {million(line['high'])}",
+            ratio(line),
+            f"{line.get('ratio_cpu', 1.0):.2f}",
+        ]
+        for line in lines
+    ]
+    head = ["", "agents", "hidden layers", "handoffs per update", "turns", "M handoffs/s", "range", "times as fast"]
+    return markdown([*head, "by CPU time"], rows)
+
+
 def solvers(lines: list[Record]) -> str:
     """Times of the solvers by model."""
     rows = [
@@ -95,6 +115,7 @@ def parts(lines: list[Record]) -> str:
 
 SECTIONS = (
     ("learner_throughput", "Handoffs per second, in millions", throughput),
+    ("dispatch", "Networks of width 256, one for all agents or one for each", own_networks),
     ("random_numbers", "Ways of drawing random numbers, tabular IC-Q", rates),
     ("devices", "Host devices, tabular IC-Q", rates),
     ("solver", "Exact solvers, same certified error", solvers),

@@ -17,7 +17,7 @@ from bound_validation.results import TERMS, Row
 from bound_validation.views import PARTS, Share, normalised, select, shares
 from icsmdp_jax.tabular_io import atomic_write
 
-AXES = ("width", "gap", "samples", "mixing", "durations", "total", "model")
+AXES = ("width", "gap", "samples", "mixing", "durations", "total", "returns", "messages", "model")
 DASH = Markup("&ndash;")
 
 

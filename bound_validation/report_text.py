@@ -82,11 +82,23 @@ SECTIONS = {
             f"IC-Q with these features converges to {Q_M}. Its error exceeds that of the projection by a factor of at "
             "most (1&nbsp;&minus;&nbsp;&kappa;<sup>2</sup>)<sup>&minus;1/2</sup> (T2), provided that A6 is certified "
             "(P1). A slope steeper than &minus;1/2 is no contradiction: the theorem bounds from above.",
+            "Nets whose hidden layer is trained as well are measured, and no certificate is claimed for them. Their "
+            "units adapt, so that a net which can represent the planted solution needs fewer of them; from there on "
+            "the curve levels off at what the run&rsquo;s handoffs and updates leave undecided, which more units do "
+            "not reduce. Every start is trained twice on independent data: the spread between the two is what the "
+            "data left undecided, and the claims give its share. So the slope fitted over all widths sums up a bent "
+            "curve and is no rate. The slopes &minus;1/4 (Cai, Yang, Lee, Wang 2019) and &minus;1/6 "
+            "(Xu, Gu 2020) are powers of m in analyses of nets that stay near their start; they come without a "
+            "constant here, are drawn through the first measured point, and bound nothing.",
         ),
         {
             "width": f"(a) Errors of the projection and of the sampled approximant against {ROOT_M} (T2.1), a bound "
             f"for the first and exact for the second. (b) Error of the fixed point {Q_M} against T2, and against the "
-            "guarantee that is known before any feature is drawn (dotted)."
+            "guarantee that is known before any feature is drawn (dotted). (c) Error of two-layer nets trained by "
+            "IC-Q, and the part of it that differs between runs from one start; frozen features and their guarantee "
+            "as in (b); the fit is over the widths at which most of the squared error is not that part; thin long "
+            "dashes are reference slopes through the first point, not bounds. A net has m units for each agent and "
+            "option, and trains all their weights; frozen features are shared by an agent&rsquo;s options."
         },
     ),
     "gap": Section(
@@ -161,6 +173,46 @@ SECTIONS = {
             "equal. (d) The same against K at the corners of the grid."
         },
     ),
+    "returns": Section(
+        "Returns: does one scalar suffice",
+        (
+            "Every learner with the same budget, network and step size, or with the best of the same few step sizes "
+            "where a preset tries several; what differs is what the active agent sees and what crosses at a handoff. "
+            "Its return is that of the greedy policy, computed exactly from the model, on the scale from the random "
+            "workflow (0) to the oracle (1). The random models hide nothing that matters, so that only learning "
+            "stands between IC-Q and the oracle; where an option leads matters more than what it pays. With tables, "
+            "full information, shared and averaged parameters are IC-Q itself and are not run again.",
+            f"At growing gap IC-Q can at best learn {Q_PHI}, which depends on the behaviour policy; these runs behave "
+            "uniformly at random, as the exact solution assumes. What the policy that is greedy in it loses is known "
+            "exactly and bounded by T1.3.",
+        ),
+        {
+            "returns": "(a), (b) Normalised returns with 95&nbsp;% intervals over replicas, on an axis that is "
+            "logarithmic in the distance from the oracle; dotted: 0.99. In grey, the numbers that cross between agents "
+            "at each handoff, on the planted model. Random models are named by their seed. (c) What IC-Q&rsquo;s "
+            f"greedy policy loses, beside the exact loss of the policy that is greedy in {Q_PHI} and T1.3."
+        },
+    ),
+    "messages": Section(
+        "Messages: scalars that fail",
+        (
+            "Tabular IC-Q on the planted model, through channels with one fault each, with and without clipping what "
+            "is heard to the value range that is known before anything is learned. All channels meet the same "
+            "handoffs. The shift is the sup norm of the mean over replicas of what a fault changes in the values.",
+            "A lost message is an update less and no more. A late message was meant for another segment. Errors of "
+            "mean 0 leave the fixed point where it is, so that rounding at random needs fewer bits than rounding to "
+            f"the nearest level, which moves it by at most {GAMMA_BAR} e / (1&nbsp;&minus;&nbsp;{GAMMA_BAR}) with e "
+            "half a step (L1); through the maximum, noise still shifts values while they are learned. "
+            f"Clipping bounds what liars can do by {GAMMA_BAR} times the width of the range, but that range "
+            "is wide, and lies inside it cost the return as well.",
+        ),
+        {
+            "messages": "(a) to (g) Normalised return against the strength of the fault; filled: messages as they "
+            "arrive, hollow: clipped; where a hollow marker surrounds a filled one, clipping changes nothing. (h) "
+            "Shift by rounding, beside the bound for rounding to the nearest level. (i) Shift by lies from outside the "
+            "value range, beside the bound for clipped messages."
+        },
+    ),
     "model": Section(
         "The given model",
         (
@@ -184,6 +236,8 @@ SLOPES = {
     "gap": "interface gap against η (P3)",
     "width_approximant": "sampled approximant against m (T2.1)",
     "width_projection": "projection error against m (T2.1)",
+    "width_trained": "trained nets' error against m, all widths (no bound)",
+    "width_trained_limited": "trained nets' error against m, where width limits them (no bound)",
     "model_width_projection": "projection error against m (T2.1)",
     "model_width_fixed_point": "fixed-point error against m (T2)",
     "width_fixed_point": "fixed-point error against m (T2)",

@@ -103,12 +103,10 @@ def _plan(preset: str, model: str | None, behaviour: str) -> tuple[list[Task], d
     from bound_validation.sweeps import PRESETS
 
     if model is None:
-        from bound_validation.axes import durations, gap, mixing, samples, total, width
+        from bound_validation.axes import durations, gap, messages, mixing, returns, samples, total, width
 
-        chosen = PRESETS[preset]
-        return [t for axis in (width, gap, samples, mixing, durations, total) for t in axis.tasks(chosen)], {
-            "model": None
-        }
+        chosen, axes = PRESETS[preset], (width, gap, samples, mixing, durations, total, returns, messages)
+        return [task for axis in axes for task in axis.tasks(chosen)], {"model": None}
     from bound_validation.axes import model as own
     from icsmdp_jax.commands import read_behaviour
     from icsmdp_jax.exact.constants import analyse

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from bound_validation.learning_sweeps import MESSAGES, RETURNS, MessagesSpec, ReturnsSpec
 from icsmdp_jax.planted import PlantedConfig
 
 MEDIUM = {
@@ -13,13 +14,49 @@ MEDIUM = {
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainedSpec:
+    """Two-layer nets with a trained hidden layer, on the model of the width axis.
+
+    Attributes:
+      widths: units per agent and option.
+      starts: independent starts; each is trained twice, on independent data.
+      updates: of every run; a multiple of 100, or less than 100.
+      copies: environments side by side.
+      length: handoffs of each environment between two updates.
+      step: Adam's first step at width 1; it falls with the root of the width and, during a run, linearly to 0.
+      seed: seed of starts and data.
+
+    Raises:
+      ValueError: for another number of updates.
+    """
+
+    widths: tuple[int, ...]
+    starts: int
+    updates: int
+    copies: int = 256
+    length: int = 4
+    step: float = 0.3
+    seed: int = 17
+
+    def __post_init__(self) -> None:
+        if self.updates > 100 and self.updates % 100:
+            raise ValueError(f"updates = {self.updates}: expected a multiple of 100, or less than 100")
+
+    @property
+    def samples(self) -> int:
+        """Handoffs of one run."""
+        return self.updates * self.copies * self.length
+
+
+@dataclasses.dataclass(frozen=True)
 class WidthSpec:
-    """Width axis: feature counts and independent feature draws on one planted model."""
+    """Width axis: feature counts and independent feature draws on one planted model, and nets trained on it."""
 
     widths: tuple[int, ...]
     draws: int
     model: PlantedConfig
     seed: int = 11
+    trained: TrainedSpec | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +158,17 @@ class Preset:
     mixing: MixingSpec
     durations: DurationsSpec
     total: TotalSpec
+    returns: ReturnsSpec
+    messages: MessagesSpec
     chunk: int = 1000
     resamples: int = 1000
 
 
+TRAINED = {
+    "testing": TrainedSpec((2, 8), starts=2, updates=60, copies=128, step=1.0),
+    "quick": TrainedSpec((2, 4, 8, 16, 32), starts=6, updates=800),
+    "full": TrainedSpec((2, 4, 8, 16, 32, 64, 128, 256, 512, 1024), starts=6, updates=3200),
+}
 LAWS = ("deterministic", "uniform", "geometric", "negative_binomial", "truncated_power_law", "phase_type")
 
 
@@ -153,7 +197,7 @@ def _preset(
     opened = small.replace(gap=0.2)
     return Preset(
         name=name,
-        width=WidthSpec(widths, draws, PlantedConfig.wide()),
+        width=WidthSpec(widths, draws, PlantedConfig.wide(), trained=TRAINED[name]),
         gap=GapSpec(gaps, flips, *learned, model=small),
         samples=(
             SamplesSpec("tabular", "tabular", limits[0], replicas[0], *theorem, model=opened),
@@ -163,6 +207,8 @@ def _preset(
         mixing=MixingSpec(mixing[0], 0.5, *mixing[1:], model=small),
         durations=DurationsSpec(LAWS, means, 256, small.replace(gap=0.3), 400),
         total=TotalSpec(*grid, model=medium),
+        returns=RETURNS[name],
+        messages=MESSAGES[name],
         chunk=chunk,
         resamples=resamples,
     )  # fmt: skip

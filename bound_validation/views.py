@@ -12,6 +12,7 @@ PARTS = (
     "approximation",
     "interface",
 )  # the terms whose sum is the bound of T4, as they are stacked
+MOSTLY = 0.5  # share of the spread in a trained net's squared error below which its width counts as what limits it
 
 
 class Fit(NamedTuple):
@@ -73,6 +74,12 @@ def select(rows: list[Row], axis: str, series: str, group: str | None = None) ->
         and math.isfinite(row.x)
     ]
     return sorted(found, key=lambda row: (row.group, row.x, row.cell))
+
+
+def limited_by_width(nets: list[Row], spreads: list[Row]) -> list[Row]:
+    """The trained nets most of whose squared error is no spread between runs from one start."""
+    spread = {row.x: row.measured for row in spreads}
+    return [row for row in nets if spread.get(row.x, math.inf) ** 2 < MOSTLY * row.measured**2]
 
 
 def groups_of(rows: list[Row]) -> list[str]:

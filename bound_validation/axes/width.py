@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bound_validation import theorem
+from bound_validation.axes import trained
 from bound_validation.measure import Progress, fitted_slope, resampled_roots, root_interval
 from bound_validation.results import Row, checked
 from bound_validation.sweeps import Preset
@@ -19,30 +20,46 @@ WORK_PER_DRAW = 20_000  # progress units (about one handoff each) that one featu
 
 
 def tasks(preset: Preset) -> list[Task]:
-    """One task: all widths, all feature draws, everything exact in float64."""
+    """All feature draws, everything exact in float64; and, where the preset has them, trained nets."""
     spec = preset.width
     work = WORK_PER_DRAW * spec.draws * len(spec.widths)
-    return [Task("width", lambda progress: measure(preset, progress), work)]
+    out = [Task("width", lambda progress: measure(preset, progress), work)]
+    if spec.trained is not None:
+        out.append(
+            Task("width/trained", lambda progress: measure_trained(preset, progress), trained.work(spec.trained))
+        )
+    return out
+
+
+def measure_trained(preset: Preset, progress: Progress) -> TaskResult:
+    """Nets whose hidden layer is trained by IC-Q, on the same planted model."""
+    planted = planted_model(preset.width.model)
+    spec = preset.width.trained
+    assert spec is not None
+    return trained.measure(planted, constants(planted), spec, progress)
+
+
+def constants(planted: PlantedModel) -> dict[str, Any]:
+    """Columns of the table that all rows of this axis share."""
+    kappa = kappa_certificate(planted.interface)
+    return {
+        "certified": kappa < 1,
+        "gamma": planted.config.gamma,
+        "gamma_bar": planted.interface.gamma_bar,
+        "kappa": kappa,
+        "width_constant": planted.width_constant,
+        "q_norm": planted.q_norm,
+        "action_gap": planted.action_gap,
+        "gap": planted.config.gap,
+    }
 
 
 def measure(preset: Preset, progress: Progress) -> TaskResult:
     """Errors of the sampled approximant, the projection and ``Q_m`` over independent feature draws."""
     spec = preset.width
     planted = planted_model(spec.model)
-    interface = planted.interface
-    kappa = kappa_certificate(interface)
-    c = planted.width_constant
-    shared: dict[str, Any] = {
-        "certified": kappa < 1,
-        "gamma": spec.model.gamma,
-        "gamma_bar": interface.gamma_bar,
-        "kappa": kappa,
-        "width_constant": c,
-        "q_norm": planted.q_norm,
-        "action_gap": planted.action_gap,
-        "gap": spec.model.gap,
-        "replicas": spec.draws,
-    }
+    shared = constants(planted) | {"replicas": spec.draws}
+    kappa, c = shared["kappa"], shared["width_constant"]
     rows: list[Row] = []
     squares: dict[str, list[np.ndarray]] = {"approximant": [], "projection": [], "fixed_point": []}
     for index, width in enumerate(spec.widths):

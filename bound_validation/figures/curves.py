@@ -14,7 +14,7 @@ from bound_validation.figures.style import ALARM, BLACK, GREY, LINE
 from bound_validation.results import ROUNDING, Row
 from bound_validation.views import Fit
 
-Kind = Literal["measured", "bound", "prediction", "alternative", "fit", "note"]
+Kind = Literal["measured", "bound", "prediction", "alternative", "fit", "reference", "note"]
 SIZE = {"+": 7.0, "D": 3.8, "^": 4.4, "v": 4.4, "P": 4.8}  # points; the shapes differ in area at equal size
 Field = Literal["bound", "prediction", "alternative"]
 
@@ -109,6 +109,15 @@ def fitted(rows: list[Row], fit: Fit | None, colour: str = GREY) -> list[Curve]:
     ends = np.array([logs[:, 0].min(), logs[:, 0].max()])
     values = logs[:, 1].mean() + fit.slope * (ends - logs[:, 0].mean())
     return [_line("fit", slope_text(fit), colour, np.exp(ends), np.exp(values))]
+
+
+def reference(rows: list[Row], slope: float, label: str, colour: str = GREY) -> list[Curve]:
+    """A power law through the first measured point: a slope to compare with, which no constant comes with."""
+    points = sorted((row.x, row.measured) for row in rows if row.x > ROUNDING and row.measured > ROUNDING)
+    if len({x for x, _ in points}) < 2:
+        return []
+    x = np.array([points[0][0], points[-1][0]], dtype=np.float64)
+    return [_line("reference", label, colour, x, points[0][1] * (x / x[0]) ** slope)]
 
 
 def slope_text(fit: Fit) -> str:

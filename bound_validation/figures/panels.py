@@ -43,7 +43,12 @@ class Panel:
 
 
 def compose(
-    panels: list[Panel], columns: int, width: float, height: float, entries: Sequence[labels.Entry] = ()
+    panels: list[Panel],
+    columns: int,
+    width: float,
+    height: float,
+    entries: Sequence[labels.Entry] = (),
+    fill: bool = False,
 ) -> Figure | None:
     """The figure with these panels, empty ones left out; None if none is left.
 
@@ -53,6 +58,7 @@ def compose(
       width: inches, whatever the number of panels.
       height: inches of one row of panels, without the key.
       entries: groups whose markers are explained above the panels.
+      fill: whether the last panel takes what is left of its row.
     """
     panels = [panel for panel in panels if any(curve.kind not in ("fit", "note") for curve in panel.curves)]
     if not panels:
@@ -61,6 +67,9 @@ def compose(
     rows = math.ceil(len(panels) / columns)
     figure = new_figure(width, rows * height + 0.3)
     grid = figure.subplots(rows, columns, squeeze=False)
+    if fill and len(panels) % columns:
+        last = grid[-1, (len(panels) - 1) % columns]
+        last.set_subplotspec(last.get_gridspec()[rows - 1, (len(panels) - 1) % columns :])
     jobs = []
     for index, axes in enumerate(grid.flat):
         if index >= len(panels):

@@ -1,8 +1,8 @@
 """What a marker, a line and a colour mean in the figures of the bound; the house style is that of the library.
 
 Theory and measurement are told apart without colour: markers with error bars are measurements, a solid line is
-guaranteed by a theorem, a dashed one is a sharp prediction, a dotted one stands beside it for comparison, and a thin
-dash-dotted one is a fit.
+guaranteed by a theorem, a dashed one is a sharp prediction, a dotted one stands beside it for comparison, a thin
+dash-dotted one is a fit, and thin long dashes are a slope to compare with, through the first point.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ LINE: dict[str, dict[str, Any]] = {
     "prediction": dict(linestyle=(0, (4.5, 1.8)), linewidth=1.2),
     "alternative": dict(linestyle=(0, (1, 1.4)), linewidth=1.2),
     "fit": dict(linestyle=(0, (5, 1.5, 1, 1.5)), linewidth=0.7),
+    "reference": dict(linestyle=(0, (9, 3)), linewidth=0.6),
 }
 MEANING = {
     "measured": "measured, with 95 % interval",
@@ -69,4 +70,5 @@ MEANING = {
     "prediction": "sharp prediction",
     "alternative": "for comparison",
     "fit": "fitted slope",
+    "reference": "reference slope (no bound)",
 }

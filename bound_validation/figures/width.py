@@ -1,18 +1,21 @@
-"""Width: the error of m features against C m^(-1/2), and of the projected fixed point against T2."""
+"""Width: m features against C m^(-1/2), the projected fixed point against T2, and nets with a trained hidden layer."""
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from bound_validation.figures.curves import fitted, line, measured, same_line
+from bound_validation.figures.curves import fitted, line, measured, reference, same_line
 from bound_validation.figures.panels import Q_ERROR, Panel, compose
-from bound_validation.figures.style import BLUE, FULL_WIDTH, GREY, ORANGE, PURPLE
+from bound_validation.figures.style import BLACK, BLUE, FULL_WIDTH, GREEN, GREY, ORANGE, PURPLE, SKY
 from bound_validation.results import Row
-from bound_validation.views import fit_of, select
+from bound_validation.views import fit_of, limited_by_width, select
 
 X_LABEL = "features per agent $m$"
+X_TRAINED = "units per agent and option, or features per agent, $m$"
+REFERENCES = {"Cai et al. 2019": Fraction(-1, 4), "Xu and Gu 2020": Fraction(-1, 6)}  # powers of m, lazy training
 
 
 def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
@@ -44,8 +47,28 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
             *line(fixed, "bound", "T2", PURPLE),
             *measured(fixed, r"$\|Q_m - Q_\phi\|_d$", PURPLE, "D"),
             *fitted(fixed, fit_of(summary, "width_fixed_point", "model_width_fixed_point")),
-            *measured(select(rows, "width", "trained"), "trained nets (no bound)", GREY, "^"),
         ],
         ticks_at_points=True,
     )
-    return compose([span, learned], 2, FULL_WIDTH, 2.7)
+    return compose([span, learned, *trained_panel(rows, summary)], 2, FULL_WIDTH, 2.7, fill=True)
+
+
+def trained_panel(rows: list[Row], summary: dict[str, Any]) -> list[Panel]:
+    """Trained nets beside frozen features, with the slopes of lazy-training analyses; empty without such rows."""
+    nets, spread, fixed = (select(rows, "width", name) for name in ("trained", "trained_spread", "fixed_point"))
+    if not nets:
+        return []
+    curves = [
+        curve
+        for name, slope in REFERENCES.items()
+        for curve in reference(nets, float(slope), f"reference slope \N{MINUS SIGN}{abs(slope)} ({name})")
+    ]
+    curves += [
+        *line(fixed, "alternative", r"frozen features, $C\,m^{-1/2}(1-\kappa^2)^{-1/2}$", BLACK),
+        *measured(nets, "hidden layer trained", GREEN, "^"),
+        *measured(fixed, r"frozen features, $\|Q_m - Q_\phi\|_d$", PURPLE, "D"),
+        *measured(spread, "of this, undecided by the data", SKY, "v"),
+        *fitted(limited_by_width(nets, spread), fit_of(summary, "width_trained_limited")),
+    ]
+    title = "nets trained by IC-Q: no bound is claimed"
+    return [Panel(title, X_TRAINED, Q_ERROR, curves, ticks_at_points=True, right=0.26)]

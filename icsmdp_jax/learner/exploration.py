@@ -121,13 +121,14 @@ def boltzmann(word: chex.Array, values: chex.Array, mask: chex.Array, temperatur
       word: ``[]`` uint32.
       values: ``[O]`` float32, the active agent's own values.
       mask: ``[O]`` bool.
-      temperature: ``[]`` float32, positive, in units of value.
+      temperature: ``[]`` float32, in units of value; 0 is the limit, a uniform choice among the best options.
 
     Returns:
       ``[]`` int32.
     """
     lead = jnp.where(mask, values, -jnp.inf)
     lead = lead - jnp.max(jnp.where(mask, values, jnp.finfo(jnp.float32).min))
+    temperature = jnp.maximum(temperature, jnp.finfo(jnp.float32).tiny)  # 0 / 0 would choose option 0
     mass = jnp.cumsum(jnp.where(mask, jnp.exp(lead / temperature), 0.0))
     chosen = jnp.argmax(mass > unit(word) * mass[-1]).astype(jnp.int32)
     return jnp.where(mask[chosen], chosen, best_option(values, mask))

@@ -25,6 +25,10 @@ MACHINE = {
 }  # fmt: skip
 VARIANTS = {
     "learner_throughput": {"plain loop, one replica", "tabular", "linear", "environment only"},
+    "dispatch": {
+        "one network for all agents", "a network for each agent", "the same, every agent on every row",
+        "the same, weights copied to each row",
+    },
     "random_numbers": {"random_words ahead", "jax.random.bits ahead"},
     "solver": {"plain value iteration", "modified policy iteration", "exact policy iteration"},
     "exact_analysis": {
@@ -73,6 +77,10 @@ def test_each_prints_json_lines(name, capsys, tmp_path):
     if name == "solver":
         for line in lines:
             assert line["extra"]["difference"] <= 2 * max(other["extra"]["certified_error"] for other in lines)
+    if name == "dispatch":
+        shared, *own = (line["extra"]["squared_error"] for line in lines)
+        np.testing.assert_allclose(own, own[0], rtol=1e-3)  # the same learning, which that of the shared net is not
+        assert abs(shared - own[0]) > 0.01 * own[0]
     if name == "devices":
         assert [line["machine"]["devices"] for line in lines] == [1, 2]
         assert all(line["extra"]["same_bits"] for line in lines)

@@ -253,6 +253,62 @@ def total_rows(rng: np.random.Generator) -> list[Row]:
     return rows
 
 
+def returns_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    lost = {
+        "ic_q": 0.003,
+        "central": 0.01,
+        "shared": 0.02,
+        "no_message_team": 0.04,
+        "no_message": 0.5,
+        "immediate": 1.1,
+    }
+    for model in ("planted", "random 2", "random 5", "random 21"):
+        for kind in ("tabular", "mlp"):
+            for index, (method, share) in enumerate(lost.items()):
+                common = dict(
+                    axis="returns", x_name="returns", x=index, group=f"{model}, {kind}, {method}", replicas=32
+                )
+                half = 0.2 * share
+                value = 1.0 if (model, method) == ("planted", "ic_q") else 1 - share * float(rng.uniform(0.7, 1.4))
+                ends = dict(ci_low=value - half, ci_high=value + half) if value < 1 else {}
+                rows.append(_row(series="return", measured=value, **ends, **common))
+                rows.append(_row(series="crossing", measured=float(index), **common))
+        rows.append(_row("returns", "reference", "returns", 8, measured=1.0, group=f"{model}, exact, oracle"))
+    for eta in GAPS:
+        common = dict(axis="returns", x_name="eta", x=eta, gap=eta, group="gap, tabular, ic_q")
+        loss = max(0.0, 0.9 * (eta - 0.1))
+        learned = dict(measured=loss + 0.01, ci_low=loss - 0.005, ci_high=loss + 0.025)
+        rows.append(_row(series="gap_loss", **common, **learned, prediction=loss, replicas=8))
+        rows.append(_row(series="gap_loss_exact", **common, measured=loss, bound=50 * eta + 1e-15, term="interface"))
+    return rows
+
+
+def messages_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    faults: dict[str, tuple[str, tuple[float, ...]]] = {
+        "loss": ("loss probability", (0.1, 0.5, 0.9)), "late": ("lateness", (1, 2, 4, 16)),
+        "nearest": ("bits", (1, 2, 4, 8)), "random": ("bits", (1, 2, 4, 8)), "noise": ("noise", (0.001, 0.01, 0.1)),
+        "high": ("adversaries", (0.1, 0.3, 0.5)), "low": ("adversaries", (0.1, 0.3, 0.5)),
+        "negate": ("adversaries", (0.1, 0.3, 0.5)),
+    }  # fmt: skip
+    clean = dict(axis="messages", x_name="messages", x=0.0, group="clean", replicas=8)
+    rows.append(_row(series="return", **clean, measured=0.998, ci_low=0.993, ci_high=1.003))
+    rows.append(_row(series="clean_error", **clean, **_noisy(rng, 0.1)))
+    for kind, (name, strengths) in faults.items():
+        for clips in (False, True):
+            for index, strength in enumerate(strengths):
+                harm = index / len(strengths) if kind not in ("nearest", "random") else 0.5**strength
+                common = dict(axis="messages", x_name=name, x=strength, group=kind + ", clipped" * clips, replicas=8)
+                value = 1 - 1.3 * harm
+                line = dict(prediction=value) if kind == "loss" else {}
+                rows.append(_row(series="return", **common, measured=value, ci_low=value - 0.05, ci_high=value + 0.05,
+                                 **line))  # fmt: skip
+                bound = 67.0 if clips or kind == "random" else 130 / 2**strength if kind == "nearest" else math.nan
+                rows.append(_row(series="shift", **common, **_noisy(rng, 0.01 + 20 * harm), bound=bound))
+    return rows
+
+
 def _numbered(rows: list[Row]) -> list[Row]:
     """The rows with ids ``axis/n``, one number for each point of an axis."""
     seen: dict[str, dict[tuple, int]] = {}
@@ -267,7 +323,9 @@ def _numbered(rows: list[Row]) -> list[Row]:
 def full_rows(seed: int = 0) -> list[Row]:
     """All axes of a planted run."""
     rng = np.random.default_rng(seed)
-    builders = (width_rows, gap_rows, samples_rows, mixing_rows, durations_rows, total_rows)
+    builders = (
+        width_rows, gap_rows, samples_rows, mixing_rows, durations_rows, total_rows, returns_rows, messages_rows,
+    )  # fmt: skip
     return _numbered([row for build in builders for row in build(rng)])
 
 

@@ -77,13 +77,13 @@ def test_files_hold_no_date(drawn):
         assert not {"Creation Time", "date:create", "Software"} & set(Image.open(path).info)
 
 
-@pytest.mark.parametrize("axis", ["width", "mixing", "durations"])
+@pytest.mark.parametrize("axis", ["width", "mixing", "durations", "returns", "messages"])
 def test_a_single_axis_is_enough(axis):
     rows = [row for row in ROWS if row.axis == axis]
-    others = {"width", "gap", "samples", "mixing", "durations", "total"} - {axis}
+    others = {"width", "gap", "samples", "mixing", "durations", "total", "returns", "messages"} - {axis}
     assert figure_of(axis, rows, {}) is not None
     assert all(figure_of(other, rows, {}) is None for other in others)
-    assert (figure_of("overview", rows, {}) is None) == (axis in ("mixing", "durations"))
+    assert (figure_of("overview", rows, {}) is None) == (axis != "width")
 
 
 def test_no_rows_give_no_figures(tmp_path):
@@ -141,7 +141,7 @@ def test_uncertified_cells_are_hollow_and_explained():
     assert not curves["fixed_point"].certified.any()
 
 
-@pytest.mark.parametrize("name", ["overview", "gap", "samples", "mixing", "durations", "total"])
+@pytest.mark.parametrize("name", ["overview", "gap", "samples", "mixing", "durations", "total", "returns", "messages"])
 def test_labels_cover_no_measured_point_and_no_other_label(name):
     figure = figure_of(name, ROWS)
     figure.canvas.draw()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bound_validation.figures import NAMES
 from bound_validation.report import interval, number, percent, verdict, write_report
 from bound_validation.results import to_plain
 from tests.bound_validation.synthetic_rows import full_rows, make_summary, model_rows, uncertified, violated
@@ -49,7 +50,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def report(tmp_path):
-    def build(rows, summary, names=("overview", "width", "gap", "samples", "mixing", "durations", "total")):
+    def build(rows, summary, names=NAMES):
         figures = {}
         for name in names:
             figures[name] = tmp_path / f"{name}.png"
@@ -66,7 +67,7 @@ def test_page_is_self_contained(report, tmp_path):
     page = Page(source)
     tags = [tag for tag, _ in page.tags]
     assert not {"script", "link", "iframe", "object", "embed", "base"} & set(tags)
-    assert tags.count("img") == 7
+    assert tags.count("img") == len(NAMES)
     for tag, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes), f"{tag} has a handler"
         for name in ("src", "href", "srcset", "action", "data"):
@@ -93,7 +94,8 @@ def test_order_and_contents(report):
     page = Page(source)
     order = ["data:image/png", 'id="verdict"', 'id="shares"', 'id="constants"', 'id="claims"', 'id="slopes"',
              'id="central-limit"', 'id="axis-width"', 'id="axis-gap"', 'id="axis-samples"', 'id="axis-mixing"',
-             'id="axis-durations"', 'id="axis-total"', 'id="a6"', 'id="run"']  # fmt: skip
+             'id="axis-durations"', 'id="axis-total"', 'id="axis-returns"', 'id="axis-messages"', 'id="a6"',
+             'id="run"']  # fmt: skip
     places = [source.index(mark) for mark in order]
     assert places == sorted(places)
     checks = summary["checks"]

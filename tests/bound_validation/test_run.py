@@ -18,6 +18,7 @@ import pytest
 
 from bound_validation import theorem
 from bound_validation.axes import gap, model, width
+from bound_validation.figures import NAMES
 from bound_validation.results import COLUMNS, NAN, Row, read_table
 from bound_validation.run import summarise, verdict, versions
 from bound_validation.sweeps import PRESETS
@@ -65,7 +66,7 @@ def test_testing_preset_leaves_what_the_contract_names(testing):
     for name in ("results.parquet", "summary.json", "report.html", "manifest.json"):
         assert (place / name).stat().st_size > 100, name
     stems = {suffix: {p.stem for p in (place / "figures").glob(f"*.{suffix}")} for suffix in ("png", "pdf")}
-    assert stems["png"] == stems["pdf"] == {"overview", "width", "gap", "samples", "mixing", "durations", "total"}
+    assert stems["png"] == stems["pdf"] == set(NAMES)
     for path in (place / "figures").iterdir():
         assert path.read_bytes()[:4] in (b"\x89PNG", b"%PDF"), path
     assert leftovers(place) == []
@@ -73,7 +74,7 @@ def test_testing_preset_leaves_what_the_contract_names(testing):
 
 def test_report_stands_alone(testing):
     page = (testing[0] / "report.html").read_text()
-    for name in ("overview", "width", "gap", "samples", "mixing", "durations", "total"):
+    for name in NAMES:
         figure = (testing[0] / "figures" / f"{name}.png").read_bytes()
         assert base64.b64encode(figure).decode() in page, name
     linked = re.findall(r'(?:src|href)="([^"]*)"', page)

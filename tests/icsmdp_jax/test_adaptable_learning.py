@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import re
 from functools import cache
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +17,9 @@ from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.adaptable import AdaptableLearner, inputs_for, tabular_learner
 from icsmdp_jax.learner.adaptable_state import situation_index
 from icsmdp_jax.learner.exploration import ramp
+from tests.pages import DOCS, examples_print_what_they_say, named_things_exist
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "adaptable.md"
+PAGE = DOCS / "adaptable.md"
 
 
 @cache
@@ -119,19 +116,5 @@ def test_networks_learn_both_levels() -> None:
 
 
 def test_the_page_runs_and_names_what_exists() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    examples = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", text, re.DOTALL)
-    assert len(examples) == text.count("```python") > 0
-    for code, printed in examples:
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            exec(compile(code, str(PAGE), "exec"), {})
-        assert out.getvalue() == printed
-    named = set(re.findall(r"`(icsmdp_jax(?:\.\w+)+)`", text))
-    assert len(named) >= 5
-    for name in named:
-        module, _, attribute = name.rpartition(".")
-        try:
-            __import__(name)
-        except ModuleNotFoundError:
-            assert hasattr(__import__(module, fromlist=[attribute]), attribute), name
+    examples_print_what_they_say(PAGE)
+    named_things_exist(PAGE, at_least=5)

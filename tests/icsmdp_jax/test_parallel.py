@@ -55,13 +55,13 @@ def compiled_record(learner: ParallelLearner, updates: int) -> Callable[..., Any
     def run(key: jax.Array, state: State, hyper: Hyper) -> Any:
         return jax.lax.scan(lambda carry, k: body(carry, k, hyper), state, jax.random.split(key, updates))[1]
 
-    return jax.jit(run)
+    return courier.quick_jit(run)
 
 
 def record(learner: ParallelLearner, params: Any, size: StepSize, updates: int, seed: int = 0) -> Record:
     """Runs the learner from a random first table and writes everything down."""
     hyper = Hyper(params, None, size)
-    state = jax.jit(learner.init)(jax.random.key(seed), hyper)
+    state = courier.quick_jit(learner.init)(jax.random.key(seed), hyper)
     first = courier.random_like(state.params, seed, 3.0)
     rows, tables = compiled_record(learner, updates)(
         jax.random.key(seed + 1), state._replace(params=jnp.asarray(first)), hyper
@@ -73,7 +73,9 @@ def plain_update(table: np.ndarray, seen: np.ndarray, rows: Rows, size: Callable
     """One update in place, float64: the mean target of each entry's own rows, with step ``1 - (1 - alpha)^n``."""
     mine: dict[tuple[int, int], list[float]] = {}
     for at in np.ndindex(rows.agent.shape):
-        offered = [q for q, allowed in zip(table[rows.final_interface[at]], rows.final_mask[at], strict=True) if allowed]
+        offered = [
+            q for q, allowed in zip(table[rows.final_interface[at]], rows.final_mask[at], strict=True) if allowed
+        ]
         y = float(rows.reward[at]) + float(rows.discount[at]) * max(offered)
         mine.setdefault((int(rows.interface[at]), int(rows.option[at])), []).append(y)
     for entry, targets in mine.items():  # every target was formed before any entry moves
@@ -92,9 +94,7 @@ SIZES: list[tuple[StepSize, Callable[[int], float]]] = [
 
 @pytest.mark.parametrize(("copies", "length"), [(1, 1), (7, 3)])
 @pytest.mark.parametrize(("size", "plain"), SIZES)
-def test_tables_are_the_plain_loop(
-    copies: int, length: int, size: StepSize, plain: Callable[[int], float]
-) -> None:
+def test_tables_are_the_plain_loop(copies: int, length: int, size: StepSize, plain: Callable[[int], float]) -> None:
     """The same rows, the definition in NumPy, the same table after each of 300 updates."""
     model = golden("episodic_masks")
     found = record(tabular_learner(copies, length), tabular_env(model)[1], size, 300)
@@ -158,7 +158,7 @@ def everything() -> tuple[ParallelLearner, Hyper]:
     """A learner that carries all that can be carried: optimiser, slow parameters, averages, late messages."""
     agents = courier.AGENTS
     learner = courier.learner(
-        networks.mlp(agents, courier.OPTIONS, 4, 1, courier.DIM),
+        networks.linear(agents, courier.OPTIONS, courier.DIM),
         optimiser=optax.adam,
         explore="epsilon-greedy",
         target_network=True,
@@ -217,7 +217,7 @@ def lanes(data: bool, **more: list[Any]) -> tuple[Any, Lanes]:
     return env, Lanes(jax.random.split(jax.random.key(5), 4), hypers)
 
 
-@pytest.mark.parametrize("name", ["tabular", "mlp"])
+@pytest.mark.parametrize("name", ["tabular", "linear"])
 def test_one_compilation_serves_seeds_steps_gaps_and_discounts(name: str) -> None:
     """``jax.vmap(train)`` over all of them is traced once, and gives what the runs give one by one."""
     if name == "tabular":
@@ -225,7 +225,7 @@ def test_one_compilation_serves_seeds_steps_gaps_and_discounts(name: str) -> Non
         learner = ParallelLearner(env, networks.tabular(env.num_interfaces, env.num_options), None, 8, 4)
     else:
         env, made = lanes(True, lambda_=[0.0, 0.3, 0.6, 0.9], target_rate=[1.0, 0.5, 0.2, 0.1])
-        values = networks.mlp(3, env.num_options, 4, 1)
+        values = networks.linear(3, env.num_options)
         learner = ParallelLearner(env, values, optax.adam, 8, 4, target="lambda", target_network=True)
     traces = []
 
@@ -233,12 +233,12 @@ def test_one_compilation_serves_seeds_steps_gaps_and_discounts(name: str) -> Non
         traces.append(None)
         return learner.train(key, hyper, 20)
 
-    together = jax.jit(jax.vmap(train))
+    together = courier.quick_jit(jax.vmap(train))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *made.hypers)
     states, metrics = together(made.keys, stacked)
     together(made.keys[::-1], jax.tree.map(lambda leaf: leaf[::-1], stacked))
     assert len(traces) == 1 and together._cache_size() == 1  # type: ignore[attr-defined]
-    alone = jax.jit(train)
+    alone = courier.quick_jit(train)
     for k, hyper in enumerate(made.hypers):
         hyper = jax.tree.map(jnp.asarray, hyper)
         state, told = alone(made.keys[k], hyper)
@@ -255,10 +255,10 @@ def test_a_run_is_collect_and_update_in_turn() -> None:
     """``train`` is ``init`` and ``run``, and ``run`` draws the words of update ``k`` from ``fold_in(key, k)``."""
     learner, params = tabular_learner(7, 3), tabular_env(golden("episodic_masks"))[1]
     hyper = Hyper(params, None, schedules.polynomial(0.6))
-    trained, _ = jax.jit(learner.train, static_argnums=2)(jax.random.key(8), hyper, 5)
+    trained, _ = courier.quick_jit(learner.train, static_argnums=2)(jax.random.key(8), hyper, 5)
     key_init, key_run = jax.random.split(jax.random.key(8))
-    state = jax.jit(learner.init)(key_init, hyper)
-    collect, update = jax.jit(learner.collect), jax.jit(learner.update)
+    state = courier.quick_jit(learner.init)(key_init, hyper)
+    collect, update = courier.quick_jit(learner.collect), courier.quick_jit(learner.update)
     for k in range(5):
         key_act, key_send = jax.random.split(jax.random.fold_in(key_run, k))
         state, rows = collect(key_act, state, hyper)

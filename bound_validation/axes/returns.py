@@ -1,0 +1,273 @@
+"""The axis of returns: does one scalar per handoff suffice, and what does acting on the interface cost (T1.3)?"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bound_validation import theorem
+from bound_validation.ensembles import Ensemble, Trained, ensemble, replica_keys
+from bound_validation.learning_sweeps import TABLE_STEP, LearnerSpec, ReturnsSpec, StepSetting
+from bound_validation.measure import Progress
+from bound_validation.results import Row, checked
+from bound_validation.sweeps import Preset
+from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from icsmdp_jax.exact.interface import AISConstants, InterfaceGap, ais_constants, interface_gap
+from icsmdp_jax.learner.baselines import METHODS
+from icsmdp_jax.learner.exploration import ramp
+from icsmdp_jax.learner.returns import Returns, mean_interval
+from icsmdp_jax.learner.schedules import StepSize, polynomial
+from icsmdp_jax.planted import PlantedConfig, planted_model
+from icsmdp_jax.random_models import random_model
+
+FEATURES = 8  # dimension of the random models' interface vectors
+JUDGED_FROM = 100_000  # handoffs of each replica from which a learner is held to the oracle
+ENOUGH = 0.99  # normalised return that counts as the oracle's
+CLAIMED = ("ic_q", "no_message")
+REFERENCES = ("oracle", "greedy_immediate", "random")
+TUNING, FINAL, GAP = range(3)  # purposes of random numbers
+GAP_COPIES, GAP_LENGTH = 32, 8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ground:
+    """A model with everything that is known of it without learning.
+
+    Attributes:
+      name: readable name.
+      returns: exact returns on it; uniform behaviour.
+      ais: epsilon and delta (D6).
+      gap: its interface gap and the bounds on it (T1).
+    """
+
+    name: str
+    returns: Returns
+    ais: AISConstants
+    gap: InterfaceGap
+
+    @property
+    def slug(self) -> str:
+        """The name as a part of a cell's id."""
+        return self.name.replace(" ", "")
+
+    @property
+    def loss(self) -> float:
+        """What the policy greedy in ``Q_phi`` loses against the oracle, mean over the first state (T1.3)."""
+        return self.returns.oracle - self.returns.interface_optimum
+
+    def constants(self) -> dict[str, Any]:
+        """Constants of the model for the table."""
+        interface = self.returns.interface
+        return {
+            "gamma": interface.moments.gamma,
+            "gamma_bar": interface.gamma_bar,
+            "epsilon": self.ais.epsilon,
+            "delta": self.ais.delta,
+            "value_norm": self.gap.value_norm,
+        }
+
+
+def ground(name: str, returns: Returns) -> Ground:
+    """What is known of a model."""
+    ais = ais_constants(returns.interface)
+    return Ground(name, returns, ais, interface_gap(returns.interface, returns.q_phi, returns.q_star, ais))
+
+
+@lru_cache(maxsize=64)
+def planted_ground(config: PlantedConfig) -> Ground:
+    """The planted model; remembered within a run."""
+    return ground("planted", Returns(planted_model(config).model))
+
+
+@lru_cache(maxsize=16)
+def grounds(config: PlantedConfig, random: tuple[tuple[int, int], ...]) -> tuple[Ground, ...]:
+    """The planted model and the random ones ``(seed, agents)``, all of the same shapes."""
+    planted = planted_ground(config).returns.model
+    assert planted.successor is not None
+    behind = planted.num_states // planted.num_interfaces
+    drawn = [
+        random_model(
+            seed, num_agents=count, num_interfaces=planted.num_interfaces, hidden=behind,
+            num_options=planted.num_options, successors=planted.successor.shape[2] // behind, gamma=planted.gamma,
+            longest_duration=planted.longest_duration, features=FEATURES,
+        )
+        for seed, count in random
+    ]  # fmt: skip
+    return (
+        planted_ground(config),
+        *(ground(f"random {seed}", Returns(model)) for (seed, _), model in zip(random, drawn, strict=True)),
+    )
+
+
+def tasks(preset: Preset) -> list[Task]:
+    """The exact references, one task for each method of each function class, and the sweep over the gap."""
+    spec = preset.returns
+    models = 1 + len(spec.random)
+    out = [Task("returns/reference", lambda progress: reference(spec), 1)]
+    for learner in spec.learners:
+        for method in learner.methods:
+            runs = models * replicas_of(spec, method) * (1 + (len(learner.steps) > 1))
+            out.append(Task(
+                f"returns/{learner.label}/{method}",
+                lambda progress, a=learner, b=method: measure(spec, a, b, progress),  # type: ignore[misc]
+                runs * learner.samples,
+            ))  # fmt: skip
+    handoffs = len(spec.gaps) * spec.gap_replicas * spec.gap_updates * GAP_COPIES * GAP_LENGTH
+    out.append(Task("returns/gap", lambda progress: gap_sweep(spec, progress), handoffs))
+    return out
+
+
+def replicas_of(spec: ReturnsSpec, method: str) -> int:
+    """Replicas of a method: more for IC-Q, which is held to the oracle."""
+    return spec.replicas if method == "ic_q" else spec.baseline_replicas
+
+
+def reference(spec: ReturnsSpec) -> TaskResult:
+    """Normalised returns of the oracle, of the random and of the greedy-immediate workflow, exact."""
+    rows = []
+    for place in grounds(spec.model, spec.random):
+        known = place.returns
+        earned = (known.oracle, known.greedy_immediate, known.random)
+        for index, (name, value) in enumerate(zip(REFERENCES, earned, strict=True)):
+            note = ""
+            if name == "oracle":
+                note = (
+                    f"Model {place.name}: {known.model.num_agents} agents; the oracle's return is {known.oracle:.3f}, "
+                    f"that of the random workflow {known.random:.3f} (reward units)."
+                )
+            rows.append(checked(Row(
+                axis="returns", cell=f"returns/{place.slug}/{name}", series="reference",
+                group=f"{place.name}, exact, {name}", x_name="returns", x=len(METHODS) + index,
+                measured=known.normalised(value), note=note, **place.constants(),
+            )))  # fmt: skip
+    return TaskResult(rows)
+
+
+def measure(spec: ReturnsSpec, learner: LearnerSpec, method: str, progress: Progress) -> TaskResult:
+    """Normalised return of one method with one function class on every model, with 95 % intervals over replicas."""
+    places = grounds(spec.model, spec.random)
+    networks = {} if learner.label == "tabular" else {"width": learner.width, "depth": 1}
+    lanes = ensemble(
+        [place.returns.model for place in places], method, learner.label, copies=learner.copies, length=learner.length,
+        explore=ramp(1.0, 0.1, learner.updates // 2), **networks,
+    )  # fmt: skip
+    count = replicas_of(spec, method)
+    chosen, tuned = tuned_steps(lanes, places, learner, spec.seed, count)
+    progress(tuned.handoffs)
+    done = lanes.train(replica_keys(spec.seed, FINAL, count), stacked([[s] * count for s in chosen]), learner.updates)
+    progress(done.handoffs)
+    rows: list[Row] = []
+    shared: dict[str, Any] = {
+        "axis": "returns", "x_name": "returns", "x": list(METHODS).index(method), "width": learner.width,
+        "samples": learner.samples,
+    }  # fmt: skip
+    for place, one, table in zip(places, lanes.setups, done.tables, strict=True):
+        shared |= {
+            "cell": f"returns/{place.slug}/{learner.label}/{method}",
+            "group": f"{place.name}, {learner.label}, {method}",
+            **place.constants(),
+        }
+        found = place.returns.normalised(place.returns.of_greedy(table, one.by_state))
+        value = mean_interval(found)
+        rows.append(checked(Row(series="return", measured=value.mean, ci_low=value.ci_low, ci_high=value.ci_high,
+                                replicas=count, **shared)))  # fmt: skip
+        rows.append(checked(Row(series="crossing", measured=one.scalars_per_handoff(), **shared)))
+    claims = claims_of(learner, method, count, [row for row in rows if row.series == "return"])
+    return TaskResult(rows, {}, claims, tuned.compile_s + done.compile_s, tuned.handoffs + done.handoffs)
+
+
+def stacked(settings: list[list[StepSetting]]) -> StepSize:
+    """Step sizes with leaves ``[models, lanes]``."""
+    sizes = [[polynomial(one.power, one.rescale, one.scale, jnp.inf) for one in row] for row in settings]
+    return jax.tree.map(lambda *rows: jnp.stack(rows), *[jax.tree.map(lambda *x: jnp.stack(x), *row) for row in sizes])
+
+
+def tuned_steps(
+    lanes: Ensemble, places: tuple[Ground, ...], learner: LearnerSpec, seed: int, count: int
+) -> tuple[list[StepSetting], Trained]:
+    """The best step size for each model: highest mean return over as many runs of each setting as fit into ``count``.
+
+    With one setting there is nothing to run.
+    """
+    settings = learner.steps
+    if len(settings) == 1:
+        return [settings[0]] * len(places), Trained([], 0.0, 0)
+    tried = [settings[lane % len(settings)] for lane in range(count)]
+    keys = replica_keys(seed, TUNING, -(-count // len(settings)))
+    keys = keys[jnp.arange(count) // len(settings)]  # every setting meets the same random numbers
+    run = lanes.train(keys, stacked([tried] * len(places)), learner.updates)
+    chosen = []
+    for place, one, table in zip(places, lanes.setups, run.tables, strict=True):
+        found = place.returns.of_greedy(table, one.by_state)
+        means = [np.mean([found[i] for i in range(count) if tried[i] == setting]) for setting in settings]
+        chosen.append(settings[int(np.argmax(means))])
+    return chosen, run
+
+
+def claims_of(learner: LearnerSpec, method: str, replicas: int, rows: list[Row]) -> list[Claim]:
+    """IC-Q reaches the oracle on every model, the learner without messages on none."""
+    if method not in CLAIMED:
+        return []
+    reaches = method == "ic_q"
+    name = f"returns_{'reached' if reaches else 'no_message'}_{learner.label}"
+    worst = min(rows, key=lambda r: r.ci_low) if reaches else max(rows, key=lambda r: r.ci_high)
+    value = worst.ci_low if reaches else worst.ci_high
+    target = f"at least {ENOUGH}" if reaches else f"below {ENOUGH}"
+    who = "IC-Q reaches the oracle" if reaches else "A learner that hears no message does not reach the oracle"
+    end = "lowest lower" if reaches else "highest upper"
+    model = worst.group.split(", ")[0]
+    text = (
+        f"{learner.label}: {who} on {len(rows)} models (normalised return: {end} end of the 95 % intervals over "
+        f"{replicas} replicas; {model}, mean {worst.measured:.3f})."
+    )
+    if learner.samples < JUDGED_FROM:
+        return [Claim(name, f"{text} Too few handoffs in this preset to claim it.", value, "not claimed", None)]
+    passed = value >= ENOUGH if reaches else value < ENOUGH
+    return [Claim(name, text, value, target, bool(passed), worst.ci_low, worst.ci_high)]
+
+
+def gap_sweep(spec: ReturnsSpec, progress: Progress) -> TaskResult:
+    """What tabular IC-Q's greedy policy loses against the oracle at every eta, beside the exact loss of ``Q_phi``'s.
+
+    ``Q_phi`` depends on the behaviour policy, so all runs behave as the exact solution assumes: uniformly at random.
+    """
+    places = [planted_ground(spec.model.replace(gap=eta)) for eta in spec.gaps]
+    lanes = ensemble([place.returns.model for place in places], "ic_q", "tabular", copies=GAP_COPIES, length=GAP_LENGTH)
+    lanes = dataclasses.replace(lanes, learner=dataclasses.replace(lanes.learner, explore="behaviour"))
+    step = [[TABLE_STEP] * spec.gap_replicas] * len(places)
+    run = lanes.train(replica_keys(spec.seed, GAP, spec.gap_replicas), stacked(step), spec.gap_updates)
+    progress(run.handoffs)
+    samples = spec.gap_updates * GAP_COPIES * GAP_LENGTH
+    rows: list[Row] = []
+    off = []
+    for index, (eta, place, table) in enumerate(zip(spec.gaps, places, run.tables, strict=True)):
+        known = place.returns
+        lost = mean_interval(known.oracle - known.of_greedy(table))
+        off.append(abs(lost.mean - place.loss) / (known.oracle - known.random))
+        shared: dict[str, Any] = {
+            "axis": "returns", "cell": f"returns/gap/{index}", "group": "gap, tabular, ic_q", "x_name": "eta", "x": eta,
+            "gap": eta, **place.constants(),
+        }  # fmt: skip
+        rows.append(checked(Row(
+            series="gap_loss", measured=lost.mean, ci_low=lost.ci_low, ci_high=lost.ci_high, prediction=place.loss,
+            replicas=spec.gap_replicas, samples=samples, **shared,
+        )))  # fmt: skip
+        rows.append(checked(Row(
+            series="gap_loss_exact", term="interface", measured=place.loss,
+            bound=theorem.policy_loss_bound(place.gap.bound_value_aware), **shared,
+        )))  # fmt: skip
+    text = (
+        "At growing gap IC-Q loses what the policy greedy in Q_phi loses (largest difference of the two, on the scale "
+        "from the random workflow to the oracle)."
+    )
+    largest = max(off)
+    claim = in_range("returns_gap", text, largest, 0.0, 0.01)
+    if samples < JUDGED_FROM:
+        text += " Too few handoffs in this preset to claim it."
+        claim = Claim("returns_gap", text, largest, "not claimed", None)
+    return TaskResult(rows, {}, [claim], run.compile_s, run.handoffs)
