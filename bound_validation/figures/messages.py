@@ -107,8 +107,10 @@ def _returns(axes: Axes, rows: list[Row], clean: list[Row], kinds: tuple[str, ..
                 handles.append((drawn, ROUNDED.get(kind, kind)))
         promised = [row for row in rows if row.group == kind and np.isfinite(row.prediction)]
         if promised:
-            axes.plot([row.x for row in promised], [row.prediction for row in promised], color=BLUE, zorder=5,
-                      **LINE["prediction"])  # fmt: skip
+            x, y = [row.x for row in promised], [row.prediction for row in promised]
+            axes.plot(x, y, color=BLUE, zorder=5, **LINE["prediction"])
+            if len(x) == 1:
+                axes.plot(x, y, color=BLUE, marker="_", markersize=13, zorder=5)
             axes.text(
                 0.04, 0.3, "clean run with as\nmany messages heard", transform=axes.transAxes, fontsize=6.8,
                 color=labels.darker(BLUE), linespacing=1.0,

@@ -95,8 +95,8 @@ def test_summary_has_what_the_contract_names(testing, summary):
     for name, slope in summary["slopes"].items():
         assert {"slope", "ci_low", "ci_high", "target", "passed"} <= set(slope), name
     assert set(summary["slopes"]) == {
-        "width_approximant", "width_projection", "width_fixed_point", "gap", "samples_spread_tabular",
-        "samples_spread_linear",
+        "width_approximant", "width_projection", "width_fixed_point", "width_trained", "gap",
+        "samples_spread_tabular", "samples_spread_linear",
     }  # fmt: skip
     for name in ("width_approximant", "samples_spread_tabular", "samples_spread_linear"):
         slope = summary["slopes"][name]

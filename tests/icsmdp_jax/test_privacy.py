@@ -265,14 +265,13 @@ def test_bits_change_where_they_may(name: str, optimiser: str) -> None:
     for label in {"params", "opt_state"} & set(found):
         np.testing.assert_array_equal(found[label], np.eye(AGENTS, dtype=bool))
     mine = np.arange(AGENTS)[:, None] == np.asarray(all_rows().agent).ravel()
-    going = np.asarray(all_rows().discount).ravel() > 0
     for label in ("interface", "option", "reward", "discount", "valid", "scalar"):
         assert not found[label][~mine].any(), label
         assert found[label].any(axis=1).all(), label
         if name == "linear" and label in ("interface", "option", "reward", "valid"):
             assert found[label][mine].all(), label
     if name == "linear":
-        np.testing.assert_array_equal(found["scalar"], mine & going)
+        np.testing.assert_array_equal(found["scalar"], mine & (np.asarray(all_rows().discount).ravel() > 0))
     for label in ("mask", "duration", "truncated", "final_agent", "final_interface", "final_mask"):
         assert not found[label].any(), label
 

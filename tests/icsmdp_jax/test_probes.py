@@ -180,7 +180,7 @@ class Vectors(Environment[Any, Any]):
         return self._see(handoff), state
 
     def global_view(self, state: TabularState, params: Any) -> jax.Array:
-        return jax.nn.one_hot(state.index, params.agent.shape[0])
+        return jax.nn.one_hot(probes.END - state.index, params.agent.shape[0])  # no interface looks like this
 
 
 def eyes(view: str) -> tuple[Environment, Any, networks.ValueClass, np.ndarray]:
@@ -192,7 +192,7 @@ def eyes(view: str) -> tuple[Environment, Any, networks.ValueClass, np.ndarray]:
     if view == "owner":
         owner = np.eye(3, dtype=np.float32)[probes.AGENT[:4]]
         return WithOwner(vectors), params, networks.shared(networks.linear(3, 2, 8)), np.hstack([seen, owner])
-    return Central(vectors, 5), params, networks.linear(1, 2, 5), seen
+    return Central(vectors, 5), params, networks.linear(1, 2, 5), np.eye(5, dtype=np.float32)[probes.END - np.arange(4)]
 
 
 @pytest.mark.parametrize("view", ["interface", "owner", "state"])
@@ -244,10 +244,9 @@ def test_wrappers_change_nothing_but_the_view() -> None:
         np.testing.assert_array_equal(seen.final_interface, np.hstack([like.final_interface, code[like.final_agent]]))
         np.testing.assert_array_equal(seen.agent, like.agent)
         assert not whole.agent.any() and not whole.final_agent.any()
-        np.testing.assert_array_equal(whole.interface, np.eye(5)[state.index])
+        np.testing.assert_array_equal(whole.interface, np.eye(5)[probes.END - state.index])
     assert plain[3].terminated.all() and (plain[3].interface[:, 0] == 1).all()  # begun again, and seen where it ended
-    for last in (plain[3], central[3]):
-        assert (last.final_interface[:, probes.END] == 1).all()
+    assert (plain[3].final_interface[:, probes.END] == 1).all() and (central[3].final_interface[:, 0] == 1).all()
     with pytest.raises(ValueError, match="global_view"):
         Central(tabular_env(probes.probe("value"))[0], 5)
     with pytest.raises(ValueError, match="interface_shape"):
