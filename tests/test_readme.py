@@ -101,7 +101,8 @@ def test_document_runs(document, desk):
             f"{document}:{block.line} exits with {result.returncode}\n{block.text}\n"
             f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
         )
-        if block.language == "python" and following is not None and following.language == "text":
+        end = block.line + block.text.count("\n") + 1
+        if block.language == "python" and following and following.language == "text" and following.line <= end + 2:
             assert result.stdout == following.text, f"{document}:{following.line}: the block above prints otherwise"
 
 
