@@ -1,4 +1,4 @@
-"""What is known of a message before anything is learned: the range of values, and what a bounded error costs (L6, T1.5).
+"""What is known of a message before anything is learned: the range of values, and what an error costs (L6, T1.5).
 
 Plain NumPy and Python numbers; ``channel.py`` takes the range as its unit of noise, levels and attacks, and as what a
 receiver may clip to.
