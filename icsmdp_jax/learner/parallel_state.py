@@ -118,7 +118,7 @@ def measured(done: Absorbed, agents: int) -> Metrics:
     visits = jnp.zeros((agents,), jnp.int32).at[flat.agent].add(valid)
     pair = (flat.agent, flat.final_agent)
     passed_on = valid * (flat.discount > 0)
-    owner = jnp.full((done.hits.shape[0],), -1, jnp.int32).at[done.slots].max(flat.agent)
+    owner = jnp.full((done.hits.shape[0],), -1, jnp.int32).at[done.slots].max(jnp.where(flat.valid, flat.agent, -1))
     if done.by_role is None:
         norm = gradient_norm(done.ascent, owner, agents)
     else:
