@@ -35,6 +35,7 @@ MASKED = "the same, every agent on every row"
 DIM, OPTIONS, SEEN = 16, 4, 8  # numbers that an agent sees, its options, interfaces of each agent
 CALL = 8  # updates per call
 EVEN, UNEVEN = "even", "1/rank"
+ROWS, LISTED = "rows", "listed"
 
 
 class Crowd(NamedTuple):
@@ -82,7 +83,7 @@ class OtherWay(ParallelLearner):
 
     way: Callable[..., chex.Array] = gathered
 
-    def values_at(self, params: Any, agent: chex.Array, interface: chex.Array, hyper: Hyper) -> chex.Array:
+    def _by_row(self, params: Any, agent: chex.Array, interface: chex.Array, hyper: Hyper) -> chex.Array:
         """As in the class above."""
         return self.way(self.values.apply, params, agent, jnp.asarray(hyper.data)[interface])
 
@@ -102,6 +103,8 @@ class Case(NamedTuple):
       layers: hidden layers, one or two.
       handoffs: ``T``, handoffs of each environment between two updates.
       turns: who is active: all agents equally often, or the one of rank k in proportion to 1/k.
+      interfaces: whether an update evaluates the rows as they come, as it must where interfaces are vectors, or the
+        list of all interfaces once.
       environments: ``B``.
       width: units of each hidden layer.
     """
@@ -110,6 +113,7 @@ class Case(NamedTuple):
     layers: int = 1
     handoffs: int = 8
     turns: str = EVEN
+    interfaces: str = ROWS
     environments: int = 256
     width: int = 256
 
@@ -120,7 +124,8 @@ def inputs(case: Case) -> Hyper:
     law = np.repeat(share / share.sum() / SEEN, SEEN)
     crowd = Crowd(AliasTable(*(jnp.asarray(table[0]) for table in alias_table(law[None]))))
     seen = np.random.default_rng(0).normal(size=(case.agents * SEEN, DIM)).astype(np.float32)
-    return Hyper(crowd, jnp.asarray(seen), schedules.constant(1e-3), exploration=ramp(0.1, 0.1, 0))
+    owner = jnp.arange(case.agents * SEEN, dtype=jnp.int32) // SEEN if case.interfaces == LISTED else None
+    return Hyper(crowd, jnp.asarray(seen), schedules.constant(1e-3), exploration=ramp(0.1, 0.1, 0), owner=owner)
 
 
 def variant(case: Case, name: str) -> Callable[[], Any]:
@@ -150,11 +155,12 @@ def cases(size: Size) -> list[tuple[Case, tuple[str, ...]]]:
     if size is Size.TINY:
         return [(Case(4, environments=16, handoffs=2, width=32), ways)]
     found = [(Case(4), ways)]
-    sweep = [(10, 1, 8), (100, 1, 8)]
+    sweep = [(10, 1, 32, ROWS), (100, 1, 128, ROWS), (10, 1, 32, LISTED), (100, 1, 128, LISTED)]
     if size is Size.FULL:
-        sweep += [(100, 1, 16), (100, 1, 32), (10, 2, 8), (100, 2, 8), (100, 2, 32)]
-    for agents, layers, handoffs in sweep:
-        found += [(Case(agents, layers, handoffs, turns), ways[:2]) for turns in (EVEN, UNEVEN)]
+        sweep = [(10, 1, 8, ROWS), (100, 1, 8, ROWS), (100, 1, 32, ROWS), *sweep]
+        sweep += [(10, 2, 32, ROWS), (100, 2, 128, ROWS)]
+    for agents, layers, handoffs, interfaces in sweep:
+        found += [(Case(agents, layers, handoffs, turns, interfaces), ways[:2]) for turns in (EVEN, UNEVEN)]
     return found
 
 

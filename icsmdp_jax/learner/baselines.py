@@ -196,7 +196,14 @@ def setup(
     )
     if step_size is None:
         step_size = polynomial(0.7) if tabular else polynomial(0.5, rescale=0.02, scale=3e-3)
-    return Setup(chosen, seen, learner, Hyper(env_params, data, step_size, None, explore or ramp(1.0, 0.1, 500)))
+    hyper = Hyper(
+        env_params,
+        data,
+        step_size,
+        exploration=explore or ramp(1.0, 0.1, 500),
+        owner=None if data is None else np.maximum(seen.interface_agent, 0).astype(np.int32),
+    )
+    return Setup(chosen, seen, learner, hyper)
 
 
 def _values(

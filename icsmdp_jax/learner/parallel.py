@@ -119,13 +119,48 @@ class ParallelLearner:
             updates=jnp.int32(0),
         )
 
-    def values_at(self, params: Any, agent: chex.Array, interface: chex.Array, hyper: Hyper) -> chex.Array:
-        """``[R, O]`` values of ``R`` decisions, each from its own agent's parameters and interface."""
+    def table_of(self, params: Any, hyper: Hyper) -> chex.Array | None:
+        """``[Z, O]`` values of all listed interfaces, each from its own agent's parameters.
+
+        None where interfaces are not listed (``hyper.owner``), where there are more of them than rows in an update, or
+        where values are a table already.
+        """
+        if hyper.owner is None or hyper.data is None or self.values.name == "tabular":
+            return None
+        count = hyper.owner.shape[0]
+        if count > self.length * self.copies:
+            return None
+        return self._by_row(params, jnp.asarray(hyper.owner), jnp.arange(count, dtype=jnp.int32), hyper)
+
+    def values_at(
+        self, params: Any, agent: chex.Array, interface: chex.Array, hyper: Hyper, table: chex.Array | None = None
+    ) -> chex.Array:
+        """``[R, O]`` values of ``R`` decisions, each from its own agent's parameters and interface.
+
+        Args:
+          params: parameters.
+          agent: ``[R]`` int32.
+          interface: ``[R]`` or ``[R, ...]``.
+          hyper: traced inputs.
+          table: ``table_of(params, hyper)``, if it is known already.
+        """
+        table = self.table_of(params, hyper) if table is None else table
+        return self._by_row(params, agent, interface, hyper) if table is None else table[interface]
+
+    def _by_row(self, params: Any, agent: chex.Array, interface: chex.Array, hyper: Hyper) -> chex.Array:
         slots = self.values.slot(agent, interface)
         views = jax.vmap(self.values.view, in_axes=(None, 0))(hyper.data, interface)
         return by_slot(self.values.apply, params, slots, views, num_slots(params))
 
-    def act(self, words: chex.Array, params: Any, now: Handoff, update: chex.Array, hyper: Hyper) -> chex.Array:
+    def act(
+        self,
+        words: chex.Array,
+        params: Any,
+        now: Handoff,
+        update: chex.Array,
+        hyper: Hyper,
+        table: chex.Array | None = None,
+    ) -> chex.Array:
         """Options of all active agents, each from its own interface and parameters only.
 
         Args:
@@ -134,6 +169,7 @@ class ParallelLearner:
           now: decisions, leading axis B.
           update: ``[]`` int32, clock of the exploration schedule.
           hyper: traced inputs.
+          table: ``table_of(params, hyper)``, if it is known already.
 
         Returns:
           ``[B]`` int32.
@@ -148,7 +184,7 @@ class ParallelLearner:
             return jax.vmap(explorer)(words[:, 0], now.interface, now.mask)
         if hyper.exploration is None:
             raise ValueError(f"hyper.exploration = None: expected a ramp for explore = {self.explore!r}")
-        values = self.values_at(params, now.agent, now.interface, hyper)
+        values = self.values_at(params, now.agent, now.interface, hyper, table)
         level = hyper.exploration.at(update)
         if self.explore == "boltzmann":
             return jax.vmap(exploration.boltzmann, in_axes=(0, 0, 0, None))(words[:, 0], values, now.mask, level)
@@ -158,21 +194,25 @@ class ParallelLearner:
 
     def greedy(self, params: Any, now: Handoff, hyper: Hyper) -> chex.Array:
         """``[]`` int32, the best option of one decision by the active agent's own values; nothing is explored."""
-        values = self.values_at(params, now.agent[None], now.interface[None], hyper)[0]
+        values = self._by_row(params, now.agent[None], now.interface[None], hyper)[0]
         return exploration.best_option(values, now.mask)
 
-    def collect(self, key: chex.PRNGKey, state: State, hyper: Hyper) -> tuple[State, Rows]:
-        """``length`` handoffs in every environment, with the parameters as they are."""
+    def collect(
+        self, key: chex.PRNGKey, state: State, hyper: Hyper, table: chex.Array | None = None
+    ) -> tuple[State, Rows]:
+        """``length`` handoffs in every environment, with the parameters as they are; ``table`` as for ``act``."""
 
         def turn(waiting: Any, now: Handoff, option: chex.Array, after: Handoff) -> tuple[Rows, Any]:
             if waiting is None:
                 return rollout.segment(now, option, after), None
             return rollout.own_turn(waiting, now, option, after, team=self.bootstrap.endswith("team"))
 
+        if table is None and self.explore != "behaviour":
+            table = self.table_of(state.params, hyper)  # once, ahead of the loop: it does not change inside
         (env_state, handoff, waiting), rows = rollout.collect(
             self.env,
             hyper.env_params,
-            lambda words, now: self.act(words, state.params, now, state.updates, hyper),
+            lambda words, now: self.act(words, state.params, now, state.updates, hyper, table),
             self.act_words,
             turn,
             key,

@@ -29,6 +29,8 @@ class Hyper(NamedTuple):
       handoffs: ``[]`` int32, for n-handoff targets.
       target_rate: ``[]`` float32 in (0, 1], how far target parameters move to the trained ones at each update.
       channel: faults of the messages; None for messages that always arrive as they were sent.
+      owner: ``[Z]`` int32, the agent of each interface, where interfaces are listed by ``data``; a learner with fewer
+        interfaces than rows in an update then evaluates each interface once instead of each row. None: row by row.
     """
 
     env_params: Any
@@ -40,6 +42,7 @@ class Hyper(NamedTuple):
     handoffs: chex.Array | int = 1
     target_rate: chex.Array | float = 1.0
     channel: Channel | None = None
+    owner: chex.Array | None = None
 
 
 class State(NamedTuple):

@@ -188,7 +188,7 @@ def test_mapped_over_replicas(mapped):
         for seed, pattern in enumerate(("uniform", "one", "skewed", "even"))
     ]
     many[3][1][:] = np.arange(num_rows) % num_slots
-    assert dispatch.sizes(num_rows, num_slots).capacity < np.bincount(many[0][1]).max()
+    assert dispatch.sizes(num_rows, num_slots).capacity < np.bincount(many[2][1]).max()
     axes = AXES[mapped]
     single = [many[i if axis == 0 else 0][k] for i in range(replicas) for k, axis in enumerate(axes)]
     each = [tuple(single[4 * i : 4 * i + 4]) for i in range(replicas)]
