@@ -77,6 +77,7 @@ def own_networks(lines: list[Record]) -> str:
             str(line["case"]["layers"]),
             str(line["case"]["handoffs"]),
             line["case"]["turns"],
+            line["case"]["interfaces"],
             million(line["value"]),
             f"{million(line['low'])} to {million(line['high'])}",
             ratio(line),
@@ -84,8 +85,24 @@ def own_networks(lines: list[Record]) -> str:
         ]
         for line in lines
     ]
-    head = ["", "agents", "hidden layers", "handoffs per update", "turns", "M handoffs/s", "range", "times as fast"]
-    return markdown([*head, "by CPU time"], rows)
+    head = ["", "agents", "hidden layers", "handoffs per update", "turns", "evaluated", "M handoffs/s", "range"]
+    return markdown([*head, "times as fast", "by CPU time"], rows)
+
+
+def environments(lines: list[Record]) -> str:
+    """Rates of all environments, slowest last, as multiples of two that people know."""
+    rows = [
+        [
+            line["case"]["environment"],
+            million(line["value"]),
+            f"{million(line['low'])} to {million(line['high'])}",
+            ratio(line),
+            f"{line['extra'].get('of_cartpole', float('nan')):.2f}",
+        ]
+        for line in sorted(lines, key=lambda line: -line["value"])
+    ]
+    base = next((line["against"] for line in lines if "against" in line), "")
+    return markdown(["", "M handoffs/s", "range", f"times {base}", "times CartPole-v1"], rows)
 
 
 def solvers(lines: list[Record]) -> str:
@@ -116,6 +133,7 @@ def parts(lines: list[Record]) -> str:
 SECTIONS = (
     ("learner_throughput", "Handoffs per second, in millions", throughput),
     ("dispatch", "Networks of width 256, one for all agents or one for each", own_networks),
+    ("environments", "Environments under random options, 1024 copies", environments),
     ("random_numbers", "Ways of drawing random numbers, tabular IC-Q", rates),
     ("devices", "Host devices, tabular IC-Q", rates),
     ("solver", "Exact solvers, same certified error", solvers),

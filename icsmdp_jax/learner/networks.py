@@ -31,6 +31,7 @@ class ValueClass(NamedTuple):
       view: ``(data, interface) ->`` what the network of the active agent reads: a row of ``data``, or the interface
         itself where ``data`` is None (environments whose interfaces are vectors).
       apply: ``(params of one slot, view) -> [O]`` float32 values.
+      fixed: names of parameters that are drawn at the start and never move, whatever the optimiser would do to them.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ValueClass(NamedTuple):
     slot: Callable[[chex.Array, chex.Array], chex.Array]
     view: Callable[[Data, chex.Array], chex.Array]
     apply: Callable[[Params, chex.Array], chex.Array]
+    fixed: tuple[str, ...] = ()
 
 
 def _agent_slot(agent: chex.Array, interface: chex.Array) -> chex.Array:
@@ -152,7 +154,8 @@ def two_layer(num_agents: int, num_options: int, width: int, hidden: str = "trai
             units = nn.relu(jax.lax.stop_gradient(weights) @ x)
             return jnp.sum(output * units, axis=-1) / jnp.sqrt(jnp.float32(width))
 
-    return flax_class("two-layer", TwoLayer(), num_agents, dim)
+    made = flax_class("two-layer", TwoLayer(), num_agents, dim)
+    return made._replace(fixed=("w",)) if hidden == "frozen" else made
 
 
 @lru_cache(maxsize=256)
@@ -173,6 +176,17 @@ def shared(values: ValueClass) -> ValueClass:
         return jax.tree.map(lambda leaf: leaf[:1], values.init(key, data))
 
     return values._replace(init=init, slot=lambda agent, interface: jnp.zeros_like(agent))
+
+
+def keep_fixed(values: ValueClass, new: Params, old: Params) -> Params:
+    """``new`` with the parameters that never move as they were: weight decay and averaging must not move them."""
+    if not values.fixed:
+        return new
+
+    def pick(path: Any, moved: chex.Array, start: chex.Array) -> chex.Array:
+        return start if getattr(path[-1], "key", None) in values.fixed else moved
+
+    return jax.tree_util.tree_map_with_path(pick, new, old)
 
 
 def num_slots(params: Params) -> int:

@@ -21,7 +21,7 @@ from icsmdp_jax.learner import exploration, rollout, targets, updates
 from icsmdp_jax.learner.channel import new_history, transmit_rollout
 from icsmdp_jax.learner.dispatch import by_slot
 from icsmdp_jax.learner.message import best_value
-from icsmdp_jax.learner.networks import ValueClass, num_slots
+from icsmdp_jax.learner.networks import ValueClass, keep_fixed, num_slots
 from icsmdp_jax.learner.parallel_state import Absorbed, Hyper, Metrics, State, measured
 from icsmdp_jax.learner.rollout import Rows
 
@@ -297,8 +297,8 @@ class ParallelLearner:
         ascent, by_role = self._pulled(pull, params, flat, chosen * error[:, None], hyper)
         slots = self.values.slot(flat.agent, flat.interface)
         hits = jnp.zeros((num_slots(params), own.shape[1]), jnp.float32).at[slots].add(chosen)
-        params, opt_state = updates.update_slots(self.rule(hyper), params, opt_state, ascent, hits)
-        return params, opt_state, Absorbed(flat, error, ascent, slots, hits, by_role)
+        moved, opt_state = updates.update_slots(self.rule(hyper), params, opt_state, ascent, hits)
+        return keep_fixed(self.values, moved, params), opt_state, Absorbed(flat, error, ascent, slots, hits, by_role)
 
     def _pulled(self, pull: Any, params: Any, flat: Rows, weights: chex.Array, hyper: Hyper) -> tuple[Any, Any]:
         """The gradients summed over each slot's rows, and the same for each agent if they are to be told apart."""
@@ -367,7 +367,8 @@ class ParallelLearner:
             mean = jnp.tensordot(weight, leaf, axes=1)
             return jnp.where(now, jnp.broadcast_to(mean, leaf.shape), leaf)
 
-        return state._replace(params=jax.tree.map(average, state.params), since=jnp.where(now, 0.0, since))
+        params = keep_fixed(self.values, jax.tree.map(average, state.params), state.params)
+        return state._replace(params=params, since=jnp.where(now, 0.0, since))
 
     def run(self, key: chex.PRNGKey, state: State, hyper: Hyper, count: int) -> tuple[State, Metrics]:
         """``count`` updates; the random words of an update come from ``fold_in(key, update)``.
