@@ -109,9 +109,25 @@ def uniform_option(word: chex.Array, mask: chex.Array) -> chex.Array:
     Returns:
       ``[]`` int32.
     """
-    rank = jnp.cumsum(mask)
-    wanted = jnp.floor(unit(word) * rank[-1].astype(jnp.float32)).astype(jnp.int32)
-    return jnp.argmax(rank > wanted).astype(jnp.int32)
+    if mask.shape[0] > 32:
+        rank = jnp.cumsum(mask)
+        return jnp.argmax(rank > _share(word, rank[-1])).astype(jnp.int32)
+    # One bit for each option, and a search among 16, 8, 4, 2, 1 of them: many times as fast as a cumulative sum.
+    place = jnp.arange(mask.shape[0], dtype=jnp.uint32)
+    bits = jnp.sum(mask.astype(jnp.uint32) << place, dtype=jnp.uint32)
+    count = jax.lax.population_count(bits).astype(jnp.int32)
+    wanted, at = _share(word, count), jnp.uint32(0)
+    for size in (16, 8, 4, 2, 1):
+        below = jax.lax.population_count((bits >> at) & jnp.uint32((1 << size) - 1)).astype(jnp.int32)
+        beyond = wanted >= below
+        wanted = wanted - jnp.where(beyond, below, 0)
+        at = at + jnp.where(beyond, jnp.uint32(size), jnp.uint32(0))
+    return jnp.where(count > 0, at, jnp.uint32(0)).astype(jnp.int32)
+
+
+def _share(word: chex.Array, count: chex.Array) -> chex.Array:
+    """``[]`` int32 below ``count``, all equally likely up to 2**-24."""
+    return jnp.floor(unit(word) * count.astype(jnp.float32)).astype(jnp.int32)
 
 
 def boltzmann(word: chex.Array, values: chex.Array, mask: chex.Array, temperature: chex.Array) -> chex.Array:

@@ -111,16 +111,23 @@ def order(first: chex.Array, second: chex.Array) -> tuple[chex.Array, chex.Array
     Returns:
       ``(below, above)``, ``[...]`` uint32 each; bits beyond the last run are 0.
     """
+    one, other = _words(first), _words(second)
+    return _below(one, other), _below(other, one)
 
-    def below(low: chex.Array, high: chex.Array) -> chex.Array:
-        value = jnp.zeros_like(low[..., 0])
-        at_least = jnp.zeros_like(value)  # runs in which ``low`` holds this value or a larger one
-        for v in reversed(range(low.shape[-1])):
-            at_least = at_least | low[..., v]
-            value = value | (high[..., v] & ~at_least)
-        return value
 
-    return below(first, second), below(second, first)
+def _words(register: chex.Array) -> list[chex.Array]:
+    """The words of a register one by one: XLA then works on whole batches of each, instead of rows of a few."""
+    return [register[..., v] for v in range(register.shape[-1])]
+
+
+def _below(low: list[chex.Array], high: list[chex.Array]) -> chex.Array:
+    """Runs in which the register with the words ``low`` holds less than that with the words ``high``."""
+    value = jnp.zeros_like(low[0])
+    at_least = jnp.zeros_like(value)  # runs in which ``low`` holds this value or a larger one
+    for own, others in zip(reversed(low), reversed(high), strict=True):
+        at_least = at_least | own
+        value = value | (others & ~at_least)
+    return value
 
 
 def execute(machine: Machine, instruction: chex.Array) -> Machine:
@@ -179,11 +186,13 @@ def relations(machine: Machine, runs: chex.Array) -> chex.Array:
       ``[P]`` int32 for the pairs of ``register_pairs``: the sum of ``BELOW``, ``EQUAL`` and ``ABOVE`` for what happens
       in at least one of the runs; 0 if there are no runs.
     """
-    pairs = np.array(register_pairs(machine.holds.shape[1]))
-    below, above = order(machine.holds[pairs[:, 0]], machine.holds[pairs[:, 1]])
-    equal = ~(below | above)
-    bits = [(word & runs) != 0 for word in (below, equal, above)]
-    return sum(bit.astype(jnp.int32) * code for bit, code in zip(bits, (BELOW, EQUAL, ABOVE), strict=True))
+    known = []
+    for a, b in register_pairs(machine.holds.shape[1]):
+        below, above = order(machine.holds[a], machine.holds[b])
+        bits = [(word & runs) != 0 for word in (below, ~(below | above), above)]
+        codes = [jnp.where(bit, code, 0) for bit, code in zip(bits, (BELOW, EQUAL, ABOVE), strict=True)]
+        known.append(sum(codes, jnp.int32(0)))
+    return jnp.stack(known)
 
 
 def spare(machine: Machine, runs: chex.Array) -> chex.Array:
@@ -207,10 +216,9 @@ def spare(machine: Machine, runs: chex.Array) -> chex.Array:
 
 def score(machine: Machine) -> chex.Array:
     """``[]`` int32 number of (run, ``i < j``) with ``r_i < r_j``: half of ``best_score`` at the start."""
-    n = machine.holds.shape[1]
-    pairs = np.array(list(itertools.combinations(range(n), 2)))
-    below, _ = order(machine.holds[pairs[:, 0]], machine.holds[pairs[:, 1]])
-    return jnp.sum(jax.lax.population_count(below)).astype(jnp.int32)
+    held = [_words(machine.holds[k]) for k in range(machine.holds.shape[1])]
+    counts = [jax.lax.population_count(_below(a, b)) for a, b in itertools.combinations(held, 2)]
+    return sum(counts, jnp.uint32(0)).astype(jnp.int32)
 
 
 def best_score(num_values: int) -> int:

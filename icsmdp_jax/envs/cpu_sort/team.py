@@ -176,20 +176,43 @@ def look(situation: Situation) -> View:
 
 
 def available(agent: chex.Array, view: View) -> chex.Array:
-    """``[O]`` bool: options of the active agent, as far as it sees; see the module docstring."""
+    """``[O]`` bool: options of the active agent, as far as it sees; see the module docstring.
+
+    Each option is available for one reason among a few: a product of the reasons that hold with a matrix of zeros and
+    ones says which. (Picking the reason of each option by its number would let XLA compute the view once per option.)
+    """
     n = view.spare.shape[0] - 1
-    tables = option_tables(n)
-    width = tables.compared.shape[0]
-    scratch = [kernel.register_pairs(n).index((k, n)) for k in range(n)]
     both = kernel.BELOW | kernel.ABOVE
-    saves = view.spare[n] & jnp.stack([view.relation[p] != kernel.EQUAL for p in scratch])
-    comparisons = jnp.repeat((view.relation & both) == both, 2)
-    target = jnp.arange(n + 1) == jnp.asarray(tables.registers)[view.pair][:, None]  # of chains in either order
-    chains = jnp.repeat(jnp.any(target & view.spare, axis=1), 2 * (n - 1))
-    saves, comparisons, chains = (jnp.pad(bits, (0, width - len(bits))) for bits in (saves, comparisons, chains))
-    wise = jnp.where(agent == MOV, saves, jnp.where(agent == CMP, comparisons, chains))
-    own = jnp.arange(width) < jnp.asarray(tables.counts)[agent]
-    return jnp.where(jnp.any(wise), wise, own)
+    scratch = np.array([kernel.register_pairs(n).index((k, n)) for k in range(n)])
+    saves = (agent == MOV) & view.spare[n] & (view.relation[scratch] != kernel.EQUAL)
+    comparisons = (agent == CMP) & ((view.relation & both) == both)
+    at_pair = jnp.asarray(_registers_of_pairs(n))[view.pair]  # [2, n+1]: targets of chains in either order
+    chains = (agent >= CMOVL) & jnp.any(at_pair & view.spare, axis=1)
+    wise = jnp.concatenate([saves, comparisons, chains])
+    nothing_wise = ~jnp.any(wise) & (jnp.arange(len(AGENTS)) == agent)
+    reasons = jnp.concatenate([wise, nothing_wise]).astype(jnp.float32)
+    return reasons @ jnp.asarray(_options_by_reason(n)) > 0
+
+
+@lru_cache(maxsize=8)
+def _registers_of_pairs(num_values: int) -> np.ndarray:
+    """``[P, 2, n+1]`` bool, one-hot codes of the two registers of each pair."""
+    return option_tables(num_values).registers[:, :, None] == np.arange(num_values + 1)
+
+
+@lru_cache(maxsize=8)
+def _options_by_reason(num_values: int) -> np.ndarray:
+    """``[n + P + 2 + 4, O]`` float32: options that a reason makes available; the last four: all of one agent's."""
+    n, tables = num_values, option_tables(num_values)
+    pairs, width = len(tables.registers), len(tables.compared)
+    out = np.zeros((n + pairs + 2 + len(AGENTS), width), np.float32)
+    out[np.arange(n), np.arange(n)] = 1
+    for option in range(2 * pairs):
+        out[n + option // 2, option] = 1
+    for option in range(4 * (n - 1)):
+        out[n + pairs + option // (2 * (n - 1)), option] = 1
+    out[n + pairs + 2 :] = np.arange(width) < tables.counts[:, None]
+    return out
 
 
 def view_words(agent: chex.Array, view: View) -> chex.Array:
