@@ -2,10 +2,12 @@
 #
 #   make validate                      quick validation run, a few minutes on two cores
 #   make validate PRESET=full OUT=dir  the long one, anywhere
+#   make experiments                   IC-Q against the oracle on every environment
 #   make validate JAX=cuda13           with the CUDA 13 build of jax (cuda12 and tpu exist too)
 
 PRESET ?= quick
 OUT ?= results/$(PRESET)
+EXPERIMENTS := $(if $(filter file,$(origin OUT)),results,$(OUT))/experiments
 JAX ?= cpu
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -21,7 +23,7 @@ PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: help install validate test test-slow lint bench clean
+.PHONY: help install validate experiments test test-slow lint bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -50,6 +52,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 validate: $(STAMP)  ## measure every term of the bound against theory; prints where report.html lies
 	@$(BIN)/icsmdp validate --preset $(PRESET) --out $(OUT)
+
+experiments: $(STAMP)  ## IC-Q against the oracle on every environment; prints where report.html lies
+	@$(BIN)/icsmdp experiment all --preset $(PRESET) --out $(EXPERIMENTS)
 
 test: $(STAMP)  ## the test suite without what is marked slow
 	$(PYTEST) $(PARALLEL) $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""The command ``icsmdp``: analyse, solve, learn, and whatever commands other packages register (validate).
+"""The command ``icsmdp``: analyse, solve, learn, envs, experiment, and what other packages register (validate).
 
 Exit codes: 0 for success, 1 for a finding (a violated bound), 2 for bad input with one readable line on stderr.
 With ``--json`` one JSON object goes to stdout and everything else to stderr. JAX is not imported before a command
@@ -108,6 +108,49 @@ def _learn(args: argparse.Namespace) -> int:
     return 0
 
 
+def _envs(args: argparse.Namespace) -> int:
+    set_compilation_cache()
+    from icsmdp_jax.experiments.command import environments
+
+    found = environments()
+    if args.json:
+        print(json.dumps(found, allow_nan=False))
+        return 0
+    columns = ("name", "agents", "options", "interface_shape", "interfaces", "longest_duration", "exact_oracle", "text")
+    rows = [columns, *(tuple(str(one[name]) for name in columns) for one in found["environments"])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _experiment(args: argparse.Namespace) -> int:
+    from icsmdp_jax.experiments import catalogue
+    from icsmdp_jax.experiments.options import Options
+
+    if args.name != catalogue.ALL:
+        catalogue.checked(args.name)
+    options = Options(args.name, args.preset, args.load, args.seed)
+    out = Path(args.out) if args.out else Path("results") / "experiments"
+    set_compilation_cache()
+    from icsmdp_jax.experiments import command
+
+    if args.name == catalogue.ALL:
+        if args.oracle_only or args.load is not None:
+            raise ValueError(f"experiment {catalogue.ALL}: --oracle-only and --load belong to a single name")
+        done = command.run_all(args.preset, args.seed, out, args.force)
+        print(json.dumps(done, allow_nan=False) if args.json else done["report"])
+        return 0
+    if args.oracle_only:
+        emit(command.oracle_only(args.name), args.json)
+        return 0
+    folder = out if args.out else out / args.name
+    content = command.run_one(options, folder)
+    command.say(f"written to {folder}")
+    print(json.dumps(content, allow_nan=False) if args.json else command.readable(content))
+    return 0
+
+
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", help="model file (.npz)")
     command.add_argument(
@@ -144,6 +187,21 @@ def build_parser() -> argparse.ArgumentParser:
     learn.add_argument("--tail", type=positive_integer, default=None, help="handoffs in the tail average")
     learn.add_argument("--out", required=True, help="where to write q_last and q_average (.npz)")
     learn.set_defaults(handler=_learn)
+
+    envs = commands.add_parser("envs", help="all environments, and what is known of them")
+    envs.add_argument("--json", action="store_true", help="print one JSON object")
+    envs.set_defaults(handler=_envs)
+
+    experiment = commands.add_parser("experiment", help="IC-Q against the oracle and other methods on an environment")
+    experiment.add_argument("name", help="name of the environment, or 'all' for all of them and a report")
+    experiment.add_argument("--out", default=None, help="where to write result.json, tables and figures")
+    experiment.add_argument("--preset", choices=("testing", "quick", "full"), default="quick")
+    experiment.add_argument("--seed", type=seed, default=0)
+    experiment.add_argument("--load", type=float, default=None, help="packets per time unit (routing-6x6)")
+    experiment.add_argument("--oracle-only", action="store_true", help="exact quantities only, nothing is learned")
+    experiment.add_argument("--force", action="store_true", help="with 'all': run again what has a result already")
+    experiment.add_argument("--json", action="store_true", help="print one JSON object")
+    experiment.set_defaults(handler=_experiment)
 
     for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda found: found.name):
         entry.load()(commands)

@@ -1,0 +1,183 @@
+"""All environments by name: ``make("cpu-sort3")`` gives an environment and its parameters.
+
+Entries are strings, so that nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from icsmdp_jax.environment import Environment
+    from icsmdp_jax.tabular import TabularModel
+
+
+class Entry(NamedTuple):
+    """One name of the registry.
+
+    Attributes:
+      maker: ``"module:function"``, called with keyword arguments; returns ``(env, params)``.
+      text: what it is, in a few words.
+      arguments: arguments that belong to the name; whoever makes the environment may replace them.
+      exact: ``"module:function"``, called with ``(env, params)``; returns the exact listing. Empty if there is none.
+    """
+
+    maker: str
+    text: str
+    arguments: Mapping[str, Any] = {}
+    exact: str = ""
+
+
+ENVIRONMENTS: dict[str, Entry] = {
+    "routing-6x6": Entry("icsmdp_jax.envs.routing:routing", "packets on an irregular 6 x 6 grid", {"graph": "6x6"}),
+    "routing": Entry("icsmdp_jax.envs.routing:routing", "packets on any graph", {"graph": "6x6"}),
+    "expert-routing": Entry(
+        "icsmdp_jax.envs.expert_routing:expert_routing",
+        "queries handed from a front agent to experts of different price",
+        exact="icsmdp_jax.envs.expert_routing:exact_model",
+    ),
+    "math-pipeline": Entry(
+        "icsmdp_jax.envs.math_pipeline:math_pipeline",
+        "planner, solvers, verifier and finalizer work on a draft",
+        exact="icsmdp_jax.envs.math_pipeline:exact_model",
+    ),
+    "cpu-sort2": Entry(
+        "icsmdp_jax.envs.cpu_sort:cpu_sort",
+        "agents of instruction classes write a program that sorts two values",
+        {"num_values": 2},
+        "icsmdp_jax.envs.cpu_sort:exact_model",
+    ),
+    "cpu-sort3": Entry(
+        "icsmdp_jax.envs.cpu_sort:cpu_sort", "the same for three values", {"num_values": 3},
+        "icsmdp_jax.envs.cpu_sort:exact_model",
+    ),
+    "cpu-sort4": Entry("icsmdp_jax.envs.cpu_sort:cpu_sort", "the same for four values", {"num_values": 4}),
+    "eval-opt": Entry(
+        "icsmdp_jax.envs.role_workflows:eval_opt",
+        "an evaluator and an optimizer in turn",
+        exact="icsmdp_jax.envs.role_workflows:exact_model",
+    ),
+    "voting": Entry(
+        "icsmdp_jax.envs.role_workflows:voting",
+        "voters and an aggregator",
+        exact="icsmdp_jax.envs.role_workflows:exact_model",
+    ),
+    "orch-workers": Entry(
+        "icsmdp_jax.envs.role_workflows:orch_workers",
+        "an orchestrator and its workers",
+        exact="icsmdp_jax.envs.role_workflows:exact_model",
+    ),
+    "workshop": Entry(
+        "icsmdp_jax.envs.workshop_lifted:lifted_workshop",
+        "benches with fixed local policies work on the parts of a workpiece",
+        exact="icsmdp_jax.envs.workshop_lifted:exact_model",
+    ),
+    "planted": Entry(
+        "icsmdp_jax.envs.planted:planted",
+        "ten agents of a model built backwards from its solution",
+        exact="icsmdp_jax.envs.planted:exact_model",
+    ),
+}  # fmt: skip
+
+
+class Description(NamedTuple):
+    """Facts of one environment, plain values.
+
+    Attributes:
+      name: registered name.
+      text: what it is.
+      agents: number of agents.
+      options: largest number of options at an interface.
+      interface_shape: shape of one interface; ``[]`` for a number.
+      interfaces: number of interfaces where they are numbered, else None.
+      longest_duration: longest option in primitive steps, None if unbounded.
+      exact_oracle: whether an exact solution is available.
+    """
+
+    name: str
+    text: str
+    agents: int
+    options: int
+    interface_shape: list[int]
+    interfaces: int | None
+    longest_duration: int | None
+    exact_oracle: bool
+
+
+def names() -> tuple[str, ...]:
+    """All registered names, in the order of the documentation."""
+    return tuple(ENVIRONMENTS)
+
+
+def entry(name: str) -> Entry:
+    """The entry of a name.
+
+    Raises:
+      ValueError: for an unknown name; the line lists the names.
+    """
+    if name not in ENVIRONMENTS:
+        raise ValueError(f"environment {name!r}: expected one of {', '.join(ENVIRONMENTS)}")
+    return ENVIRONMENTS[name]
+
+
+def make(name: str, **overrides: Any) -> tuple[Environment, Any]:
+    """The environment of a name and its parameters.
+
+    Args:
+      name: one of ``names()``.
+      **overrides: arguments of its maker, in the place of the name's own or of the defaults.
+
+    Returns:
+      ``(env, params)``.
+
+    Raises:
+      ValueError: for an unknown name, an argument that the maker does not have, or whatever the maker refuses.
+    """
+    import inspect
+
+    found = entry(name)
+    maker = _load(found.maker)
+    known = inspect.signature(maker).parameters
+    if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
+        for argument in overrides:
+            if argument not in known:
+                raise ValueError(f"{name}: argument {argument!r}, expected one of {', '.join(known)}")
+    return maker(**{**found.arguments, **overrides})
+
+
+def exact_model(name: str, env: Environment, params: Any) -> TabularModel:
+    """The exact listing of an environment that ``make(name, ...)`` made.
+
+    Raises:
+      ValueError: if there is none, or this form of the environment cannot be listed.
+    """
+    found = entry(name)
+    if not found.exact or not env.spec.exact_oracle:
+        raise ValueError(f"{name}: no exact listing, expected one of {', '.join(_listed())}")
+    return _load(found.exact)(env, params)
+
+
+def describe(name: str) -> Description:
+    """Facts of an environment with its default arguments."""
+    spec = make(name)[0].spec
+    return Description(
+        name=name,
+        text=entry(name).text,
+        agents=spec.num_agents,
+        options=spec.num_options,
+        interface_shape=[int(size) for size in spec.interface_shape],
+        interfaces=spec.num_interfaces or None,
+        longest_duration=spec.longest_duration or None,
+        exact_oracle=bool(entry(name).exact) and spec.exact_oracle,
+    )
+
+
+def _listed() -> list[str]:
+    return [name for name, found in ENVIRONMENTS.items() if found.exact]
+
+
+def _load(where: str) -> Any:
+    module, _, function = where.partition(":")
+    return getattr(import_module(module), function)

@@ -1,0 +1,127 @@
+"""The commands ``icsmdp envs`` and ``icsmdp experiment``: run, write, report, resume."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from icsmdp_jax.experiments import catalogue, files
+from icsmdp_jax.experiments.options import Options
+
+SORTING = "cpu-sort"
+
+
+def environments() -> dict[str, Any]:
+    """What ``icsmdp envs --json`` prints: facts of every registered environment."""
+    from icsmdp_jax.envs import registry
+
+    return {"environments": [registry.describe(name)._asdict() for name in registry.names()]}
+
+
+def run_one(options: Options, folder: Path) -> dict[str, Any]:
+    """Runs one experiment and writes its folder.
+
+    Args:
+      options: what to run.
+      folder: where to write; made first, so that a place that cannot be written to is known at once.
+
+    Returns:
+      The content of its ``result.json``.
+    """
+    catalogue.checked(options.name)
+    if options.load is not None and options.name not in catalogue.WITH_LOAD:
+        raise ValueError(f"load = {options.load}: expected with {', '.join(catalogue.WITH_LOAD)} only")
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = time.perf_counter()
+    result = catalogue.experiment(options.name)(options)
+    return files.write(result, options, folder, time.perf_counter() - begun)
+
+
+def run_all(preset: str, seed: int, out: Path, force: bool = False) -> dict[str, Any]:
+    """Runs every experiment that has no result of the same configuration yet, then writes the report.
+
+    Args:
+      preset: testing, quick or full.
+      seed: of all experiments.
+      out: folder of the run: one folder for each name, and ``report.html``.
+      force: whether to run everything again.
+
+    Returns:
+      Where the report is, and what was run or kept.
+    """
+    from icsmdp_jax.experiments.report import write_report
+
+    contents, ran, kept = [], [], []
+    for name in catalogue.names():
+        options, folder = Options(name, preset, seed=seed), out / name
+        found = None if force else files.read(folder)
+        if found is not None and found.get("configuration") == files.configuration(options):
+            kept.append(name)
+        else:
+            say(f"{name}: running ({preset})")
+            found = run_one(options, folder)
+            ran.append(name)
+            say(f"{name}: {found['seconds']} s")
+        contents.append(found)
+        _forget()
+    return {"report": str(write_report(contents, out)), "ran": ran, "kept": kept}
+
+
+def oracle_only(name: str) -> dict[str, Any]:
+    """Exact quantities of an environment, without any learning.
+
+    For ``cpu-sort2`` and ``cpu-sort3`` the shortest correct programs, by exhaustive search.
+
+    Raises:
+      ValueError: for names without an exact solution.
+    """
+    catalogue.checked(name)
+    from icsmdp_jax.envs import registry
+
+    if name.startswith(SORTING):
+        return {"environment": name, **_shortest(int(name.removeprefix(SORTING)))}
+    env, params = registry.make(name)
+    from icsmdp_jax.experiments.known import Known
+
+    return {"environment": name, **Known(registry.exact_model(name, env, params)).table()}
+
+
+def _shortest(num_values: int) -> dict[str, Any]:
+    from icsmdp_jax.envs.cpu_sort import PUBLISHED_LENGTH, shortest_programs
+
+    if num_values not in (2, 3):
+        raise ValueError(
+            f"cpu-sort{num_values}: exhaustive search is out of reach here (published length "
+            f"{PUBLISHED_LENGTH[num_values]}), expected cpu-sort2 or cpu-sort3"
+        )
+    begun = time.perf_counter()
+    found = shortest_programs(num_values)
+    return {
+        "optimal_length": found.length,
+        "optimal_programs": found.programs,
+        "joint_states": sum(found.layer_sizes),
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
+
+
+def readable(content: dict[str, Any]) -> str:
+    """A result for people: the main table, the checks and the remarks."""
+    rows = [["method", content["metric"], "95 % interval", "normalised", "runs"], *files.method_rows(content)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [f"{files.verdict(value)}: {name}" for name, value in content["checks"].items()]
+    return "\n".join(lines + list(content["remarks"]))
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _forget() -> None:
+    """Drops compiled programs: experiments share none, and all of them together take gigabytes."""
+    import jax
+
+    jax.clear_caches()

@@ -1,0 +1,275 @@
+"""IC-Q against the centralized oracle on any environment with an exact listing: one call, one ``Result``.
+
+All methods spend the same handoffs. What each has learned is judged by the exact return of its greedy policy, on the
+scale on which the random workflow has 0 and the oracle, which sees the whole state, has 1. Between IC-Q and the oracle
+stands the policy that is greedy in the exact ``Q_phi``, the fixed point of tabular IC-Q (D5): what separates IC-Q from
+it is learning, and what separates it from the oracle is the interface (T1.3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from icsmdp_jax.environment import Environment
+from icsmdp_jax.experiments.known import Known
+from icsmdp_jax.experiments.result import METHOD_TEXT, Result, Table, exactly, over_replicas
+from icsmdp_jax.experiments.training import NEURAL, ONLY_NETWORKS, Budget, Trained, parts_of, prepared, train
+from icsmdp_jax.learner.returns import Interval
+from icsmdp_jax.tabular import TabularModel
+
+__all__ = ["METHODS", "WITHIN", "Budget", "compare", "judged", "on_scale"]
+
+METHODS = ("ic_q", "central_learner", "no_message", "immediate", "random")
+WITHIN = 0.02  # how near to the exact greedy policy of its Q_phi IC-Q is to come, on the normalised scale
+JUDGED_FROM = 50_000  # handoffs of each replica from which on the checks are decided
+NEAR = f"IC-Q is within {WITHIN} of the exact greedy policy of its own Q_phi (normalised return)"
+WORSE = ("no_message", "random")  # methods that are to be worse than IC-Q
+
+NativeCentral = tuple[Environment, Any, TabularModel]
+
+
+def compare(
+    name: str,
+    env: Environment,
+    params: Any,
+    model: TabularModel,
+    budget: Budget,
+    *,
+    methods: Sequence[str] = METHODS,
+    function_class: str = "tabular",
+    seed: int = 0,
+    metric: str = "discounted return (reward units)",
+    central: NativeCentral | None = None,
+    budgets: Mapping[str, Budget] | None = None,
+    remarks: Sequence[str] = (),
+    tables: Sequence[Table] = (),
+    figures: Mapping[str, Callable[[], Any]] | None = None,
+    judged_from: int = JUDGED_FROM,
+    progress: Callable[[str], None] | None = None,
+) -> Result:
+    """Trains the methods and puts them beside what is known exactly.
+
+    Args:
+      name: registered name of the environment.
+      env: native environment whose interfaces are numbered.
+      params: its parameters.
+      model: its exact listing, with the same numbers of interfaces and options.
+      budget: handoffs, replicas, step sizes and exploration, the same for all methods.
+      methods: ``ic_q``, ``central_learner``, ``no_message``, ``no_message_team``, ``immediate``, ``full_information``,
+        ``shared``, ``federated``, each also with ``_neural`` at its end for networks, and ``random``, which is exact.
+        ``ic_q`` is required.
+      function_class: of the names without that ending.
+      seed: of all random keys.
+      metric: what the numbers are, with unit.
+      central: an environment that shows everything, its parameters and its exact listing by what it shows, for the
+        central learner; by default it is trained in ``central_model(model)``.
+      budgets: other step sizes, exploration or sizes of networks for single methods; the handoffs must be the same.
+      remarks: further sentences for the reader.
+      tables: further tables.
+      figures: further figures.
+      judged_from: handoffs of each replica from which on the checks are decided.
+      progress: called with each method's name before it is trained.
+
+    Returns:
+      The result; ``exact`` has the quantities of ``Known.table``.
+
+    Raises:
+      ValueError: for unknown methods, methods without IC-Q, or budgets of different handoffs.
+    """
+    spent = _checked_budgets(methods, budget, budgets or {}, function_class)
+    known = Known(model)
+    lanes = [
+        method
+        for method in methods
+        if method != "random" and not (parts_of(method, function_class)[1] == "tabular" and method in ONLY_NETWORKS)
+    ]
+    trained: dict[str, Trained] = {}
+    earned: dict[str, np.ndarray] = {}
+    for method in lanes:
+        if progress is not None:
+            progress(method)
+        if central is not None and method.removesuffix(NEURAL) == "central_learner":
+            judge = Known(central[2])
+            one = _native_central(method, central, spent[method], function_class, seed)
+        else:
+            judge = known
+            one = train(prepared(method, env, params, model, spent[method], function_class), spent[method], seed)
+        trained[method] = one
+        earned[method] = np.atleast_1d(judge.returns.of_greedy(one.tables, one.by_state))
+    own = None
+    if budget.explore == "epsilon-greedy" and budget.epsilon_end > 0 and function_class == "tabular":
+        own = known.own_interface_optimum(trained["ic_q"].tables, budget.epsilon_end)
+
+    exact, returns = known.table(), known.returns
+    values: dict[str, Interval] = {
+        "exact_oracle": exactly(returns.oracle),
+        "interface_oracle": exactly(returns.interface_optimum),
+    }
+    scaled: dict[str, Interval] = {}
+    if own is not None:
+        values["own_interface_oracle"] = over_replicas(own) if len(own) > 1 else exactly(float(own[0]))
+        exact["own_interface_optimum"] = float(own.mean())
+    values |= {method: over_replicas(found) for method, found in earned.items()}
+    values |= {"greedy_immediate": exactly(returns.greedy_immediate), "random": exactly(returns.random)}
+    if known.has_scale:
+        scaled = {method: on_scale(known, value) for method, value in values.items()}
+    found = judged(known, scaled, budget.handoffs >= judged_from) if scaled else ({}, [_no_scale(known)])
+    return Result(
+        environment=name,
+        metric=metric,
+        methods=values,
+        message_scalars_per_handoff=trained["ic_q"].scalars,
+        exact=exact,
+        normalised=scaled,
+        remarks=[*remarks, *found[1], *_how_trained(trained, methods, central)],
+        settings={"seed": seed, "function_class": function_class, **budget.settings(), **_seconds(trained)},
+        tables=[_crossing(trained, values), *tables],
+        figures=dict(figures or {}),
+        checks=found[0],
+    )
+
+
+def on_scale(known: Known, value: Interval) -> Interval:
+    """An interval of returns on the scale 0 random, 1 oracle."""
+    low, high = float(known.normalised(value.ci_low)), float(known.normalised(value.ci_high))
+    return Interval(float(known.normalised(value.mean)), low, high, value.replicas)
+
+
+def _native_central(method: str, central: NativeCentral, budget: Budget, function_class: str, seed: int) -> Trained:
+    """A central learner in an environment that shows everything: IC-Q, were there nothing that an interface hides."""
+    kind = "ic_q" + (NEURAL if method.endswith(NEURAL) else "")
+    one = train(prepared(kind, *central, budget, function_class), budget, seed)
+    return one._replace(scalars=float(max(1, math.prod(central[0].spec.interface_shape))))
+
+
+def judged(known: Known, scaled: Mapping[str, Interval], enough: bool) -> tuple[dict[str, bool | None], list[str]]:
+    """The checks of the fourth claim, and the sentences that say how they came out.
+
+    Args:
+      known: the exact solution.
+      scaled: normalised returns by method: ``ic_q``, ``interface_oracle``, ``greedy_immediate``, and more.
+      enough: whether there was enough training to judge.
+
+    Returns:
+      ``(checks, remarks)``.
+    """
+    found, exact, own = scaled["ic_q"], scaled["interface_oracle"].mean, scaled.get("own_interface_oracle")
+    checks: dict[str, bool | None] = {}
+    off = found.mean - exact
+    line = (
+        f"IC-Q's normalised return is {_text(found)}; that of the exact greedy policy of Q_phi under the uniform "
+        f"behaviour is {exact:.4f} (difference {off:+.4f})"
+    )
+    passed = abs(off) <= WITHIN
+    if own is not None:
+        off_own = found.mean - own.mean
+        line += (
+            f", and under the epsilon-greedy behaviour that IC-Q ended with {own.mean:.4f} (difference {off_own:+.4f})"
+        )
+        passed = passed or abs(off_own) <= WITHIN
+    line += f": {'within' if passed else 'not within'} {WITHIN}."
+    checks[NEAR] = passed if enough else None
+    if not enough:
+        line += " This preset trains too little to decide it."
+    lines = [line]
+    lines.append(
+        f"The exact greedy policy of Q_phi is {1 - exact:.4f} of the scale below the full oracle; its interface has "
+        f"epsilon = {known.ais.epsilon:.4g} and delta = {known.ais.delta:.4g}. The worst state loses "
+        f"{known.gap.policy_loss:.4g} (reward units), the bound 2 (epsilon + delta ||V_phi||) / (1 - gamma_bar) is "
+        f"{known.gap.policy_loss_bound:.4g}."
+    )
+    for method in WORSE:
+        if method not in scaled:
+            continue
+        other = scaled[method]
+        worse = other.ci_high < found.ci_low
+        words = "The no-message learner" if method == "no_message" else "The random workflow"
+        checks[f"{words[0].lower()}{words[1:]} is worse than IC-Q outside the intervals"] = worse if enough else None
+        lines.append(
+            f"{words} has {_text(other)}: {'worse' if worse else 'not worse'} than IC-Q outside the intervals."
+        )
+        if not worse:
+            lines[-1] += _why(known, scaled, found)
+    return checks, lines
+
+
+def _why(known: Known, scaled: Mapping[str, Interval], found: Interval) -> str:
+    """What can be said in general about a baseline that keeps up."""
+    immediate = scaled["greedy_immediate"].mean
+    if immediate >= found.ci_low - WITHIN:
+        return (
+            f" Here the option that pays most at once is nearly always the best one ({immediate:.4f} for the exact "
+            "policy of immediate rewards), so that messages have little to add."
+        )
+    if not found.ci_high - found.ci_low < 0.2:
+        return " IC-Q's runs scatter too widely for these replicas to tell the two apart."
+    return ""
+
+
+def _no_scale(known: Known) -> str:
+    return (
+        f"The oracle earns {known.returns.oracle:.6g} and the random workflow {known.returns.random:.6g}: no scale on "
+        "which to compare."
+    )
+
+
+def _checked_budgets(
+    methods: Sequence[str], budget: Budget, budgets: Mapping[str, Budget], function_class: str
+) -> dict[str, Budget]:
+    """The budget of every method; all names are looked at before anything is trained."""
+    if "ic_q" not in methods:
+        raise ValueError(f"methods = {tuple(methods)!r}: expected 'ic_q' among them")
+    for method in methods:
+        if method != "random":
+            parts_of(method, function_class)
+    for method, other in budgets.items():
+        if other.handoffs != budget.handoffs:
+            raise ValueError(
+                f"budgets[{method!r}]: {other.handoffs} handoffs, expected {budget.handoffs} as all methods"
+            )
+    return {method: budgets.get(method, budget) for method in methods}
+
+
+def _how_trained(trained: Mapping[str, Trained], methods: Sequence[str], central: NativeCentral | None) -> list[str]:
+    lines = []
+    same = [method for method in methods if method in ONLY_NETWORKS and method not in trained]
+    if "central_learner" in trained and central is None:
+        lines.append(
+            "The central learner is trained in the exact listing of the environment, numbered by its states: equal in "
+            "law to the native environment, and judged alike."
+        )
+    if same:
+        lines.append(
+            f"Not run: {', '.join(name.replace('_', ' ') for name in same)}. With tables they are IC-Q itself, since a "
+            "row has one owner and the maximum is all that a target uses."
+        )
+    return lines
+
+
+def _seconds(trained: Mapping[str, Trained]) -> dict[str, float]:
+    return {
+        "compile_s": round(sum(one.compile_s for one in trained.values()), 2),
+        "run_s": round(sum(one.run_s for one in trained.values()), 2),
+    }
+
+
+def _crossing(trained: Mapping[str, Trained], values: Mapping[str, Interval]) -> Table:
+    """What each learned method earns, and what crosses for it."""
+    words = {method: METHOD_TEXT.get(method, method.replace("_", " ")) for method in trained}
+    rows = [[words[method], values[method], one.scalars] for method, one in trained.items()]
+    return Table(
+        "Exact return of each learner's greedy policy, and the numbers that cross between agents at each handoff",
+        ("method", "return (reward units), 95 % interval", "scalars per handoff"),
+        rows,
+        name="crossing",
+    )
+
+
+def _text(value: Interval) -> str:
+    if value.ci_low == value.ci_high:
+        return f"{value.mean:.4f}"
+    return f"{value.mean:.4f} [{value.ci_low:.4f}, {value.ci_high:.4f}]"

@@ -1,0 +1,234 @@
+"""The mathematics pipeline: what roles do for accuracy, dollars and latency, and what noisy reading costs. Simulated.
+
+Accuracy, dollars and blocks of a policy are exact expectations over one problem (``totals``), for learned policies too;
+intervals are over replicas of the learner.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import numpy as np
+
+from icsmdp_jax.drawing import style
+from icsmdp_jax.envs.listed import ListedParams
+from icsmdp_jax.envs.math_pipeline import MathPipeline, exact_model, math_pipeline, states
+from icsmdp_jax.envs.math_pipeline.pipeline import (
+    FINALIZER,
+    MENUS,
+    PLANNER,
+    RIGHT,
+    SOLVER_A,
+    SOLVER_B,
+    SOLVERS,
+    SUBMIT,
+    VERIFIER,
+    WRONG,
+)
+from icsmdp_jax.experiments.comparison import Budget, compare
+from icsmdp_jax.experiments.options import Options
+from icsmdp_jax.experiments.result import Result, Table, exactly, over_replicas
+from icsmdp_jax.experiments.sweep import train_sweep
+from icsmdp_jax.experiments.totals import Totals
+from icsmdp_jax.learner.returns import Interval, Returns
+from icsmdp_jax.tabular import TabularModel
+
+NAME = "math-pipeline"
+NOISES = (0.0, 0.15, 0.3, 0.6, 1.0)
+DEFAULT = 2  # which of them is the environment's own
+COUNTED = ("right", "submitted", "dollars", "blocks", "plans", "drafts", "checks", "repairs", "harms")
+COLUMNS = (
+    "accuracy (%)", "submitted (%)", "dollars per 1000 problems", "latency (blocks)", "plans", "drafts", "checks",
+    "repairs", "harms",
+)  # fmt: skip
+SCALE = (100, 100, 1000, 1, 1, 1, 1, 1, 1)
+WORKFLOWS: dict[str, tuple[int, ...]] = {  # who works, in this order; whoever is in between passes on
+    "plan, solver A, verify": (PLANNER, SOLVER_A, VERIFIER, FINALIZER),
+    "plan, solver B, verify": (PLANNER, SOLVER_B, VERIFIER, FINALIZER),
+    "plan, solver A": (PLANNER, SOLVER_A, FINALIZER),
+    "plan, solver B": (PLANNER, SOLVER_B, FINALIZER),
+    "solver A": (SOLVER_A, FINALIZER),
+    "solver B": (SOLVER_B, FINALIZER),
+}
+Row = dict[str, Interval]
+
+
+def run(options: Options) -> Result:
+    """All methods on the pipeline, what becomes of a problem, and a sweep over the noise of reading."""
+    env, params = math_pipeline()
+    model = exact_model(env, params)
+    budget = Budget(
+        updates=options.pick(10, 5000, 20000), copies=16, length=8, replicas=options.pick(2, 12, 32),
+        explore="behaviour", step_power=0.9,
+    )  # fmt: skip
+    _say("sweep over noise")
+    few = dataclasses.replace(budget, replicas=options.pick(2, 5, 16))
+    sweep = Sweep(env, few, options.seed)
+    result = compare(
+        NAME,
+        env,
+        params,
+        model,
+        budget,
+        methods=("ic_q", "central_learner", "no_message", "immediate", "random"),
+        seed=options.seed,
+        metric="discounted return per problem (a right answer is worth 1, a dollar costs 1)",
+        tables=[sweep.metrics(), sweep.references(), sweep.table()],
+        figures={"noise": sweep.figure},
+        progress=_say,
+    )
+    return dataclasses.replace(result, remarks=[*_remarks(sweep), *result.remarks])
+
+
+def _say(what: str) -> None:
+    print(f"{NAME}: {what}", file=sys.stderr)
+
+
+def totals(env: MathPipeline, params: ListedParams, model: TabularModel) -> Totals:
+    """What is counted on the way of a problem."""
+    rows, size, width = states(env), env.num_deciding, env.num_options
+    does = np.array([[works for works, _ in menu] for menu in MENUS])[rows.agent]
+    probability, successor = np.asarray(params.probability, np.float64), np.asarray(params.successor)
+
+    def entering(desk: int) -> np.ndarray:
+        """``[S, O]`` probability that this lies on the desk at the next decision."""
+        after = np.append(rows.desk, [-1, -1])[successor]
+        return (probability * (after == desk)).sum(axis=2)
+
+    checks = does & (rows.agent == VERIFIER)[:, None]
+    counted = {
+        "right": (probability * (successor == size)).sum(axis=2),
+        "submitted": (rows.agent == FINALIZER)[:, None] & (np.arange(width) == SUBMIT),
+        "dollars": np.asarray(params.dollars, np.float64),
+        "blocks": np.asarray(params.shortest) + np.asarray(params.longer, np.float64),
+        "plans": does & (rows.agent == PLANNER)[:, None],
+        "drafts": does & np.isin(rows.agent, SOLVERS)[:, None],
+        "checks": checks,
+        "repairs": checks * (rows.desk == WRONG)[:, None] * entering(RIGHT),
+        "harms": checks * (rows.desk == RIGHT)[:, None] * entering(WRONG),
+    }
+    return Totals(model, {name: np.pad(table.astype(float), ((0, 2), (0, 0))) for name, table in counted.items()})
+
+
+def workflow(env: MathPipeline, order: tuple[int, ...]) -> np.ndarray:
+    """``[S + 2]`` options of the fixed workflow in which these roles work in this order, blind to everything."""
+    choice = np.zeros(len(MENUS), int)
+    if order[0] != PLANNER:
+        choice[PLANNER] = MENUS[PLANNER].index((False, order[0]))
+    for agent, then in zip(order, order[1:], strict=False):
+        choice[agent] = MENUS[agent].index((True, then))
+    return np.append(choice[states(env).agent], [0, 0])
+
+
+class Sweep:
+    """The noise of reading from none to all: exact policies and IC-Q; at the environment's own noise, their metrics.
+
+    Attributes:
+      returns: exact returns at each noise.
+      learned: return of IC-Q's greedy policy at each noise.
+      rows: metrics of policies at the environment's own noise, by name.
+      fixed: metrics of fixed workflows by name; their returns under ``fixed_return``.
+    """
+
+    def __init__(self, env: MathPipeline, budget: Budget, seed: int) -> None:
+        settings = [math_pipeline(noise=noise)[1] for noise in NOISES]
+        models = [exact_model(env, setting) for setting in settings]
+        tables = train_sweep("ic_q", env, settings, models[DEFAULT], budget, seed)
+        self.returns = [Returns(model) for model in models]
+        self.learned = [over_replicas(r.of_greedy(t)) for r, t in zip(self.returns, tables, strict=True)]
+        own, count = self.returns[DEFAULT], totals(env, settings[DEFAULT], models[DEFAULT])
+        exact = {
+            "exact oracle": count.by_choice(own.q_star.q.argmax(axis=1)),
+            "exact Q_phi, greedy": count.by_interface(own.q_phi.q),
+        }
+        self.rows: dict[str, Row] = {name: _exact(count.of(law)) for name, law in exact.items()}
+        self.rows["IC-Q"] = {name: over_replicas(x) for name, x in count.of_tables(tables[DEFAULT]).items()}
+        self.rows["greedy immediate"] = _exact(count.of(count.by_interface(own.interface.reward)))
+        self.rows["random workflow"] = _exact(count.of(count.uniform()))
+        laws = {name: workflow(env, order) for name, order in WORKFLOWS.items()}
+        self.fixed = {name: _exact(count.of(count.by_choice(law))) for name, law in laws.items()}
+        self.fixed_return = {name: own.of(law, by_state=True) for name, law in laws.items()}
+
+    def metrics(self) -> Table:
+        """What each policy does with a problem."""
+        rows = [[name, *_cells(row)] for name, row in self.rows.items()]
+        return Table("What becomes of a problem under each policy", ("policy", *COLUMNS), rows, name="metrics")
+
+    def references(self) -> Table:
+        """Fixed workflows."""
+        rows = [[name, self.fixed_return[name], *_cells(row)] for name, row in self.fixed.items()]
+        title = "Fixed workflows, exact: the same roles work in the same order on every problem"
+        return Table(title, ("workflow", "return (reward units)", *COLUMNS), rows, name="references")
+
+    def table(self) -> Table:
+        """Returns over the noise."""
+        rows = [
+            [noise, exact.oracle, exact.interface_optimum, learned, exact.random]
+            for noise, exact, learned in zip(NOISES, self.returns, self.learned, strict=True)
+        ]
+        columns = ("noise (probability)", "exact oracle", "exact Q_phi, greedy", "IC-Q", "random workflow")
+        return Table("Return (reward units) as readings become noisier", columns, rows, name="noise")
+
+    def figure(self) -> Any:
+        """Return against noise."""
+        with style.house_style():
+            figure = style.new_figure(style.COLUMN_WIDTH, 2.5)
+            axes = figure.add_subplot()
+            for name, look, text in (
+                ("oracle", dict(marker="D", ls="-", color=style.BLACK), "exact oracle"),
+                ("interface_optimum", dict(marker="s", ls="--", color=style.GREY), r"exact $Q_\phi$, greedy"),
+                ("random", dict(marker="^", ls=":", color=style.GREY), "random workflow, exact"),
+            ):
+                values = [getattr(one, name) for one in self.returns]
+                axes.plot(NOISES, values, mfc="white", ms=4, lw=0.9, label=text, **look)  # type: ignore[arg-type]
+            best = max(self.fixed_return, key=lambda name: self.fixed_return[name])
+            axes.axhline(self.fixed_return[best], color=style.VERMILLION, lw=0.9, ls="-.")
+            axes.annotate(
+                f"best fixed workflow: {best}", (0.02, self.fixed_return[best]),
+                xycoords=axes.get_yaxis_transform(), xytext=(0, -2), textcoords="offset points", fontsize=6.6,
+                ha="left", va="top", color=style.VERMILLION,
+            )  # fmt: skip
+            mean = np.array([one.mean for one in self.learned])
+            ends = np.array([[one.mean - one.ci_low, one.ci_high - one.mean] for one in self.learned]).T
+            axes.errorbar(
+                NOISES, mean, yerr=ends, fmt="o", color=style.BLUE, ms=3.6, lw=1.0, capsize=1.5,
+                label="IC-Q, mean over runs, 95 % interval", zorder=3,
+            )  # fmt: skip
+            axes.set_xlabel("noise of reading (probability)")
+            axes.set_ylabel("return per problem (reward units)")
+            axes.set_ylim(bottom=0)
+            axes.legend(fontsize=6.6, loc="center left", bbox_to_anchor=(0.0, 0.37))
+            return figure
+
+
+def _exact(row: dict[str, float]) -> Row:
+    return {name: exactly(value) for name, value in row.items()}
+
+
+def _cells(row: Row) -> list[Any]:
+    cells = []
+    for name, by in zip(COUNTED, SCALE, strict=True):
+        value = row[name]
+        wide = value.ci_low != value.ci_high
+        scaled = Interval(by * value.mean, by * value.ci_low, by * value.ci_high, value.replicas)
+        cells.append(scaled if wide else by * value.mean)
+    return cells
+
+
+def _remarks(sweep: Sweep) -> list[str]:
+    def percent(row: Row) -> str:
+        return f"{100 * float(row['right'].mean):.1f} %"
+
+    best = max(sweep.fixed_return, key=lambda name: sweep.fixed_return[name])
+    learned, fixed = sweep.learned[DEFAULT], sweep.fixed_return[best]
+    better = learned.ci_low > fixed
+    return [
+        "No language model is run: accuracies, prices and tokens are those of the LLMRouterBench tables, roles follow "
+        "arXiv 2510.07614; the sizes of repair, harm and of what a plan does are ours (docs/environments.md).",
+        f"IC-Q answers {percent(sweep.rows['IC-Q'])} of the problems right, the exact oracle "
+        f"{percent(sweep.rows['exact oracle'])}, the random workflow {percent(sweep.rows['random workflow'])}. The "
+        f"best fixed workflow ({best}) answers {percent(sweep.fixed[best])} right and returns {fixed:.4f}; IC-Q "
+        f"returns {float(learned.mean):.4f} and is {'better' if better else 'not better'} outside its interval.",
+    ]

@@ -1,0 +1,156 @@
+"""Teams that learn to write sorting programs: training, and the programs that their greedy policies write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icsmdp_jax.envs.cpu_sort import CpuSort, CpuSortParams, CpuSortState, cpu_sort, machine
+from icsmdp_jax.experiments.training import Budget, compiler_options, offers_per_handoff, parts_of
+from icsmdp_jax.handoff import Handoff
+from icsmdp_jax.learner import networks
+from icsmdp_jax.learner.baselines import METHODS
+from icsmdp_jax.learner.exploration import ramp
+from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
+from icsmdp_jax.learner.returns import Interval
+
+CENTRAL = "central_learner"
+GAMMA = {2: 0.9, 3: 0.9, 4: 0.97}  # with 0.9 the reward at the end of 20 instructions is lost among other differences
+
+
+class Written(NamedTuple):
+    """Programs, one for each run.
+
+    Attributes:
+      correct: ``[R]`` bool, whether the program sorts every permutation.
+      length: ``[R]`` int, its instructions.
+      sorted_share: ``[R]`` share of the permutations that it sorts.
+      program: ``[R, limit + 1]`` int indices into ``machine.instructions``, negative after the end.
+    """
+
+    correct: np.ndarray
+    length: np.ndarray
+    sorted_share: np.ndarray
+    program: np.ndarray
+
+
+class Team(NamedTuple):
+    """What the runs of one method learned.
+
+    Attributes:
+      tables: ``[R, Z, O]`` float32 values.
+      written: the programs of their greedy policies.
+      scalars: numbers that the program's offers pass on at each handoff.
+    """
+
+    tables: np.ndarray
+    written: Written
+    scalars: float
+
+
+def trained(method: str, num_values: int, budget: Budget, seed: int) -> Team:
+    """Trains the runs of a method side by side and lets them write.
+
+    Args:
+      method: ``ic_q``, ``central_learner`` (shown everything), ``no_message`` or ``immediate``.
+      num_values: 2 to 4.
+      budget: handoffs, runs, steps and exploration.
+      seed: of all runs.
+
+    Returns:
+      What was learned.
+    """
+    env, params = cpu_sort(num_values, gamma=GAMMA[num_values], sees_all=method == CENTRAL)
+    learner = ParallelLearner(
+        env,
+        networks.tabular(env.spec.num_interfaces, env.spec.num_options),
+        copies=budget.copies,
+        length=budget.length,
+        explore=budget.explore,
+        bootstrap=METHODS[parts_of(method)[0]].bootstrap,
+    )
+    explore = ramp(budget.epsilon_begin, budget.epsilon_end, budget.ramp_share * budget.updates)
+    hyper = Hyper(params, None, budget.step_size("tabular"), None, explore)
+
+    def run(key: jax.Array, given: Hyper) -> tuple[Any, Any]:
+        learned = learner.train(key, given, budget.updates)[0].params
+        return learned, _written(env, given.env_params, lambda now: learner.greedy(learned, now, given))
+
+    keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(seed), r))(jnp.arange(budget.replicas))
+    given = jax.tree.map(jnp.asarray, hyper)
+    program = jax.jit(jax.vmap(run, in_axes=(0, None))).lower(keys, given).compile(compiler_options=compiler_options())
+    learned, written = program(keys, given)
+    return Team(
+        np.asarray(learned), Written(*(np.asarray(leaf) for leaf in written)), offers_per_handoff(learner, given)
+    )
+
+
+def _written(env: CpuSort, params: CpuSortParams, choose: Callable[[Handoff], jax.Array]) -> Written:
+    """The program that a policy writes, from the empty one until it ends or reaches the limit; traceable."""
+    key = jax.random.key(0)  # nothing is random
+    now, state = env.reset(key, params)
+
+    def step(carry: Any, _: None) -> tuple[Any, None]:
+        now, state, over = carry
+        after = env.step_env(key, state, choose(now), params)
+        now, state = jax.tree.map(lambda new, old: jnp.where(over, old, new), after, (now, state))
+        return (now, state, over | now.terminated | now.truncated), None
+
+    (_, state, _), _ = jax.lax.scan(step, (now, state, jnp.zeros((), bool)), None, length=env.length_limit)
+    return _report(state)
+
+
+def _report(state: CpuSortState) -> Any:
+    """What a program that has ended is, as ``Written`` of traced arrays."""
+    ended = state.situation.machine
+    count = ended.holds.shape[1]
+    in_place = jnp.all(machine.contents(ended)[:, :count] == jnp.arange(1, count + 1), axis=1)
+    return Written(machine.is_sorted(ended), state.length, jnp.mean(in_place), state.program)  # type: ignore[arg-type]
+
+
+def random_workflow(num_values: int, episodes: int, seed: int) -> Written:
+    """What uniformly random options write, in independent episodes."""
+    from icsmdp_jax.checks import random_option
+
+    env, params = cpu_sort(num_values, as_bits=True)
+
+    def episode(key: jax.Array) -> Written:
+        now, state = env.reset(key, params)
+
+        def step(carry: Any, step_key: jax.Array) -> tuple[Any, None]:
+            now, state, over = carry
+            after = env.step_env(step_key, state, random_option(step_key, now.mask), params)
+            now, state = jax.tree.map(lambda new, old: jnp.where(over, old, new), after, (now, state))
+            return (now, state, over | now.terminated | now.truncated), None
+
+        keys = jax.random.split(key, env.length_limit)
+        (_, state, _), _ = jax.lax.scan(step, (now, state, jnp.zeros((), bool)), keys)
+        return _report(state)
+
+    keys = jax.random.split(jax.random.key(seed), episodes)
+    return Written(*(np.asarray(leaf) for leaf in jax.jit(jax.vmap(episode))(keys)))
+
+
+def share(hits: np.ndarray) -> Interval:
+    """The fraction of hits among independent runs, with Wilson's 95 % interval.
+
+    Args:
+      hits: ``[R]`` bool.
+    """
+    from scipy import stats
+
+    count, runs = int(np.sum(hits)), len(hits)
+    found = stats.binomtest(count, runs).proportion_ci(0.95, method="wilson")
+    return Interval(count / runs, float(found.low), float(found.high), runs)
+
+
+def unshaped(env: CpuSort, params: CpuSortParams) -> Any:
+    """The exact listing without the potential: the return of a correct program of ``L`` instructions is
+    ``gamma^(L-1)``, that of any other 0."""
+    from icsmdp_jax.envs.cpu_sort import exact_model
+
+    return exact_model(env, params._replace(shaping=np.float32(0)))

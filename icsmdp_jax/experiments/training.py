@@ -1,0 +1,229 @@
+"""One budget for all methods, and the training that spends it: replicas side by side, one compilation for each method.
+
+Methods that see interfaces are trained in the native environment. The central learner is trained in the exact listing
+of the same environment, numbered by its states and equal to it in law, unless a native form that shows everything is
+at hand. Values are judged by ``icsmdp_jax.learner.returns``: exactly, without any simulation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icsmdp_jax.environment import Environment
+from icsmdp_jax.learner.baselines import METHODS, Setup, setup
+from icsmdp_jax.learner.exploration import ramp
+from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
+from icsmdp_jax.learner.schedules import StepSize, polynomial
+from icsmdp_jax.tabular import TabularModel
+
+NEURAL = "_neural"  # ending of a method's name: the same method with a network
+BASELINE = {"central_learner": "central"}  # names of results where they differ from those of ``baselines.METHODS``
+ONLY_NETWORKS = ("full_information", "shared", "federated")  # with tables these are IC-Q itself
+EXPLORE = ("epsilon-greedy", "behaviour")
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """What every method of a comparison may spend, and how it learns.
+
+    Attributes:
+      updates: number of updates.
+      copies: environments side by side.
+      length: handoffs of each environment between two updates.
+      replicas: independent runs of each method.
+      step_scale, step_rescale, step_power: step size of tables, ``min(1, scale (1 + rescale c)^-power)``, where ``c``
+        counts the entry's own rows.
+      learning_rate: of Adam, for networks; it decays as ``(1 + k / 50)^-1/2``.
+      explore: ``"epsilon-greedy"``, or ``"behaviour"`` for options that are always uniformly random, under which
+        ``Q_phi`` is the one of the theory.
+      epsilon_begin, epsilon_end: epsilon at the first update and after the ramp.
+      ramp_share: share of the updates that the ramp lasts.
+      width, depth: of networks.
+    """
+
+    updates: int
+    copies: int = 32
+    length: int = 8
+    replicas: int = 16
+    step_scale: float = 1.0
+    step_rescale: float = 1.0
+    step_power: float = 0.7
+    learning_rate: float = 3e-3
+    explore: str = "epsilon-greedy"
+    epsilon_begin: float = 1.0
+    epsilon_end: float = 0.1
+    ramp_share: float = 0.5
+    width: int = 64
+    depth: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "copies", "length", "replicas"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected 1 or more")
+        if self.explore not in EXPLORE:
+            raise ValueError(f"explore = {self.explore!r}: expected one of {', '.join(EXPLORE)}")
+        for name in ("epsilon_begin", "epsilon_end", "ramp_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: expected a number from 0 to 1")
+
+    @property
+    def handoffs(self) -> int:
+        """Handoffs that each replica of each method learns from."""
+        return self.updates * self.copies * self.length
+
+    def step_size(self, function_class: str) -> StepSize:
+        """The schedule for tables or for networks."""
+        if function_class == "tabular":
+            return polynomial(self.step_power, self.step_rescale, self.step_scale)
+        return polynomial(0.5, rescale=0.02, scale=self.learning_rate)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything as plain values, for ``Result.settings``."""
+        return {"handoffs": self.handoffs, **dataclasses.asdict(self)}
+
+
+class Trained(NamedTuple):
+    """What the replicas of one method learned.
+
+    Attributes:
+      tables: ``[replicas, Z, O]`` float64 values (over states for the central learner).
+      by_state: whether rows are states.
+      scalars: numbers that cross between agents at each handoff.
+      compile_s: seconds of compilation.
+      run_s: seconds of training.
+    """
+
+    tables: np.ndarray
+    by_state: bool
+    scalars: float
+    compile_s: float
+    run_s: float
+
+
+def parts_of(method: str, function_class: str = "tabular") -> tuple[str, str]:
+    """``(key of baselines.METHODS, function class)`` of a method's name.
+
+    Raises:
+      ValueError: for an unknown name.
+    """
+    bare = method.removesuffix(NEURAL)
+    key = BASELINE.get(bare, bare)
+    if key not in METHODS or bare in BASELINE.values():
+        known = [name for name in METHODS if name not in BASELINE.values()] + list(BASELINE)
+        raise ValueError(f"methods: found {method!r}, expected names among {', '.join(known)} (or with {NEURAL})")
+    return key, "mlp" if method.endswith(NEURAL) else function_class
+
+
+def prepared(
+    method: str, env: Environment, params: Any, model: TabularModel, budget: Budget, function_class: str = "tabular"
+) -> Setup:
+    """A method ready to be trained; those that see interfaces in the native environment.
+
+    Args:
+      method: its name in results, see ``parts_of``.
+      env: the native environment, interfaces numbered as in the model.
+      params: its parameters.
+      model: its exact listing.
+      budget: what it may spend.
+      function_class: ``"tabular"``, ``"linear"``, ``"mlp"`` or ``"two-layer"``.
+
+    Raises:
+      ValueError: for an unknown method, or where environment and model do not have the same interfaces and options.
+    """
+    key, kind = parts_of(method, function_class)
+    spec, listed = env.spec, (model.num_interfaces, model.num_options)
+    if (spec.num_interfaces, spec.num_options) != listed:
+        raise ValueError(
+            f"env: {spec.num_interfaces} interfaces and {spec.num_options} options, expected {listed[0]} and "
+            f"{listed[1]} as in the model"
+        )
+    one = setup(
+        model,
+        key,
+        kind,
+        width=budget.width,
+        depth=budget.depth,
+        step_size=budget.step_size(kind),
+        explore=ramp(budget.epsilon_begin, budget.epsilon_end, budget.ramp_share * budget.updates),
+        copies=budget.copies,
+        length=budget.length,
+    )
+    learner = dataclasses.replace(one.learner, explore=budget.explore)
+    hyper = one.hyper
+    if not one.by_state:
+        learner = dataclasses.replace(learner, env=env)
+        hyper = hyper._replace(env_params=params)
+    return dataclasses.replace(one, learner=learner, hyper=hyper)
+
+
+def train(one: Setup, budget: Budget, seed: int = 0) -> Trained:
+    """Trains all replicas of a method side by side.
+
+    Args:
+      one: what ``prepared`` returned.
+      budget: the same one.
+      seed: replica ``r`` of every method has the key ``fold_in(key(seed), r)``.
+
+    Returns:
+      Values at the last update.
+    """
+
+    def replica(key: jax.Array, hyper: Any) -> Any:
+        return one.learner.train(key, hyper, budget.updates)[0].params
+
+    keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(seed), r))(jnp.arange(budget.replicas))
+    hyper = jax.tree.map(jnp.asarray, one.hyper)
+    begun = time.perf_counter()
+    program = (
+        jax.jit(jax.vmap(replica, in_axes=(0, None))).lower(keys, hyper).compile(compiler_options=compiler_options())
+    )
+    compiled = time.perf_counter()
+    params = jax.block_until_ready(program(keys, hyper))
+    done = time.perf_counter()
+    state = _Outcome(params, np.zeros(budget.replicas))
+    return Trained(
+        np.asarray(one.tables(state)),  # type: ignore[arg-type]
+        one.by_state,
+        scalars_per_handoff(one),
+        compiled - begun,
+        done - compiled,
+    )
+
+
+class _Outcome(NamedTuple):
+    """As much of a learner's state as ``Setup.tables`` reads."""
+
+    params: Any
+    updates: np.ndarray
+
+
+def scalars_per_handoff(one: Setup) -> float:
+    """Numbers that cross between agents at each handoff: those of the program's offers, if offers are all that cross.
+
+    For other methods it is what the method's description says (``Setup.scalars_per_handoff``).
+    """
+    if one.by_state or one.method.bootstrap != "message" or one.method.name != "ic_q":
+        return one.scalars_per_handoff()
+    return offers_per_handoff(one.learner, one.hyper)
+
+
+def offers_per_handoff(learner: ParallelLearner, hyper: Hyper) -> float:
+    """How many numbers the learner's program offers for each handoff that it simulates, from the traced shapes."""
+
+    def update(key: jax.Array, given: Hyper) -> jax.Array:
+        state, rows = learner.collect(key, learner.init(key, given), given)
+        return learner.offers(state, rows, given)
+
+    crossed = jax.eval_shape(update, jax.random.key(0), hyper)
+    return crossed.size / (learner.length * learner.copies)
+
+
+def compiler_options() -> dict[str, Any] | None:
+    """Compiler options: on a CPU the higher levels take twice as long, and make small programs no faster."""
+    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None

@@ -1,0 +1,230 @@
+"""``compare``: exact values that can be worked out by hand, learners that have to come near them, honest checks."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+
+import numpy as np
+import pytest
+
+from icsmdp_jax.envs.cpu_sort import cpu_sort
+from icsmdp_jax.envs.cpu_sort import exact_model as sorting_model
+from icsmdp_jax.experiments.comparison import Budget, compare, judged
+from icsmdp_jax.experiments.known import Known
+from icsmdp_jax.experiments.result import Result, exactly
+from icsmdp_jax.experiments.training import parts_of, prepared, scalars_per_handoff, train
+from icsmdp_jax.learner.returns import Interval, Returns
+from icsmdp_jax.planted import PlantedConfig, planted_model
+from icsmdp_jax.random_models import random_model
+from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.tabular_env import tabular_env
+
+GAMMA = 0.9
+
+
+def courier() -> TabularModel:
+    """Agent 0 takes 1 now and ends in a place worth nothing, or 0 now and hands to agent 1, who may take 10.
+
+    States: 0 agent 0; 1 agent 1 with the choice of 10 or 0; 2 agent 1 with 0 either way; 3 the end. One step each.
+    """
+    transition = np.zeros((4, 2, 4))
+    transition[0, 0, 2] = transition[0, 1, 1] = 1
+    transition[1:, :, 3] = 1
+    rate = np.zeros((4, 2))
+    rate[0, 0], rate[1, 0] = 1.0, 10.0
+    return TabularModel(
+        reward_rate=rate, agent=np.array([0, 1, 1, 1]), interface=np.array([0, 1, 2, 3]), gamma=GAMMA,
+        transition=transition, duration=np.ones((4, 2, 1)), start=np.eye(4)[0], terminal=np.eye(4, dtype=bool)[3],
+    )  # fmt: skip
+
+
+@cache
+def on_courier() -> Result:
+    model = courier()
+    env, params = tabular_env(model)
+    budget = Budget(updates=60, copies=8, length=4, replicas=4)
+    methods = ("ic_q", "central_learner", "no_message", "immediate", "full_information", "random")
+    return compare("courier", env, params, model, budget, methods=methods, judged_from=1000)
+
+
+def test_exact_values_worked_out_by_hand():
+    exact = on_courier().exact
+    assert exact["oracle"] == pytest.approx(GAMMA * 10)
+    assert exact["random"] == pytest.approx(0.5 * 1 + 0.5 * GAMMA * 5)
+    assert exact["greedy_immediate"] == pytest.approx(1)
+    assert exact["interface_optimum"] == exact["own_interface_optimum"] == pytest.approx(GAMMA * 10)
+    assert exact["epsilon"] == exact["delta"] == exact["interface_distance"] == 0
+    assert exact["gamma_bar"] == pytest.approx(GAMMA)
+    assert exact["num_states"] == 4
+
+
+def test_only_methods_that_hear_of_the_ten_find_it():
+    result = on_courier()
+    scaled = result.normalised
+    low = (1 - 2.75) / (9 - 2.75)  # taking 1 at once, on the scale from 0.5 + 2.25 to 9
+    for method, wanted in (("ic_q", 1), ("central_learner", 1), ("immediate", low), ("no_message", low), ("random", 0)):
+        assert scaled[method].mean == pytest.approx(wanted), method
+    assert result.methods["ic_q"].replicas == 4 and result.methods["ic_q"].mean == pytest.approx(9)
+    assert result.message_scalars_per_handoff == 1.0
+    assert all(result.checks.values()) and len(result.checks) == 3
+    assert "full_information" not in result.methods
+    assert any("full information" in remark for remark in result.remarks)
+    assert result.settings["handoffs"] == 60 * 8 * 4
+
+
+def test_runs_differ_and_can_be_had_again():
+    model = random_model(21, num_agents=3, num_interfaces=8)
+    env, params = tabular_env(model)
+    budget = Budget(updates=20, copies=4, length=4, replicas=3)
+    first = train(prepared("ic_q", env, params, model, budget), budget).tables
+    assert first.shape == (3, 8, 4) and not np.array_equal(first[0], first[1])
+    fewer = dataclasses.replace(budget, replicas=2)  # the runs that are there stay as they are
+    again = train(prepared("ic_q", env, params, model, fewer), fewer).tables
+    assert np.array_equal(again, first[:2])
+
+
+@pytest.mark.slow
+def test_random_model_reaches_the_oracle_and_short_sight_does_not():
+    model = random_model(21, num_agents=3, num_interfaces=20)
+    env, params = tabular_env(model)
+    result = compare("random", env, params, model, Budget(updates=800, replicas=6))
+    assert result.normalised["ic_q"].mean > 0.98
+    assert result.normalised["no_message"].ci_high < result.normalised["ic_q"].ci_low
+    assert list(result.checks.values()) == [True, True, True]
+
+
+@pytest.mark.slow
+def test_sorting_two_values_with_a_native_central_learner():
+    env, params = cpu_sort(2)
+    central = cpu_sort(2, sees_all=True)
+    result = compare(
+        "cpu-sort2", env, params, sorting_model(env, params), Budget(updates=200, copies=16, replicas=6),
+        methods=("ic_q", "central_learner", "random"), central=(*central, sorting_model(*central)),
+    )  # fmt: skip
+    assert result.normalised["ic_q"].mean == result.normalised["central_learner"].mean == pytest.approx(1)
+    assert result.methods["exact_oracle"].mean == pytest.approx(GAMMA**3)
+
+
+@pytest.mark.slow
+def test_networks_are_asked_for_by_name():
+    model = planted_model(PlantedConfig.small()).model
+    env, params = tabular_env(model)
+    budget = Budget(updates=30, replicas=2, width=8, depth=1)
+    result = compare("planted", env, params, model, budget, methods=("ic_q", "ic_q_neural", "full_information_neural"))
+    assert {"ic_q", "ic_q_neural", "full_information_neural"} <= set(result.methods)
+    assert result.text_of("ic_q_neural") == "IC-Q, neural"
+    assert set(result.checks.values()) == {None}  # too few handoffs to judge
+
+
+def test_counted_messages_are_those_of_the_program():
+    model = courier()
+    env, params = tabular_env(model)
+    budget = Budget(updates=1, copies=3, length=5, replicas=1)
+    counts = {
+        method: scalars_per_handoff(prepared(method, env, params, model, budget))
+        for method in ("ic_q", "central_learner", "no_message", "no_message_team", "immediate")
+    }
+    assert counts == {
+        "ic_q": 1.0, "central_learner": 1.0, "no_message": 0.0, "no_message_team": 1.0, "immediate": 0.0
+    }  # fmt: skip
+
+
+def hidden_choice() -> TabularModel:
+    """Agent 0 chooses what is hidden from agent 1, who takes 0.6 for sure, or 1 if agent 0 took its option 0.
+
+    States: 0 agent 0; 1 and 2 agent 1 after option 0 and 1, with the same interface; 3 the end. One step each.
+    """
+    transition = np.zeros((4, 2, 4))
+    transition[0, 0, 1] = transition[0, 1, 2] = 1
+    transition[1:, :, 3] = 1
+    rate = np.zeros((4, 2))
+    rate[1, 0], rate[1:3, 1] = 1.0, 0.6
+    return TabularModel(
+        reward_rate=rate, agent=np.array([0, 1, 1, 1]), interface=np.array([0, 1, 1, 2]), gamma=GAMMA,
+        transition=transition, duration=np.ones((4, 2, 1)), start=np.eye(4)[0], terminal=np.eye(4, dtype=bool)[3],
+    )  # fmt: skip
+
+
+def test_own_behaviour_is_the_one_that_the_learner_ended_with():
+    """Agent 1 should trust agent 0 if option 0 has more than 60 % at agent 0: worked out by hand."""
+    known = Known(hidden_choice())
+    assert known.returns.interface_optimum == pytest.approx(0.6 * GAMMA)  # under the uniform behaviour: 0.5 < 0.6
+    tables = np.array([[[1.0, 0], [0, 0], [0, 0]], [[0, 1.0], [0, 0], [0, 0]]])
+    assert known.own_interface_optimum(tables, 0.2) == pytest.approx([GAMMA, 0.6 * GAMMA])
+    assert known.own_interface_optimum(tables, 1.0) == pytest.approx([0.6 * GAMMA] * 2)
+    assert known.own_interface_optimum(tables, 0.2, most=1) == pytest.approx([GAMMA])
+
+
+def test_own_behaviour_agrees_with_the_definition():
+    model = planted_model(PlantedConfig.far_sighted(gap=0.8, private_states=1)).model
+    known, rng = Known(model), np.random.default_rng(0)
+    tables = rng.standard_normal((2, model.num_interfaces, model.num_options))
+    for table, value in zip(tables, known.own_interface_optimum(tables, 0.2), strict=True):
+        behaviour = 0.2 / 4 + 0.8 * np.eye(4)[table.argmax(axis=1)]
+        assert value == pytest.approx(Returns(model, behaviour).interface_optimum, abs=1e-9)
+
+
+def test_what_interfaces_hide_costs_what_the_table_says():
+    known = Known(planted_model(PlantedConfig.far_sighted(gap=0.8, private_states=1)).model)
+    table = known.table()
+    assert 0 < table["interface_distance"] < 1
+    lost = table["oracle"] - table["interface_optimum"]
+    assert table["interface_distance"] == pytest.approx(lost / (table["oracle"] - table["random"]))
+    assert lost <= table["policy_loss"] + 1e-9 <= table["policy_loss_bound"]
+
+
+def scaled(ic_q: tuple[float, float, float], **others: tuple[float, float, float]) -> dict[str, Interval]:
+    values = {"interface_oracle": exactly(0.9), "greedy_immediate": exactly(0.1), "random": exactly(0.0)}
+    return values | {name: Interval(*value, 8) for name, value in ({"ic_q": ic_q} | others).items()}
+
+
+@pytest.mark.parametrize(
+    ("ic_q", "no_message", "wanted"),
+    [
+        ((0.9, 0.89, 0.91), (0.5, 0.4, 0.6), [True, True, True]),
+        ((0.87, 0.86, 0.88), (0.5, 0.4, 0.6), [False, True, True]),
+        ((0.93, 0.92, 0.94), (0.5, 0.4, 0.6), [False, True, True]),
+        ((0.89, 0.8, 0.98), (0.7, 0.6, 0.81), [True, False, True]),
+        ((0.89, -0.1, 1.9), (0.7, 0.6, 0.8), [True, False, False]),
+    ],
+)
+def test_checks_can_fail(ic_q, no_message, wanted):
+    known = Known(courier())
+    checks, remarks = judged(known, scaled(ic_q, no_message=no_message), True)
+    assert list(checks.values()) == wanted
+    assert ("not within" in remarks[0]) is not wanted[0]
+    undecided, remarks = judged(known, scaled(ic_q, no_message=no_message), False)
+    assert set(undecided.values()) == {None} and "too little" in remarks[0]
+
+
+def test_own_behaviour_may_be_what_ic_q_agrees_with():
+    values = scaled((0.95, 0.94, 0.96)) | {"own_interface_oracle": exactly(0.96)}
+    checks, remarks = judged(Known(courier()), values, True)
+    assert next(iter(checks.values())) is True and "0.9600 (difference -0.0100)" in remarks[0]
+
+
+def test_reason_is_given_where_short_sight_pays():
+    values = scaled((0.9, 0.89, 0.91), no_message=(0.9, 0.89, 0.91)) | {"greedy_immediate": exactly(0.9)}
+    _, remarks = judged(Known(courier()), values, True)
+    assert "pays most at once" in remarks[2]
+
+
+def test_bad_requests_are_refused_in_one_line():
+    model = courier()
+    env, params = tabular_env(model)
+    budget = Budget(updates=1, copies=1, length=1, replicas=1)
+    other, other_params = tabular_env(random_model(0, num_interfaces=5))
+    for call, fragment in (
+        (lambda: Budget(updates=0), "updates = 0"),
+        (lambda: Budget(updates=1, explore="greedy"), "explore = 'greedy'"),
+        (lambda: Budget(updates=1, epsilon_end=1.5), "epsilon_end = 1.5"),
+        (lambda: compare("x", env, params, model, budget, methods=("random",)), "ic_q"),
+        (lambda: compare("x", env, params, model, budget, methods=("ic_q", "magic")), "magic"),
+        (lambda: compare("x", env, params, model, budget, budgets={"ic_q": Budget(updates=2)}), "budgets['ic_q']"),
+        (lambda: compare("x", other, other_params, model, budget, methods=("ic_q",)), "interfaces"),
+        (lambda: parts_of("central"), "central"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert fragment in str(caught.value) and "\n" not in str(caught.value)
