@@ -76,7 +76,7 @@ def method_figure(result: Result) -> Any:
     measured = sum(not is_exact_method(name, shown[name]) for name in names)
     notes = []
     if measured:
-        notes.append("filled: mean over runs, bar: 95 % interval")
+        notes.append(f"filled: {result.centre} over runs, bar: 95 % interval")
     if measured < len(names):
         notes.append("open: exact")
     axes.set_title(f"{result.environment}   ({'; '.join(notes)})", fontsize=7.4, loc="left")

@@ -75,9 +75,11 @@ def read(folder: Path) -> dict[str, Any] | None:
 def markdown(content: Mapping[str, Any]) -> str:
     """The methods and all further tables, in Markdown."""
     lines = [f"# {content['environment']}", "", content["metric"], ""]
-    lines += _grid(["method", "mean", "95 % interval", "normalised", "runs"], method_rows(content))
+    lines += _grid(
+        ["method", content.get("centre", "mean"), "95 % interval", "normalised", "runs"], method_rows(content)
+    )
     for table in content["tables"]:
-        lines += ["", table["title"] + ".", ""]
+        lines += ["", table["title"].rstrip(".") + ".", ""]
         lines += _grid(table["columns"], [[cell_text(cell) for cell in row] for row in table["rows"]])
     if content["exact"]:
         lines += ["", "Exact quantities.", ""]

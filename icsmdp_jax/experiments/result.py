@@ -74,6 +74,8 @@ class Result:
       tables: further tables.
       figures: further figures by name; each draws itself when called and returns a ``matplotlib`` figure.
       names: words in figures for methods that ``METHOD_TEXT`` lacks.
+      centre: what the ``mean`` of the intervals in ``methods`` is over the runs: their mean, or their median where
+        single runs would decide a mean.
       checks: what the experiment was to show, each a short sentence, and whether it did; None where the preset is too
         small to say.
     """
@@ -90,6 +92,7 @@ class Result:
     tables: Sequence[Table] = ()
     figures: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    centre: str = "mean"
     checks: Mapping[str, bool | None] = dataclasses.field(default_factory=dict)
 
     def text_of(self, method: str) -> str:
@@ -104,6 +107,7 @@ class Result:
         return {
             "environment": self.environment,
             "metric": self.metric,
+            "centre": self.centre,
             "higher_is_better": self.higher_is_better,
             "methods": {name: interval_json(value) for name, value in self.methods.items()},
             "names": {name: self.text_of(name) for name in self.methods},
