@@ -154,7 +154,7 @@ def measure(spec: ReturnsSpec, learner: LearnerSpec, method: str, progress: Prog
     networks = {} if learner.label == "tabular" else {"width": learner.width, "depth": 1}
     lanes = ensemble(
         [place.returns.model for place in places], method, learner.label, copies=learner.copies, length=learner.length,
-        explore=ramp(1.0, 0.1, learner.updates // 2), **networks,
+        exploration=ramp(1.0, 0.1, learner.updates // 2), **networks,
     )  # fmt: skip
     count = replicas_of(spec, method)
     chosen, tuned = tuned_steps(lanes, places, learner, spec.seed, count)

@@ -70,7 +70,7 @@ ENVIRONMENTS: dict[str, Entry] = {
         exact="icsmdp_jax.envs.role_workflows:exact_model",
     ),
     "workshop": Entry(
-        "icsmdp_jax.envs.workshop_lifted:lifted_workshop",
+        "icsmdp_jax.envs.workshop_lifted:workshop_options",
         "benches with fixed local policies work on the parts of a workpiece",
         exact="icsmdp_jax.envs.workshop_lifted:exact_model",
     ),

@@ -10,6 +10,8 @@ the exact values, returns and constants of the theory; how the reward scatters i
 
 from __future__ import annotations
 
+import dataclasses
+from functools import lru_cache
 from typing import Any
 
 import chex
@@ -24,6 +26,7 @@ from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.exact.primitive import PrimitiveModel, option_moments
 from icsmdp_jax.primitive import Lifted, LiftedParams, LiftedState
 from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.tabular_env import TabularEnv, TabularParams, tabular_env
 
 REMAINING = 1e-12  # probability that an option outlasts the listing; it goes to the last duration
 NEVER = 1e-25  # odds below which an action counts as never taken
@@ -64,6 +67,50 @@ def lifted_workshop(
     return Lifted(primitive, table_policy), LiftedParams(params, jnp.asarray(table, jnp.float32))
 
 
+@dataclasses.dataclass(frozen=True)
+class ListedWorkshop(TabularEnv):
+    """The listing as an environment: one look-up for each option, however long it lasts.
+
+    Attributes:
+      arguments: of ``lifted_workshop``, from which it was listed.
+    """
+
+    arguments: tuple[float, float, int, float] = (0.8, 0.95, 2, 0.7)
+
+
+def workshop_options(
+    kept: float = 0.8, gamma: float = 0.95, num_tools: int = 2, care: float = 0.7, ticks: bool = False
+) -> tuple[Lifted | ListedWorkshop, LiftedParams | TabularParams]:
+    """The workshop at the scale of its options, as ``make("workshop")`` gives it.
+
+    Args:
+      kept: see ``lifted_workshop``.
+      gamma: see there.
+      num_tools: see there.
+      care: see there.
+      ticks: whether options are stepped through tool by tool. Otherwise an option is drawn from the listing: the same
+        law of ``(tau, s')``, the same mean rewards, and under ``vmap`` nobody waits for the longest option.
+
+    Returns:
+      ``(env, params)``.
+
+    Raises:
+      ValueError: for a number out of range, or a listing that would be too large.
+    """
+    env, params = lifted_workshop(kept, gamma, num_tools, care)
+    if ticks:
+        return env, params
+    arguments = (float(kept), float(gamma), int(num_tools), float(care))
+    listed, table = tabular_env(_listing(arguments), name="workshop")
+    own = {field.name: getattr(listed, field.name) for field in dataclasses.fields(listed)}
+    return ListedWorkshop(**own, arguments=arguments), table
+
+
+@lru_cache(maxsize=8)
+def _listing(arguments: tuple[float, float, int, float]) -> TabularModel:
+    return exact_model(*lifted_workshop(*arguments))
+
+
 def local_policy(env: Workshop, care: float) -> np.ndarray:
     """``[N, X, A]`` probabilities of the tools by agent and local observation."""
     agents, tools, layers = env.num_agents, env.num_tools, env.num_layers
@@ -95,14 +142,14 @@ def global_view(state: LiftedState, params: LiftedParams) -> chex.Array:
     return jnp.concatenate(parts).astype(jnp.float32)
 
 
-def exact_model(env: Lifted, params: LiftedParams) -> TabularModel:
-    """Lists a lifted workshop.
+def exact_model(env: Lifted | ListedWorkshop, params: Any) -> TabularModel:
+    """Lists a lifted workshop, or tells from what listing an environment was made.
 
     With ``kept = 0`` the tools of other benches have no bearing on anything, and states that differ in them only are
     one state of the listing. The last state is that of a delivered workpiece.
 
     Args:
-      env: a workshop lifted with ``table_policy``.
+      env: a workshop lifted with ``table_policy``, or what ``workshop_options`` made.
       params: its parameters.
 
     Returns:
@@ -111,6 +158,8 @@ def exact_model(env: Lifted, params: LiftedParams) -> TabularModel:
     Raises:
       ValueError: if the listing would be too large, or the local policy is another one.
     """
+    if isinstance(env, ListedWorkshop):
+        return _listing(env.arguments)
     if not isinstance(env.env, Workshop) or env.policy is not table_policy:
         raise ValueError("env: expected a workshop lifted with table_policy")
     inner, given = env.env, params.env

@@ -150,7 +150,7 @@ def prepared(
         width=budget.width,
         depth=budget.depth,
         step_size=budget.step_size(kind),
-        explore=ramp(budget.epsilon_begin, budget.epsilon_end, budget.ramp_share * budget.updates),
+        exploration=ramp(budget.epsilon_begin, budget.epsilon_end, budget.ramp_share * budget.updates),
         copies=budget.copies,
         length=budget.length,
     )

@@ -15,7 +15,7 @@ KEPT = (0.0, 0.4, 0.8, 1.0)
 
 def run(options: Options) -> Result:
     """All methods on the workshop, and the exact loss of acting on interfaces as the benches keep their tools."""
-    env, params = make("workshop")
+    env, params = make("workshop", ticks=True)
     budget = Budget(updates=options.pick(10, 500, 6000), copies=16, length=8, replicas=options.pick(2, 10, 32))
     return compare(
         "workshop",

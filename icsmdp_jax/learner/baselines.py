@@ -144,7 +144,7 @@ def setup(
     depth: int = 2,
     optimiser: Optimiser | None = None,
     step_size: StepSize | None = None,
-    explore: Ramp | None = None,
+    exploration: Ramp | None = None,
     seed: int = 0,
     **static: Any,
 ) -> Setup:
@@ -159,7 +159,7 @@ def setup(
       depth: hidden layers of the MLP.
       optimiser: optax optimiser; Adam unless given, plain steps for tables.
       step_size: its schedule; for networks ``3e-3 (1 + k / 50)^(-1/2)``, ``polynomial(0.7)`` for tables unless given.
-      explore: epsilon by update; from 1 to 0.1 over 500 updates unless given.
+      exploration: epsilon by update; from 1 to 0.1 over 500 updates unless given.
       seed: of the random vectors that stand in for features.
       static: further fields of ``ParallelLearner`` (``copies``, ``length``, ``target``, ...).
 
@@ -200,7 +200,7 @@ def setup(
         env_params,
         data,
         step_size,
-        exploration=explore or ramp(1.0, 0.1, 500),
+        exploration=exploration or ramp(1.0, 0.1, 500),
         owner=None if data is None else np.maximum(seen.interface_agent, 0).astype(np.int32),
     )
     return Setup(chosen, seen, learner, hyper)

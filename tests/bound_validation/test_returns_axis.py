@@ -141,7 +141,7 @@ def test_reference_rows_span_the_scale() -> None:
 def test_a_lane_is_the_single_run_on_its_model(function_class: str) -> None:
     """Agents that a model does not have, and zeros after its descriptions, change nothing that is learned."""
     models = [random_model(seed, num_agents=agents, num_interfaces=10, features=4) for seed, agents in ((1, 3), (2, 5))]
-    settings: dict[str, Any] = dict(copies=4, length=4, width=6, depth=1, explore=ramp(0.5, 0.1, 4))
+    settings: dict[str, Any] = dict(copies=4, length=4, width=6, depth=1, exploration=ramp(0.5, 0.1, 4))
     lanes = ensemble(models, "ic_q", function_class, **settings)
     keys = replica_keys(3, 0, 2)
     trained = lanes.train(keys, axis.stacked([[STEP, STEP]] * 2), 6)

@@ -98,7 +98,7 @@ def test_descriptions_are_plain_values():
     assert json.loads(json.dumps(found._asdict())) == found._asdict()
     assert (found.agents, found.options, found.interface_shape, found.longest_duration) == (4, 6, [], 2)
     assert found.exact_oracle and not registry.describe("cpu-sort4").exact_oracle
-    assert registry.describe("workshop").longest_duration is None
+    assert registry.describe("workshop").longest_duration > 22
 
 
 def test_the_registry_imports_nothing_heavy():

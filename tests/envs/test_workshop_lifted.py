@@ -91,6 +91,18 @@ def test_simulation_has_the_law_of_the_listing():
     assert abs(reward.mean() - wanted) < 4.5 * reward.std() / np.sqrt(copies)
 
 
+def test_by_name_the_listing_is_simulated_or_its_ticks():
+    """The same listing behind both forms; the quick one draws options from it."""
+    quick, table = make("workshop", kept=0.5)
+    slow, params = make("workshop", kept=0.5, ticks=True)
+    assert isinstance(slow, Lifted) and not isinstance(quick, Lifted)
+    one, two = exact_model(quick, table), exact_model(slow, params)
+    for name in ("kernel", "reward_rate", "interface", "start"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    assert quick.spec.num_interfaces == slow.spec.num_interfaces and quick.words_per_step
+    assert quick.spec.longest_duration == one.kernel.shape[2]
+
+
 def test_global_view_tells_all_states_apart():
     env, params, _ = listed()
     look = jax.jit(jax.vmap(lambda key: global_view(env.reset(key, params)[1], params)))
