@@ -48,7 +48,7 @@ def method_figure(result: Result) -> Any:
     """
     shown = result.as_json()["methods"]
     names = [name for name in in_order(list(shown)) if shown[name]["mean"] is not None]
-    figure = style.new_figure(style.COLUMN_WIDTH * 1.25, 0.75 + 0.2 * len(names))
+    figure = style.new_figure(style.COLUMN_WIDTH * 1.25, 0.87 + 0.2 * len(names))
     axes = figure.add_subplot()
     finite = [shown[name]["mean"] for name in names]
     logarithmic = bool(finite) and min(finite) > 0 and max(finite) > LOGARITHMIC_FROM * min(finite)
@@ -79,7 +79,7 @@ def method_figure(result: Result) -> Any:
         notes.append(f"filled: {result.centre} over runs, bar: 95 % interval")
     if measured < len(names):
         notes.append("open: exact")
-    axes.set_title(f"{result.environment}   ({'; '.join(notes)})", fontsize=7.4, loc="left")
+    axes.set_title(f"{result.environment}\n({'; '.join(notes)})", fontsize=7.4, loc="left")
     return figure
 
 
