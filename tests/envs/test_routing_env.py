@@ -145,6 +145,7 @@ def test_a_packet_alone_takes_its_distance() -> None:
     assert (np.asarray(time) >= expected).all() and (np.asarray(time) == expected).mean() > 0.99
 
 
+@pytest.mark.slow
 def test_delivery_by_the_table_takes_as_long_as_in_the_network() -> None:
     """The tagged packet and the packets of the simulator under the same rule. False alarm: 1e-4."""
     graph, load, lanes = ring(), 2.5, 24

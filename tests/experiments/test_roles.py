@@ -21,6 +21,7 @@ def small() -> Study:
     return roles_study.study(voting, Size(points=2, between=3, replicas=3, prompts=2, samples=4), parallel=True)
 
 
+@pytest.mark.slow
 def test_every_scheme_starts_alike_and_differs_later() -> None:
     done = small()
     assert done.names == tuple(roles_study.SCHEMES) and done.policy.shape[:3] == (len(done.names), 3, 3)

@@ -49,6 +49,7 @@ def test_a_small_run_reports_everything() -> None:
     assert "time units" in axes.get_ylabel() and "packets per time unit" in axes.get_xlabel()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_rules")
 def test_one_load_is_measured_where_the_user_gives_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(routing.SIZES, "testing", routing.Size(300, 300, 2, 2, 2, 2, (1.0, 2.0)))

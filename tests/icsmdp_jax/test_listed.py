@@ -38,7 +38,9 @@ def trained(ready: Setup, hyper: Any) -> Any:
     return jax.device_get((state.params, state.handoff, metrics))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", ["plain", "double", *(pytest.param(name, marks=pytest.mark.slow) for name in ("peng", "boltzmann"))]
+)
 def test_the_same_as_row_by_row(variant: str) -> None:
     ready = made(variant)
     hyper = ready.hyper._replace(lambda_=0.7)
@@ -54,7 +56,7 @@ def test_the_same_as_row_by_row(variant: str) -> None:
     assert min(jax.tree.leaves(moved)) > 1e-3  # four steps of Adam with rate 3e-3
 
 
-@pytest.mark.parametrize("method", ["shared", "no_message"])
+@pytest.mark.parametrize("method", ["no_message", pytest.param("shared", marks=pytest.mark.slow)])
 def test_baselines_too(method: str) -> None:
     ready = made(method=method)
     listed, rows = trained(ready, ready.hyper), trained(ready, ready.hyper._replace(owner=None))

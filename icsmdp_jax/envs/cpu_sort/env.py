@@ -40,7 +40,7 @@ class CpuSortState(NamedTuple):
 
     Attributes:
       situation: registers, flags, active agent and last comparison.
-      program: ``[length_limit + 1]`` int32 indices into ``machine.instructions``, ``team.NOTHING`` after the end.
+      program: ``[length_limit + 1]`` int8 indices into ``machine.instructions``, ``team.NOTHING`` after the end.
       length: ``[]`` int32, instructions so far.
     """
 
@@ -109,7 +109,7 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
     def reset(self, key: chex.PRNGKey, params: CpuSortParams) -> tuple[Handoff, CpuSortState]:
         """The empty program; ``key`` is not used."""
         situation = jax.tree.map(jnp.asarray, team.begin(self.num_values))
-        program = jnp.full((self.length_limit + 1,), team.NOTHING, jnp.int32)
+        program = jnp.full((self.length_limit + 1,), team.NOTHING, jnp.int8)
         zero, no = jnp.float32(0), jnp.zeros((), bool)
         handoff = self._handoff(situation, params, zero, jnp.int32(0), zero, no, no)
         return handoff, CpuSortState(situation, program, jnp.int32(0))
@@ -130,8 +130,9 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
         discount = jnp.where(terminated, 0.0, jnp.where(tau == 1, one, both))
         paid = jnp.where(correct, jnp.where(tau == 1, 1.0, one), 0.0)
         reward = paid + discount * potential(entered, params) - potential(before, params)
-        place = jnp.arange(self.length_limit + 1) - state.length
-        program = jnp.where(place == 0, appended[0], jnp.where(place == 1, appended[1], state.program))
+        place = jnp.arange(self.length_limit + 1, dtype=jnp.int8) - state.length.astype(jnp.int8)
+        written = appended.astype(jnp.int8)
+        program = jnp.where(place == 0, written[0], jnp.where(place == 1, written[1], state.program))
         handoff = self._handoff(entered, params, reward, tau, discount, terminated, truncated)
         return handoff, CpuSortState(entered, program, length)
 

@@ -183,12 +183,13 @@ def available(agent: chex.Array, view: View) -> chex.Array:
     """
     n = view.spare.shape[0] - 1
     both = kernel.BELOW | kernel.ABOVE
-    scratch = np.array([kernel.register_pairs(n).index((k, n)) for k in range(n)])
-    saves = (agent == MOV) & view.spare[n] & (view.relation[scratch] != kernel.EQUAL)
-    comparisons = (agent == CMP) & ((view.relation & both) == both)
+    scratch = [kernel.register_pairs(n).index((k, n)) for k in range(n)]
+    moves = (agent == MOV) & view.spare[n]
+    saves = [moves & (view.relation[p] != kernel.EQUAL) for p in scratch]
+    comparisons = [(agent == CMP) & ((view.relation[p] & both) == both) for p in range(view.relation.shape[0])]
     at_pair = jnp.asarray(_registers_of_pairs(n))[view.pair]  # [2, n+1]: targets of chains in either order
     chains = (agent >= CMOVL) & jnp.any(at_pair & view.spare, axis=1)
-    wise = jnp.concatenate([saves, comparisons, chains])
+    wise = jnp.stack([*saves, *comparisons, chains[0], chains[1]])
     nothing_wise = ~jnp.any(wise) & (jnp.arange(len(AGENTS)) == agent)
     reasons = jnp.concatenate([wise, nothing_wise]).astype(jnp.float32)
     return reasons @ jnp.asarray(_options_by_reason(n)) > 0
@@ -217,10 +218,13 @@ def _options_by_reason(num_values: int) -> np.ndarray:
 
 def view_words(agent: chex.Array, view: View) -> chex.Array:
     """``[2]`` uint32, one-to-one with what the agent sees: relations; then agent, pair, spare registers and score."""
-    relation = view.relation.astype(jnp.uint32) << (3 * jnp.arange(view.relation.shape[0], dtype=jnp.uint32))
-    spare = view.spare.astype(jnp.uint32) << jnp.arange(view.spare.shape[0], dtype=jnp.uint32)
-    own = agent.astype(jnp.uint32) | (view.pair.astype(jnp.uint32) << 2) | (jnp.sum(spare, dtype=jnp.uint32) << 6)
-    return jnp.stack([jnp.sum(relation, dtype=jnp.uint32), own | (view.score.astype(jnp.uint32) << 11)])
+    relation, spare = jnp.uint32(0), jnp.uint32(0)
+    for p in range(view.relation.shape[0]):
+        relation = relation | (view.relation[p].astype(jnp.uint32) << 3 * p)
+    for k in range(view.spare.shape[0]):
+        spare = spare | (view.spare[k].astype(jnp.uint32) << k)
+    own = agent.astype(jnp.uint32) | (view.pair.astype(jnp.uint32) << 2) | (spare << 6)
+    return jnp.stack([relation, own | (view.score.astype(jnp.uint32) << 11)])
 
 
 def view_bits(agent: chex.Array, view: View) -> chex.Array:
