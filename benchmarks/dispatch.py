@@ -158,7 +158,7 @@ def cases(size: Size) -> list[tuple[Case, tuple[str, ...]]]:
     sweep = [(10, 1, 32, ROWS), (100, 1, 128, ROWS), (10, 1, 32, LISTED), (100, 1, 128, LISTED)]
     if size is Size.FULL:
         sweep = [(10, 1, 8, ROWS), (100, 1, 8, ROWS), (100, 1, 32, ROWS), *sweep]
-        sweep += [(10, 2, 32, ROWS), (100, 2, 128, ROWS)]
+        sweep += [(10, 2, 32, ROWS)]
     for agents, layers, handoffs, interfaces in sweep:
         found += [(Case(agents, layers, handoffs, turns, interfaces), ways[:2]) for turns in (EVEN, UNEVEN)]
     return found
