@@ -82,6 +82,13 @@ def repeats(run: Callable[[], Any], at_least: float, most: int) -> int:
     return int(np.clip(np.ceil(at_least / seconds(run)[0]), 1, most))
 
 
+def many(run: Callable[[], Any], calls: int) -> Any:
+    """Several calls of a function; what the last returned."""
+    for _ in range(calls):
+        result = run()
+    return result
+
+
 def record(
     benchmark: str,
     case: Mapping[str, Any],

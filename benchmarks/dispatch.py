@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from benchmarks import common
-from benchmarks.common import Record, Size, compile_seconds, race, record, repeats
+from benchmarks.common import Record, Size, compile_seconds, many, race, record, repeats
 from icsmdp_jax.environment import Environment
 from icsmdp_jax.handoff import EnvSpec, Handoff
 from icsmdp_jax.learner import networks, schedules
@@ -182,13 +182,6 @@ def measure(size: Size) -> Iterator[Record]:
             facts = {"handoffs": work[name], "squared_error": error[name]}
             shown = case._asdict()
             yield record(NAME, shown, name, timing, base, work[name], "handoffs/s", compile_s[name], **facts)
-
-
-def many(run: Callable[[], Any], calls: int) -> Any:
-    """Several calls."""
-    for _ in range(calls):
-        result = run()
-    return result
 
 
 if __name__ == "__main__":

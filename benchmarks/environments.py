@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import common
-from benchmarks.common import Record, Size, compile_seconds, race, record, repeats
+from benchmarks.common import Record, Size, compile_seconds, many, race, record, repeats
 from icsmdp_jax.envs.registry import make, names
 from icsmdp_jax.learner.exploration import uniform_option
 from icsmdp_jax.learner.rollout import advance, words_of
@@ -160,13 +160,6 @@ def measure(size: Size) -> Iterator[Record]:
             beside["of_cartpole"] = float(np.median(paired))
         variant = "rival" if name in RIVALS else "ours"
         yield record(NAME, case, variant, timing, base, work[name], "handoffs/s", compile_s[name], **beside)
-
-
-def many(run: Callable[[], Any], calls: int) -> Any:
-    """Several calls."""
-    for _ in range(calls):
-        result = run()
-    return result
 
 
 if __name__ == "__main__":
