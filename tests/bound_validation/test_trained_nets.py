@@ -121,6 +121,7 @@ def test_interval_of_the_slope_covers():
     assert alone.slope == pytest.approx(-0.7) and math.isnan(alone.ci_low), "one start has no interval"
 
 
+@pytest.mark.slow
 def test_starts_are_those_of_the_class():
     rng = np.random.default_rng(4)
     for hidden in ("trained", "frozen"):

@@ -34,6 +34,7 @@ def small_shop() -> tuple[Workshop, WorkshopParams, PrimitiveModel]:
     return env, params, workshop_model(env, params)
 
 
+@pytest.mark.slow
 def test_frozen_regime_converges_to_the_exact_values() -> None:
     """Distance to ``Q*`` under uniform tools, K and 4K handoffs: small, and falling about as K^-1/2.
 

@@ -56,6 +56,7 @@ def test_the_same_as_row_by_row(variant: str) -> None:
     assert min(jax.tree.leaves(moved)) > 1e-3  # four steps of Adam with rate 3e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["no_message", pytest.param("shared", marks=pytest.mark.slow)])
 def test_baselines_too(method: str) -> None:
     ready = made(method=method)
@@ -64,6 +65,7 @@ def test_baselines_too(method: str) -> None:
         np.testing.assert_allclose(one, two, **CLOSE)
 
 
+@pytest.mark.slow
 def test_a_channel_in_between() -> None:
     ready = made()
     hyper = ready.hyper._replace(channel=channel.clean(ready.model.num_agents, (-1.0, 1.0)).noisy(0.1))
@@ -100,6 +102,7 @@ def test_each_interface_is_read_with_its_own_agents_parameters() -> None:
     assert np.array_equal(np.isnan(found).any(axis=1), owner == owner[0])
 
 
+@pytest.mark.slow
 def test_mapped_over_seeds_and_rates() -> None:
     ready = made()
     keys = jax.random.split(jax.random.key(2), 3)

@@ -285,6 +285,7 @@ def test_linear_learner_by_hand_with_a_ball() -> None:
     np.testing.assert_allclose(thetas[2], landed * 3.0 / np.hypot(*landed))
 
 
+@pytest.mark.slow
 def test_spread_of_the_tail_average_meets_the_central_limit() -> None:
     """96 replicas: the relative standard error of the spread is at most 1 / sqrt(2 * 95) = 7.3 %.
 
