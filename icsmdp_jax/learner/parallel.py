@@ -197,18 +197,16 @@ class ParallelLearner:
         values = self._by_row(params, now.agent[None], now.interface[None], hyper)[0]
         return exploration.best_option(values, now.mask)
 
-    def collect(
-        self, key: chex.PRNGKey, state: State, hyper: Hyper, table: chex.Array | None = None
-    ) -> tuple[State, Rows]:
-        """``length`` handoffs in every environment, with the parameters as they are; ``table`` as for ``act``."""
+    def collect(self, key: chex.PRNGKey, state: State, hyper: Hyper) -> tuple[State, Rows]:
+        """``length`` handoffs in every environment, with the parameters as they are."""
 
         def turn(waiting: Any, now: Handoff, option: chex.Array, after: Handoff) -> tuple[Rows, Any]:
             if waiting is None:
                 return rollout.segment(now, option, after), None
             return rollout.own_turn(waiting, now, option, after, team=self.bootstrap.endswith("team"))
 
-        if table is None and self.explore != "behaviour":
-            table = self.table_of(state.params, hyper)  # once, ahead of the loop: it does not change inside
+        # Once, ahead of the loop: it does not change inside.
+        table = None if self.explore == "behaviour" else self.table_of(state.params, hyper)
         (env_state, handoff, waiting), rows = rollout.collect(
             self.env,
             hyper.env_params,

@@ -317,3 +317,15 @@ def test_bad_arguments_are_refused() -> None:
 def test_environments_are_static() -> None:
     env, _ = made(2)
     assert env == dataclasses.replace(env) and hash(env) == hash(dataclasses.replace(env))
+
+
+def test_long_programs_are_written_where_they_end():
+    """Beyond what a byte counts: instruction 151 goes to place 150 and to no other."""
+    env, params = cpu_sort(2, length_limit=600, as_bits=True)
+    handoff, state = env.reset(jax.random.key(0), params)
+    earlier = jnp.where(jnp.arange(601) < 150, jnp.int8(1), state.program)
+    _, after = env.step_env(jax.random.key(0), state._replace(length=jnp.int32(150), program=earlier), 0, params)
+    tau = int(after.length) - 150
+    assert tau >= 1 and (np.asarray(after.program[150 : 150 + tau]) != team.NOTHING).all()
+    assert (np.asarray(after.program[:150]) == 1).all()
+    assert (np.asarray(after.program[150 + tau :]) == team.NOTHING).all()

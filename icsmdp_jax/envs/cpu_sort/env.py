@@ -130,7 +130,7 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
         discount = jnp.where(terminated, 0.0, jnp.where(tau == 1, one, both))
         paid = jnp.where(correct, jnp.where(tau == 1, 1.0, one), 0.0)
         reward = paid + discount * potential(entered, params) - potential(before, params)
-        place = jnp.arange(self.length_limit + 1, dtype=jnp.int8) - state.length.astype(jnp.int8)
+        place = jnp.arange(self.length_limit + 1) - state.length
         written = appended.astype(jnp.int8)
         program = jnp.where(place == 0, written[0], jnp.where(place == 1, written[1], state.program))
         handoff = self._handoff(entered, params, reward, tau, discount, terminated, truncated)
