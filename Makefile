@@ -9,6 +9,8 @@ PRESET ?= quick
 OUT ?= results/$(PRESET)
 EXPERIMENTS := $(if $(filter file,$(origin OUT)),results,$(OUT))/experiments
 JAX ?= cpu
+# An interrupted run goes on; one of other code is begun afresh, unless it may have taken hours.
+AGAIN := $(if $(filter full,$(PRESET)),--resume,--resume --overwrite)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -51,10 +53,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 validate: $(STAMP)  ## measure every term of the bound against theory; prints where report.html lies
-	@$(BIN)/icsmdp validate --preset $(PRESET) --out $(OUT)
+	@$(BIN)/icsmdp validate --preset $(PRESET) --out $(OUT) $(AGAIN)
 
 experiments: $(STAMP)  ## IC-Q against the oracle on every environment; prints where report.html lies
-	@$(BIN)/icsmdp experiment all --preset $(PRESET) --out $(EXPERIMENTS)
+	@$(BIN)/icsmdp experiment all --preset $(PRESET) --out $(EXPERIMENTS) $(filter-out --resume,$(AGAIN))
 
 test: $(STAMP)  ## the test suite without what is marked slow
 	$(PYTEST) $(PARALLEL) $(PYTEST_ARGS)

@@ -16,7 +16,17 @@ from pathlib import Path
 
 from benchmarks.common import Record, emit, size_arguments
 
-NAMES = ("learner_throughput", "dispatch", "environments", "random_numbers", "solver", "exact_analysis", "devices")
+NAMES = (
+    "learner_throughput",
+    "dispatch",
+    "environments",
+    "random_numbers",
+    "solver",
+    "exact_analysis",
+    "large_models",
+    "devices",
+    "scaling",
+)
 
 
 def question(name: str) -> str:

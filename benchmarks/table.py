@@ -130,14 +130,49 @@ def parts(lines: list[Record]) -> str:
     return markdown(["", *(f"{count} states" for count in counts)], rows)
 
 
+def large(lines: list[Record]) -> str:
+    """Time and peak memory of large_models: one row per number of states and analysis."""
+    rows = [
+        [
+            line["variant"],
+            str(line["case"]["states"]),
+            str(line["case"]["interfaces"]),
+            duration(line["value"]),
+            duration(line["cpu_s"]),
+            f"{line['extra']['peak_bytes'] / 1e9:.2f} GB",
+        ]
+        for line in lines
+    ]
+    return markdown(["", "states", "interfaces", "time", "CPU time", "peak memory"], rows)
+
+
+def scaled(lines: list[Record]) -> str:
+    """Rates and memory of scaling: measured beside the forecast, one row per number of devices."""
+    rows = []
+    for line in lines:
+        case, extra = line["case"], line["extra"]
+        timed = "forecast_s" in extra
+        memory = extra["program_bytes"] if timed else line["value"]
+        sizes = [f"{size / 1e6:.1f}" for size in (memory, extra["forecast_bytes"])]
+        rows.append([
+            line["variant"], str(case.get("cells", 1)), str(case["replicas"]),
+            million(line["value"]) if timed else "", duration(line["wall_s"]) if timed else "",
+            duration(extra["forecast_s"]) if timed else "", *sizes,
+        ])  # fmt: skip
+    head = ["", "cells", "replicas", "M handoffs/s", "time", "forecast", "MB per device", "forecast"]
+    return markdown(head, rows)
+
+
 SECTIONS = (
     ("learner_throughput", "Handoffs per second, in millions", throughput),
     ("dispatch", "Networks of width 256, one for all agents or one for each", own_networks),
     ("environments", "Environments under random options, 1024 copies", environments),
     ("random_numbers", "Ways of drawing random numbers, tabular IC-Q", rates),
     ("devices", "Host devices, tabular IC-Q", rates),
+    ("scaling", "Time and memory of a sweep, measured and forecast", scaled),
     ("solver", "Exact solvers, same certified error", solvers),
     ("exact_analysis", "Parts of `icsmdp analyse`", parts),
+    ("large_models", "Exact analysis of large models", large),
 )
 
 

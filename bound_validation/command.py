@@ -15,9 +15,21 @@ def add_command(commands: Any) -> None:
     command.add_argument(
         "--behaviour", default="uniform", help="behaviour policy for --model: 'uniform' or a .npy file"
     )
-    command.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    add_run_options(command)
     command.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     command.set_defaults(handler=_run)
+
+
+def add_run_options(command: argparse.ArgumentParser) -> None:
+    """Adds what every command with a run directory has: resuming, overwriting, and several hosts."""
+    from icsmdp_jax.sweeps.hosts import add_arguments
+
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    command.add_argument(
+        "--overwrite", action="store_true",
+        help="begin afresh, whatever run is in --out; with --resume, only if it is another one",
+    )  # fmt: skip
+    add_arguments(command)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -14,11 +14,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.baselines import Setup, setup
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize
+from icsmdp_jax.sweeps import placement
+from icsmdp_jax.sweeps.placement import CELLS, PAIRS, REPLICAS, Program, device_grid
 from icsmdp_jax.tabular import TabularModel
 
 
@@ -36,14 +39,16 @@ class Trained(NamedTuple):
     handoffs: int
 
 
-def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], float]:
-    """The function compiled for these arguments, and the seconds that it took."""
+def compiled(
+    function: Callable[..., Any], cells: int, replicas: int, specs: Sequence[PartitionSpec], arguments: Sequence[Any]
+) -> tuple[Program, float]:
+    """A function of one lane compiled for all cells and replicas on all devices, and the seconds that it took."""
     started = time.perf_counter()
     # On a CPU the backend's higher levels take twice as long and make small programs such as these no faster.
     options: dict[str, Any] | None = {"xla_backend_optimization_level": 1}
     if jax.default_backend() != "cpu":
         options = None
-    program = jax.jit(function).lower(*arguments).compile(compiler_options=options)
+    program = placement.compiled(function, device_grid(cells, replicas), specs, arguments, options)
     return program, time.perf_counter() - started
 
 
@@ -67,7 +72,7 @@ class Ensemble:
     setups: tuple[Setup, ...]
     learner: ParallelLearner
     hyper: Hyper
-    programs: dict[tuple[int, int], Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    programs: dict[tuple[int, int], Program] = dataclasses.field(default_factory=dict)
 
     def train(self, keys: jax.Array, steps: StepSize, updates: int) -> Trained:
         """Trains every lane on every model; lanes with one key see one stream of random numbers.
@@ -86,8 +91,9 @@ class Ensemble:
 
         shape, seconds = (len(keys), updates), 0.0
         if shape not in self.programs:
-            each = jax.vmap(jax.vmap(lane, (0, 0, None)), (None, 0, 0))
-            self.programs[shape], seconds = compiled(each, keys, steps, self.hyper)
+            self.programs[shape], seconds = compiled(
+                lane, len(self.setups), len(keys), (REPLICAS, PAIRS, CELLS), (keys, steps, self.hyper)
+            )
         params = self.programs[shape](keys, steps, self.hyper)
         handoffs = len(self.setups) * len(keys) * updates * self.learner.copies * self.learner.length
         return Trained([self._tables(params, i) for i in range(len(self.setups))], seconds, handoffs)

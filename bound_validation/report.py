@@ -17,7 +17,8 @@ from bound_validation.results import TERMS, Row
 from bound_validation.views import PARTS, Share, normalised, select, shares
 from icsmdp_jax.tabular_io import atomic_write
 
-AXES = ("width", "gap", "samples", "mixing", "durations", "total", "returns", "messages", "model")
+AXES = ("width", "gap", "samples", "mixing", "durations", "total", "agents", "returns", "messages", "model", "sweep")
+MOST = 1000  # lines of one table; a sweep over thousands of cells has more, all of which are in the Parquet file
 DASH = Markup("&ndash;")
 
 
@@ -56,6 +57,8 @@ def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -
         "notation": [(Markup(symbol), Markup(meaning)) for symbol, meaning in text.NOTATION],
         "preset": summary.get("preset"),
         "model": summary.get("model"),
+        "sweep": summary.get("sweep"),
+        "most": MOST,
         "cells": summary.get("cells"),
         "figures": figures,
         "checks": checks,
@@ -185,12 +188,14 @@ def _constants(summary: dict[str, Any]) -> dict[str, Any] | None:
     columns = [name for name in dict.fromkeys(key for line in lines for key in line) if name != "model"]
     heads = [Markup(text.CONSTANTS[name]) if name in text.CONSTANTS else name.replace("_", " ") for name in columns]
     values = [[line.get("model", "")] + [line.get(name) for name in columns] for line in lines]
-    return {"heads": heads, "lines": values}
+    return {"heads": heads, "lines": values[:MOST], "count": len(values)}
 
 
 def _central_limit(rows: list[Row]) -> dict[str, Any] | None:
     """Measured spread beside what P2 predicts, with and without the Poisson terms."""
-    found = select(rows, "samples", "spread") + [row for row in rows if (row.axis, row.series) == ("mixing", "spread")]
+    found = select(rows, "samples", "spread") + [
+        row for row in rows if row.axis in ("mixing", "sweep") and row.series == "spread"
+    ]
     found = [row for row in found if math.isfinite(row.prediction) and row.prediction > 0]
     if not found:
         return None
@@ -205,7 +210,13 @@ def _central_limit(rows: list[Row]) -> dict[str, Any] | None:
         for row in found
     ]
     ratios = sorted(row.measured / row.prediction for row in found)
-    return {"lines": lines, "low": ratios[0], "median": ratios[len(ratios) // 2], "high": ratios[-1]}
+    return {
+        "lines": lines[:MOST],
+        "count": len(lines),
+        "low": ratios[0],
+        "median": ratios[len(ratios) // 2],
+        "high": ratios[-1],
+    }
 
 
 def _uncertified(rows: list[Row]) -> list[Row]:
@@ -231,7 +242,8 @@ def _sections(rows: list[Row], figures: dict[str, str]) -> list[dict[str, Any]]:
                 "paragraphs": [Markup(paragraph) for paragraph in words.paragraphs],
                 "captions": captions,
                 "notes": list(dict.fromkeys(row.note for row in here if row.note)),
-                "rows": here,
+                "rows": here[:MOST],
+                "count": len(here),
             }
         )
     return out
@@ -240,6 +252,10 @@ def _sections(rows: list[Row], figures: dict[str, str]) -> list[dict[str, Any]]:
 def _facts(summary: dict[str, Any]) -> list[tuple[str, Any]]:
     """Versions, device and times as pairs."""
     pairs: list[tuple[str, Any]] = [(f"version of {name}", value) for name, value in _flat(summary.get("versions"))]
+    pairs += [
+        (f"axis {name}", ", ".join(str(value) for value in values))
+        for name, values in (summary.get("axes") or {}).items()
+    ]
     pairs += [(f"device {name}".strip(), value) for name, value in _flat(summary.get("device"))]
     units = {"compile_s": "compile time (s)", "run_s": "run time (s)", "handoffs": "simulated handoffs"}
     pairs += [(label, summary.get(name)) for name, label in units.items() if summary.get(name) is not None]

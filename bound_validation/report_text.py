@@ -173,6 +173,20 @@ SECTIONS = {
             "equal. (d) The same against K at the corners of the grid."
         },
     ),
+    "agents": Section(
+        "Agents: longer pipelines",
+        (
+            "The same planted model with ever more agents, each of which brings interfaces of its own and is activated "
+            "more rarely; so the handoffs grow with the number of agents. No term of the bound knows that number by "
+            "itself: it enters through the norm of the solution, the mixing time and the smallest weight of a pair. "
+            "The largest models are only analysed, not simulated; where a chain is too large for exact mixing times "
+            f"the note says between which ends {T_MIX} lies, and T3 is stated with the upper one.",
+        ),
+        {
+            "agents": "(a) The exact gap against T1. (b) Spread of the tail average against P2 at the same number of "
+            "handoffs for each agent. (c) RMSE of the average iterate with constant step, against the root of T3."
+        },
+    ),
     "returns": Section(
         "Returns: does one scalar suffice",
         (
@@ -224,6 +238,27 @@ SECTIONS = {
             "samples": "Spread, bias and RMSE of the tail average with the central-limit line, and the average iterate "
             "against the roots of T3 and T3.1.",
             "width": "Errors of m features per agent against T2.1 and T2, with C where it is known.",
+        },
+    ),
+    "sweep": Section(
+        "The sweep",
+        (
+            "Every cell is a model of the family with constants of its own, and every bound is that of its cell. The "
+            f"interface gap and the policy loss are exact. {Q_M} is where IC-Q with the cell&rsquo;s function class "
+            f"converges: {Q_PHI} itself for tables. Curves show the cells that the figure settings choose; the figure "
+            "of all checks shows every cell.",
+            READING,
+        ),
+        {
+            "interface": "(a) The exact gap against T1 and, with a single group, its sharper forms T1.1 and T1.2. (b) "
+            "The exact policy loss against T1.3.",
+            "spread": "(a) Spread of the tail average over replicas against the central limit P2, and without its "
+            "Poisson terms where that makes a difference. (b) Its bias, for which no line is claimed.",
+            "approximation": f"Distance of {Q_M} from {Q_PHI}, exact, against T2 with the exact projection error.",
+            "residual": f"RMSE of the average iterate to {Q_M}, constant step, against the root of T3.",
+            "total": f"RMSE of the average iterate to {Q_STAR} against T4, the sum of the three terms.",
+            "checks": "Every row with a bound, in every cell: the measured value against its own bound. The line is "
+            "where they would be equal; nothing may lie above it.",
         },
     ),
 }

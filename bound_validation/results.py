@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from icsmdp_jax.sweeps.directory import to_plain as to_plain
+from icsmdp_jax.sweeps.directory import write_json as write_json
 from icsmdp_jax.tabular_io import atomic_write
 
 NAN = float("nan")
@@ -139,23 +136,3 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     if missing:
         raise ValueError(f"{os.fspath(path)}: column {missing[0]} is missing, expected the schema of Row")
     return [Row(**{name: record[name] for name in COLUMNS}) for record in table.select(COLUMNS).to_pylist()]
-
-
-def to_plain(value: Any) -> Any:
-    """``value`` with NumPy scalars unwrapped and non-finite floats as None, ready for strict JSON."""
-    if isinstance(value, dict):
-        return {str(k): to_plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(v) for v in value]
-    if isinstance(value, np.generic):
-        return to_plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Writes strict JSON, atomically."""
-    with atomic_write(Path(path), "w") as stream:
-        json.dump(to_plain(content), stream, indent=1, allow_nan=False)
-        stream.write("\n")

@@ -142,6 +142,31 @@ class TotalSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class AgentsSpec:
+    """Agents axis: pipelines of growing length.
+
+    Attributes:
+      counts: numbers of agents that are simulated.
+      per_agent: handoffs per replica for each agent, an even multiple of the chunk.
+      replicas: replicas of every run.
+      model: the planted model, whose number of agents is varied.
+      large: models that are analysed only.
+      seed: seed of the runs.
+    """
+
+    counts: tuple[int, ...]
+    per_agent: int
+    replicas: int
+    model: PlantedConfig
+    large: tuple[PlantedConfig, ...] = ()
+    seed: int = 20
+
+    def samples(self, count: int) -> int:
+        """Handoffs of one replica with so many agents."""
+        return self.per_agent * count
+
+
+@dataclasses.dataclass(frozen=True)
 class Preset:
     """A whole validation run.
 
@@ -158,6 +183,7 @@ class Preset:
     mixing: MixingSpec
     durations: DurationsSpec
     total: TotalSpec
+    agents: AgentsSpec
     returns: ReturnsSpec
     messages: MessagesSpec
     chunk: int = 1000
@@ -169,6 +195,9 @@ TRAINED = {
     "quick": TrainedSpec((2, 4, 8, 16, 32), starts=6, updates=800),
     "full": TrainedSpec((2, 4, 8, 16, 32, 64, 128, 256, 512, 1024), starts=6, updates=3200),
 }
+LARGE = (
+    PlantedConfig(num_agents=1000, fields=(("topic", 5), ("stage", 5), ("risk", 2)), gap=0.2),  # 100 000 states
+)
 LAWS = ("deterministic", "uniform", "geometric", "negative_binomial", "truncated_power_law", "phase_type")
 
 
@@ -190,6 +219,7 @@ def _preset(
     mixing: tuple[tuple[float, ...], int, int, int, int],
     means: tuple[float, ...],
     grid: tuple[tuple[int, ...], tuple[float, ...], tuple[int, ...], int],
+    agents: tuple[tuple[int, ...], int, int, int],
     chunk: int = 1000,
     resamples: int = 1000,
 ) -> Preset:
@@ -207,6 +237,7 @@ def _preset(
         mixing=MixingSpec(mixing[0], 0.5, *mixing[1:], model=small),
         durations=DurationsSpec(LAWS, means, 256, small.replace(gap=0.3), 400),
         total=TotalSpec(*grid, model=medium),
+        agents=AgentsSpec(*agents[:3], model=opened, large=LARGE[: agents[3]]),
         returns=RETURNS[name],
         messages=MESSAGES[name],
         chunk=chunk,
@@ -225,6 +256,7 @@ PRESETS = {
         mixing=((0.5, 0.05), 20_000, 16, 2000, 8),
         means=(2.0, 8.0),
         grid=((2, 8), (0.0, 0.2), (1000, 4000), 8),
+        agents=((2,), 1000, 8, 0),
         chunk=500, resamples=200,
     ),
     "quick": _preset(
@@ -237,17 +269,33 @@ PRESETS = {
         mixing=((0.5, 0.15, 0.05, 0.02, 0.01), 256_000, 64, 20_000, 32),
         means=(2.0, 4.0, 8.0, 16.0, 32.0),
         grid=((2, 4, 8), (0.0, 0.1, 0.4), (1000, 10_000, 100_000), 16),
+        agents=((2, 5, 20, 50), 20_000, 32, 0),
     ),
     "full": _preset(
         "full",
-        widths=(4, 8, 16, 32, 64, 96), draws=400,
+        widths=(4, 8, 16, 32, 64, 96, 128, 256, 512, 1024, 2048, 4096), draws=400,
         gaps=(0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4),
         flips=(0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001),
         learned=(200_000, 64),
-        limits=(doubling(4000, 13), doubling(4000, 11)), replicas=(128, 64),
-        theorem=((1000, 10_000, 100_000, 1_000_000), 32),
+        limits=(doubling(10_000, 11), doubling(10_000, 9)), replicas=(128, 64),
+        theorem=((1000, 10_000, 100_000, 1_000_000), 64),
         mixing=((0.5, 0.15, 0.05, 0.02, 0.01, 0.005), 2_048_000, 64, 100_000, 64),
         means=(2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
-        grid=((2, 4, 8, 16), (0.0, 0.05, 0.1, 0.2, 0.4), (1000, 10_000, 100_000, 1_000_000), 32),
+        grid=((2, 4, 8, 16), (0.0, 0.05, 0.1, 0.2, 0.4), (1000, 10_000, 100_000, 1_000_000), 64),
+        agents=((2, 5, 10, 30, 100, 300, 1000), 20_000, 64, 1),
     ),
 }  # fmt: skip
+
+
+def preset_for(name: str, accelerator: bool = False) -> Preset:
+    """A preset for the device at hand: on an accelerator the samples axis of ``full`` goes to 10^8 handoffs.
+
+    Args:
+      name: testing, quick or full.
+      accelerator: whether the handoffs are simulated on a GPU or TPU.
+    """
+    chosen = PRESETS[name]
+    if name != "full" or not accelerator:
+        return chosen
+    longer = [dataclasses.replace(spec, limit_samples=doubling(8000, 15)) for spec in chosen.samples]
+    return dataclasses.replace(chosen, samples=tuple(longer))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
-from bound_validation.measure import Progress, Slope
-from bound_validation.results import Row, to_plain
+from bound_validation.measure import Slope
+from bound_validation.results import Row
+from icsmdp_jax.sweeps.directory import to_plain
+from icsmdp_jax.sweeps.tasks import Task
+
+__all__ = ["Claim", "Task", "TaskResult", "in_range"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,18 +95,3 @@ class TaskResult:
             compile_s=content["compile_s"],
             handoffs=content["handoffs"],
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A resumable unit of a run.
-
-    Attributes:
-      name: frozen readable id, e.g. ``samples/tabular``.
-      run: computes the result; called with a progress callback that counts work.
-      work: total work that ``run`` reports, in handoffs (exact tasks report their share once).
-    """
-
-    name: str
-    run: Callable[[Progress], TaskResult]
-    work: int

@@ -53,16 +53,21 @@ def seed(text: str) -> int:
 
 
 def set_compilation_cache() -> None:
-    """Points JAX at a persistent compilation cache unless the user has chosen one already."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
+    """Points JAX at a persistent compilation cache for programs of any size, unless the user has chosen otherwise."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache")
-    place = os.path.join(base, "icsmdp_jax", "jax")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = place
-    if "jax" in sys.modules:  # it has read its environment already
-        import jax
+    # A sweep has many programs that compile in less than the second from which JAX would keep them by itself.
+    wanted: dict[str, Any] = {
+        "jax_compilation_cache_dir": os.path.join(base, "icsmdp_jax", "jax"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    for name, value in wanted.items():
+        if name.upper() in os.environ:
+            continue
+        os.environ[name.upper()] = str(value)
+        if "jax" in sys.modules:  # it has read its environment already
+            import jax
 
-        jax.config.update("jax_compilation_cache_dir", place)
+            jax.config.update(name, value)
 
 
 def emit(result: dict[str, Any], as_json: bool) -> None:
@@ -134,11 +139,13 @@ def _experiment(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else Path("results") / "experiments"
     set_compilation_cache()
     from icsmdp_jax.experiments import command
+    from icsmdp_jax.sweeps import hosts
 
+    hosts.join(args)
     if args.name == catalogue.ALL:
         if args.oracle_only or args.load is not None:
             raise ValueError(f"experiment {catalogue.ALL}: --oracle-only and --load belong to a single name")
-        done = command.run_all(args.preset, args.seed, out, args.force)
+        done = command.run_all(args.preset, args.seed, out, args.force, args.overwrite)
         print(json.dumps(done, allow_nan=False) if args.json else done["report"])
         return 0
     if args.oracle_only:
@@ -162,6 +169,8 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands, those of other installed packages included."""
     from icsmdp_jax import __version__
+    from icsmdp_jax.sweeps.hosts import add_arguments as add_host_arguments
+    from icsmdp_jax.sweeps.status import add_command as add_status
 
     parser = _Parser(prog="icsmdp", description="Learning to hand off: exact analysis, IC-Q and validation.")
     parser.add_argument("--version", action="version", version=f"icsmdp {__version__}")
@@ -199,10 +208,13 @@ def build_parser() -> argparse.ArgumentParser:
     experiment.add_argument("--seed", type=seed, default=0)
     experiment.add_argument("--load", type=float, default=None, help="packets per time unit (routing-6x6)")
     experiment.add_argument("--oracle-only", action="store_true", help="exact quantities only, nothing is learned")
-    experiment.add_argument("--force", action="store_true", help="with 'all': run again what has a result already")
+    experiment.add_argument("--force", action="store_true", help="with 'all': run everything again")
+    experiment.add_argument("--overwrite", action="store_true", help="with 'all': begin afresh if --out is another run")
     experiment.add_argument("--json", action="store_true", help="print one JSON object")
+    add_host_arguments(experiment)
     experiment.set_defaults(handler=_experiment)
 
+    add_status(commands)
     for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda found: found.name):
         entry.load()(commands)
     return parser

@@ -89,13 +89,13 @@ def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict
     check_out(out)
     loaded = load_model(model)
     law = read_behaviour(behaviour)
+    size = 8 * loaded.num_states**2 * loaded.num_options
+    if full and size > DENSE_OUTPUT_LIMIT:
+        raise ValueError(f"--full: the kernel would take {size} bytes, expected at most {DENSE_OUTPUT_LIMIT}")
     arrays = solution_arrays(loaded, law)
     if full:
         from icsmdp_jax.exact.moments import as_dense, kernel_moments
 
-        size = 8 * loaded.num_states**2 * loaded.num_options
-        if size > DENSE_OUTPUT_LIMIT:
-            raise ValueError(f"--full: the kernel would take {size} bytes, expected at most {DENSE_OUTPUT_LIMIT}")
         shape = (loaded.num_states, loaded.num_options, loaded.num_states)
         arrays["discounted"] = as_dense(kernel_moments(loaded).discounted).reshape(shape)
     with atomic_write(out) as stream:

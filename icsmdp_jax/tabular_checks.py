@@ -110,14 +110,16 @@ def _scalars(model: TabularModel) -> dict[str, float]:
 
 
 def _single_owner(agent: Array, interface: Array, decides: Array) -> None:
-    owner: dict[int, int] = {}
-    for state in np.flatnonzero(decides):
-        z, i = int(interface[state]), int(agent[state])
-        if owner.setdefault(z, i) != i:
-            raise ValueError(
-                f"interface[{state}] = {z}: belongs to agent {owner[z]} already, but agent[{state}] = {i}; "
-                "expected each interface to belong to one agent"
-            )
+    states = np.flatnonzero(decides)
+    labels, first = np.unique(interface[states], return_index=True)
+    owner = agent[states[first]][np.searchsorted(labels, interface[states])]
+    wrong = np.flatnonzero(owner != agent[states])
+    if len(wrong):
+        state = int(states[wrong[0]])
+        raise ValueError(
+            f"interface[{state}] = {interface[state]}: belongs to agent {owner[wrong[0]]} already, "
+            f"but agent[{state}] = {agent[state]}; expected each interface to belong to one agent"
+        )
 
 
 def _law(model: TabularModel, num_states: int, num_options: int, used: Array) -> dict[str, Array]:

@@ -273,7 +273,19 @@ def test_the_program_is_what_pyproject_declares():
     assert 'icsmdp = "icsmdp_jax.cli:main"' in project and callable(cli.main)
 
 
-def test_the_compilation_cache_of_the_user_is_respected(monkeypatch, tmp_path):
+@pytest.fixture
+def settings_of_jax():
+    """Puts the settings of the cache back, which other tests of this process share."""
+    import jax
+
+    names = [name for name in jax.config.values if name.startswith(("jax_compilation_cache", "jax_persistent_cache"))]
+    kept = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in kept.items():
+        jax.config.update(name, value)
+
+
+def test_the_compilation_cache_of_the_user_is_respected(settings_of_jax, monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
     cli.set_compilation_cache()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)

@@ -24,8 +24,8 @@ RARE_FLIP = 1e-4  # the sharp family is then within 0.1 % of Theorem 1 at every 
 def tasks(preset: Preset) -> list[Task]:
     """One exact task over laws and means."""
     spec = preset.durations
-    work = WORK_PER_MODEL * len(spec.laws) * len(spec.means)
-    return [Task("durations", lambda progress: measure(preset, progress), work)]
+    cells = len(spec.laws) * len(spec.means)
+    return [Task("durations", lambda progress: measure(preset, progress), WORK_PER_MODEL * cells, cells, False)]
 
 
 def measure(preset: Preset, progress: Progress) -> TaskResult:

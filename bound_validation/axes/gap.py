@@ -30,11 +30,12 @@ def analysed(config: PlantedConfig) -> Analysis:
 def tasks(preset: Preset) -> list[Task]:
     """Exact gaps, the sharp family, and IC-Q runs at every gap."""
     spec = preset.gap
-    learned = spec.replicas * spec.samples * len(spec.gaps)
+    gaps, flips = len(spec.gaps), len(spec.flips)
+    learned = spec.replicas * spec.samples * gaps
     return [
-        Task("gap/exact", lambda progress: exact(preset, progress), WORK_PER_MODEL * len(spec.gaps)),
-        Task("gap/sharp", lambda progress: sharp(preset, progress), WORK_PER_MODEL * len(spec.flips)),
-        Task("gap/learned", lambda progress: learned_error(preset, progress), learned),
+        Task("gap/exact", lambda progress: exact(preset, progress), WORK_PER_MODEL * gaps, gaps, joint=False),
+        Task("gap/sharp", lambda progress: sharp(preset, progress), WORK_PER_MODEL * flips, flips, joint=False),
+        Task("gap/learned", lambda progress: learned_error(preset, progress), learned, gaps),
     ]
 
 

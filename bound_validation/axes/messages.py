@@ -21,6 +21,7 @@ from icsmdp_jax.learner.channel import ATTACKS, Channel, clean
 from icsmdp_jax.learner.message_bounds import ValueRange, message_error_bound, model_value_range
 from icsmdp_jax.learner.returns import half_width, mean_interval
 from icsmdp_jax.learner.schedules import polynomial
+from icsmdp_jax.sweeps.placement import CELLS, REPLICAS
 
 STRENGTHS = {
     "loss": "loss probability", "late": "lateness", "nearest": "bits", "random": "bits", "noise": "noise",
@@ -97,9 +98,8 @@ def channel_of(lane: Lane, spec: MessagesSpec, agents: int, bounds: ValueRange) 
 def tasks(preset: Preset) -> list[Task]:
     """One task: all channels in one program."""
     spec = preset.messages
-    return [
-        Task("messages", lambda progress: measure(spec, progress), len(lanes_of(spec)) * spec.replicas * spec.samples)
-    ]
+    lanes = len(lanes_of(spec))
+    return [Task("messages", lambda progress: measure(spec, progress), lanes * spec.replicas * spec.samples, lanes)]
 
 
 def simulate(spec: MessagesSpec, place: Ground, lanes: list[Lane]) -> tuple[np.ndarray, float]:
@@ -135,7 +135,7 @@ def simulate(spec: MessagesSpec, place: Ground, lanes: list[Lane]) -> tuple[np.n
 
     keys = replica_keys(spec.seed, 0, spec.replicas)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *channels)
-    program, seconds = compiled(jax.vmap(jax.vmap(lane, (0, None)), (None, 0)), keys, stacked)
+    program, seconds = compiled(lane, len(lanes), spec.replicas, (REPLICAS, CELLS), (keys, stacked))
     return np.asarray(program(keys, stacked), np.float64), seconds
 
 

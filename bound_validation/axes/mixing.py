@@ -20,11 +20,12 @@ def tasks(preset: Preset) -> list[Task]:
     spec = preset.mixing
     lanes = 2 * len(spec.flips)
     return [
-        Task("mixing/limit", lambda p: limit(preset, p), lanes * spec.replicas * spec.samples),
+        Task("mixing/limit", lambda p: limit(preset, p), lanes * spec.replicas * spec.samples, lanes),
         Task(
             "mixing/theorem",
             lambda p: bounds(preset, p),
             lanes * spec.theorem_replicas * spec.theorem_samples,
+            lanes,
         ),
     ]
 

@@ -66,15 +66,21 @@ def tasks(known: Analysis, spec: ModelSpec) -> list[Task]:
     target = Target(known)
     samples = spec.samples_spec()
     out = [
-        Task("model/interface", lambda p: interface_terms(target, p), 10_000),
-        Task("model/limit", lambda p: limit(target, spec, samples, p), spec.replicas * max(spec.limit_samples)),
+        Task("model/interface", lambda p: interface_terms(target, p), 10_000, joint=False),
+        Task(
+            "model/limit",
+            lambda p: limit(target, spec, samples, p),
+            spec.replicas * max(spec.limit_samples),
+            len(spec.limit_samples),
+        ),
     ]
     if known.a6_certified:
         work = spec.theorem_replicas * max(spec.theorem_samples) * (len(spec.theorem_samples) + 1)
-        out.append(Task("model/theorem", lambda p: bounds(target, spec, samples, p), work))
+        out.append(Task("model/theorem", lambda p: bounds(target, spec, samples, p), work, len(spec.theorem_samples)))
     if known.interface.model.features is not None:
-        widths = widths_for(known)
-        out.append(Task("model/width", lambda p: width(target, spec, p), 10_000 * spec.draws * len(widths)))
+        count = len(widths_for(known))
+        work = 10_000 * spec.draws * count
+        out.append(Task("model/width", lambda p: width(target, spec, p), work, count, joint=False))
     return out
 
 

@@ -108,7 +108,7 @@ def tasks(preset: Preset) -> list[Task]:
     """The exact references, one task for each method of each function class, and the sweep over the gap."""
     spec = preset.returns
     models = 1 + len(spec.random)
-    out = [Task("returns/reference", lambda progress: reference(spec), 1)]
+    out = [Task("returns/reference", lambda progress: reference(spec), 1, models * len(REFERENCES), False)]
     for learner in spec.learners:
         for method in learner.methods:
             runs = models * replicas_of(spec, method) * (1 + (len(learner.steps) > 1))
@@ -116,9 +116,10 @@ def tasks(preset: Preset) -> list[Task]:
                 f"returns/{learner.label}/{method}",
                 lambda progress, a=learner, b=method: measure(spec, a, b, progress),  # type: ignore[misc]
                 runs * learner.samples,
+                models,
             ))  # fmt: skip
     handoffs = len(spec.gaps) * spec.gap_replicas * spec.gap_updates * GAP_COPIES * GAP_LENGTH
-    out.append(Task("returns/gap", lambda progress: gap_sweep(spec, progress), handoffs))
+    out.append(Task("returns/gap", lambda progress: gap_sweep(spec, progress), handoffs, len(spec.gaps)))
     return out
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import numpy as np
 
@@ -33,10 +35,13 @@ def tasks(preset: Preset) -> list[Task]:
     """For each function class: the run of the central limit, and the runs of the two theorems."""
     out: list[Task] = []
     for spec in preset.samples:
+        limits, theorems = len(spec.limit_samples), len(spec.theorem_samples)
         limit_work = spec.replicas * max(spec.limit_samples)
-        theorem_work = spec.theorem_replicas * max(spec.theorem_samples) * (len(spec.theorem_samples) + 1)
-        out.append(Task(f"samples/{spec.slug}/limit", lambda p, s=spec: limit(preset, s, p), limit_work))  # type: ignore[misc]
-        out.append(Task(f"samples/{spec.slug}/theorem", lambda p, s=spec: bounds(preset, s, p), theorem_work))  # type: ignore[misc]
+        theorem_work = spec.theorem_replicas * max(spec.theorem_samples) * (theorems + 1)
+        out += [
+            Task(f"samples/{spec.slug}/limit", partial(limit, preset, spec), limit_work, limits),
+            Task(f"samples/{spec.slug}/theorem", partial(bounds, preset, spec), theorem_work, theorems),
+        ]
     return out
 
 

@@ -22,7 +22,7 @@ def tasks(preset: Preset) -> list[Task]:
     lanes = len(spec.gaps) * len(spec.samples)
     work = lanes * spec.replicas * max(spec.samples)
     return [
-        Task(f"total/m{width}", lambda progress, w=width: measure(preset, w, progress), work)  # type: ignore[misc]
+        Task(f"total/m{width}", lambda progress, w=width: measure(preset, w, progress), work, lanes)  # type: ignore[misc]
         for width in spec.widths
     ]
 

@@ -30,6 +30,7 @@ from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.returns import mean_interval
 from icsmdp_jax.learner.updates import Optimiser
 from icsmdp_jax.planted import PlantedModel
+from icsmdp_jax.sweeps.placement import EVERYWHERE, PAIRS, REPLICAS, compiled, device_grid
 from icsmdp_jax.tabular_env import tabular_env
 
 UPDATES_PER_CALL = 100  # between two reports of progress
@@ -181,14 +182,18 @@ def train(
         return learner.run(key, state, hyper, count)[0]
 
     clock = time.perf_counter()
-    first = jax.jit(jax.vmap(begin, in_axes=(0, 0, None))).lower(keys[0], starts, hyper).compile()
-    state = first(keys[0], starts, hyper)
-    then = jax.jit(jax.vmap(advance, in_axes=(0, 0, None))).lower(keys[1], state, hyper).compile()
+    layout = device_grid(1, lanes)
+    given, data_keys = layout.place(hyper, EVERYWHERE), layout.place(keys[1], REPLICAS)
+    arguments = (layout.place(keys[0], REPLICAS), layout.place(starts, REPLICAS), given)
+    first = compiled(begin, layout, (REPLICAS, REPLICAS, EVERYWHERE), arguments)
+    state = first.call(*arguments)
+    then = compiled(advance, layout, (REPLICAS, PAIRS, EVERYWHERE), (data_keys, state, given))
     compile_s = time.perf_counter() - clock
     for _ in range(spec.updates // count):
-        state = jax.block_until_ready(then(keys[1], state, hyper))
+        state = jax.block_until_ready(then.call(data_keys, state, given))
         progress(lanes * count * spec.copies * spec.length)
-    return Trained(_tables(planted, values, state.params), compile_s)
+    params = jax.tree.map(lambda leaf: leaf[0], layout.fetch(state.params))
+    return Trained(_tables(planted, values, params), compile_s)
 
 
 def _data(planted: PlantedModel) -> np.ndarray:

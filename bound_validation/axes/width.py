@@ -9,13 +9,15 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes import trained
 from bound_validation.measure import Progress, fitted_slope, resampled_roots, root_interval
-from bound_validation.results import Row, checked
+from bound_validation.results import ROUNDING, Row, checked
 from bound_validation.sweeps import Preset
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
 from icsmdp_jax.exact.constants import kappa_certificate
 from icsmdp_jax.exact.fixed_point import projected_fixed_point, projection, whiten
+from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.planted import PlantedModel, planted_model
 
+DOUBT = 1e-12  # ratio of eigenvalues of a Gram matrix below which its rank is left to a singular value decomposition
 WORK_PER_DRAW = 20_000  # progress units (about one handoff each) that one feature draw is worth
 
 
@@ -23,11 +25,11 @@ def tasks(preset: Preset) -> list[Task]:
     """All feature draws, everything exact in float64; and, where the preset has them, trained nets."""
     spec = preset.width
     work = WORK_PER_DRAW * spec.draws * len(spec.widths)
-    out = [Task("width", lambda progress: measure(preset, progress), work)]
+    out = [Task("width", lambda progress: measure(preset, progress), work, len(spec.widths), False)]
     if spec.trained is not None:
-        out.append(
-            Task("width/trained", lambda progress: measure_trained(preset, progress), trained.work(spec.trained))
-        )
+        nets = spec.trained
+        work = trained.work(nets)
+        out.append(Task("width/trained", lambda p: measure_trained(preset, p), work, len(nets.widths)))
     return out
 
 
@@ -88,8 +90,10 @@ def measure(preset: Preset, progress: Progress) -> TaskResult:
     for series, target in (("approximant", {"target": -0.5, "target_low": -0.55, "target_high": -0.45}),
                            ("projection", {}), ("fixed_point", {})):  # fmt: skip
         values = np.array([r.measured for r in rows if r.series == series])
-        draws = resampled_roots(squares[series], preset.resamples, spec.seed)
-        slopes[f"width_{series}"] = fitted_slope(widths, values, draws, **target)
+        positive = values > ROUNDING  # from some width on the features span everything
+        draws = resampled_roots([s for s, keep in zip(squares[series], positive, strict=True) if keep],
+                                preset.resamples, spec.seed)  # fmt: skip
+        slopes[f"width_{series}"] = fitted_slope(widths[positive], values[positive], draws, **target)
     off = max(abs(r.measured / r.prediction - 1) for r in rows if r.series == "approximant")
     slope = slopes["width_approximant"]
     claims = [
@@ -113,10 +117,36 @@ def _draw_errors(planted: PlantedModel, width: int, draws: int, seed: int, progr
     out: dict[str, list[float]] = {"approximant": [], "projection": [], "fixed_point": []}
     for draw in range(draws):
         raw, indices = planted.draw_features(np.random.default_rng([seed, draw]), width)
-        operator = projection(interface, whiten(raw, interface))
-        fixed = projected_fixed_point(interface, operator, q, tolerance=1e-10)
         out["approximant"].append(interface.norm(planted.sampled_approximant(indices) - q) ** 2)
-        out["projection"].append(interface.norm(operator(q) - q) ** 2)
-        out["fixed_point"].append(interface.norm(fixed.q - q) ** 2 if fixed.converged else np.nan)
+        if spans_everything(raw, interface):  # the projection is the identity, and Q_m is Q_phi
+            out["projection"].append(0.0)
+            out["fixed_point"].append(0.0)
+        else:
+            operator = projection(interface, whiten(raw, interface))
+            fixed = projected_fixed_point(interface, operator, q, tolerance=1e-10)
+            out["projection"].append(interface.norm(operator(q) - q) ** 2)
+            out["fixed_point"].append(interface.norm(fixed.q - q) ** 2 if fixed.converged else np.nan)
         progress(WORK_PER_DRAW)
     return {name: np.array(values) for name, values in out.items()}
+
+
+def spans_everything(raw: np.ndarray, interface: InterfaceModel) -> bool:
+    """Whether every table over an agent's interfaces is a combination of its features, for every agent.
+
+    By the Gram matrices of the agents' rows, which tell singular values apart down to a millionth of the largest one;
+    where they leave a doubt the answer is no, and the projection is computed.
+
+    Args:
+      raw: ``[Z, m]`` features.
+      interface: gives the owner and the weight of each interface.
+    """
+    owner = np.where(interface.mask.any(axis=1), interface.model.interface_agent, -1)
+    for agent in range(interface.model.num_agents):
+        rows = raw[owner == agent]
+        if len(rows) > raw.shape[1]:
+            return False
+        if len(rows):
+            values = np.linalg.eigvalsh(rows @ rows.T)
+            if values[0] < DOUBT * values[-1]:
+                return False
+    return True

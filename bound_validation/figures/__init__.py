@@ -7,7 +7,7 @@ from typing import Any
 
 from bound_validation.results import Row
 
-NAMES = ("overview", "width", "gap", "samples", "mixing", "durations", "total", "returns", "messages")
+NAMES = ("overview", "width", "gap", "samples", "mixing", "durations", "total", "agents", "returns", "messages")
 
 
 def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path) -> dict[str, Path]:
@@ -21,10 +21,21 @@ def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path) -> dict[
     Returns:
       Paths of the PNG files by name, in the order of the report; the PDF lies beside each.
     """
-    from bound_validation.figures import durations, gap, messages, mixing, overview, returns, samples, total, width
+    from bound_validation.figures import (
+        agents,
+        durations,
+        gap,
+        messages,
+        mixing,
+        overview,
+        returns,
+        samples,
+        total,
+        width,
+    )
     from bound_validation.figures.style import house_style, save
 
-    drawn = (overview, width, gap, samples, mixing, durations, total, returns, messages)
+    drawn = (overview, width, gap, samples, mixing, durations, total, agents, returns, messages)
     modules = dict(zip(NAMES, drawn, strict=True))
     paths = {}
     with house_style():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import sparse
 
 from icsmdp_jax.exact.fixed_point import Projection
 from icsmdp_jax.exact.interface import InterfaceModel
+from icsmdp_jax.exact.large_limit import coefficients, temporal_difference
 from icsmdp_jax.exact.moments import Matrix, as_dense, scale_rows
 from icsmdp_jax.exact.solve import greedy_value
 
@@ -25,21 +27,33 @@ class CentralLimit:
     Attributes:
       coefficient: ``K_tail^{1/2}`` times the spread of the averaged iterate over replicas, in ``||.||_d``.
       coefficient_iid: the same without the Poisson terms, as if epochs were independent.
-      inverse: ``[P, P]`` ``A^{-1}``.
-      gamma: ``[P, P]`` ``Gamma``, Poisson terms included.
+      inverse: ``[P, P]`` ``A^{-1}``; None on large models, where no such array is formed.
+      gamma: ``[P, P]`` ``Gamma``, Poisson terms included; None on large models.
       action_gap: smallest difference between the best and the second-best option of ``Q_m`` over interfaces that
         decide; the limit needs it to be positive.
+      standard_error: of ``coefficient``, where random probes estimate it; 0 where it is exact.
+      standard_error_iid: of ``coefficient_iid``.
+      residual: largest relative residual of the Poisson equations; see ``large_limit.Coefficients``.
     """
 
     coefficient: float
     coefficient_iid: float
-    inverse: np.ndarray
-    gamma: np.ndarray
+    inverse: np.ndarray | None
+    gamma: np.ndarray | None
     action_gap: float
+    standard_error: float = 0.0
+    standard_error_iid: float = 0.0
+    residual: float = 0.0
 
     @cached_property
     def covariance(self) -> np.ndarray:
-        """``[P, P]`` limit covariance ``A^{-1} Gamma A^{-T}`` of the parameters."""
+        """``[P, P]`` limit covariance ``A^{-1} Gamma A^{-T}`` of the parameters.
+
+        Raises:
+          ValueError: on large models, where only its trace is known.
+        """
+        if self.inverse is None or self.gamma is None:
+            raise ValueError("covariance: not formed on large models, expected an analysis with sparse=False")
         return self.inverse @ self.gamma @ self.inverse.T
 
 
@@ -67,7 +81,23 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
 
     Returns:
       The coefficients and the covariance, float64.
+
+    Raises:
+      ValueError: one line, if an iterative solver does not reach its tolerance (large models only).
     """
+    if interface.chain.sparse:
+        found = coefficients(interface, operator, q)
+        root, root_iid = (math.sqrt(max(square, 0.0)) for square in (found.full, found.iid))
+        return CentralLimit(
+            coefficient=root,
+            coefficient_iid=root_iid,
+            inverse=None,
+            gamma=None,
+            action_gap=action_gap(q, interface.mask),
+            standard_error=found.full_error / (2 * root) if root else 0.0,
+            standard_error_iid=found.iid_error / (2 * root_iid) if root_iid else 0.0,
+            residual=found.residual,
+        )
     moments, model = interface.moments, interface.model
     shape = interface.mask.shape
     psi = operator.orthonormal
@@ -81,7 +111,7 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
     state_value = np.where(moments.terminal, 0.0, value[model.interface])
     q_state = interface.lift(np.where(interface.mask, q, 0.0))
     pair = interface.chain.stationary[:, None] * interface.lift(interface.chain.behaviour) * moments.used
-    error_mean, error_square = _temporal_difference(interface, state_value, q_state)
+    error_mean, error_square = temporal_difference(interface, state_value, q_state)
     per_pair = np.zeros(shape)
     np.add.at(per_pair, model.interface, pair * error_square)
     gamma_iid = as_dense(psi.T @ scale_rows(per_pair.reshape(-1), psi))
@@ -97,21 +127,6 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
         gamma=gamma,
         action_gap=action_gap(q, interface.mask),
     )
-
-
-def _temporal_difference(
-    interface: InterfaceModel, state_value: np.ndarray, q_state: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """First two conditional moments ``[S, O]`` of ``R + gamma^tau V(z') - Q(z, o)`` given ``(s, o)``."""
-    m = interface.moments
-    shape = q_state.shape
-    first = (m.discounted_all @ state_value).reshape(shape)
-    second_kernel = m.discounted_square_all
-    cross = m.reward_rate / (1 - m.gamma) * (first - (second_kernel @ state_value).reshape(shape))
-    square = (second_kernel @ state_value**2).reshape(shape)
-    mean_target = m.reward_mean + first
-    mean = mean_target - q_state
-    return mean, m.reward_square + 2 * cross + square - 2 * q_state * mean_target + q_state**2
 
 
 def _poisson_terms(

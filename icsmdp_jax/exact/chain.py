@@ -10,10 +10,12 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse import linalg as sparse_linalg
 
+from icsmdp_jax.exact.large_chain import Restarted, graph, iterative_stationary_law, restarted
 from icsmdp_jax.exact.moments import Matrix, as_dense
 from icsmdp_jax.tabular import TabularModel
 
 DENSE_LIMIT = 3000  # states up to which a dense solve is the quicker one
+SPARSE_ABOVE = 3000  # states beyond which the analysis never forms a square array over states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +24,13 @@ class BehaviourChain:
 
     Attributes:
       behaviour: ``[Z, O]`` probabilities of the options at each interface.
-      transition: ``[n, n]`` transition matrix over the decision states of the recurrent class.
+      transition: ``[n, n]`` transition matrix over the decision states of the recurrent class: an array, compressed
+        rows, or ``Restarted``.
       states: ``[n]`` int, their indices in the model.
       stationary: ``[S]`` stationary law ``d``; 0 at terminal and at transient states.
       start: ``[S]`` law of the state that replaces a terminal handoff; zeros in a continuing model.
+      sparse: whether the analysis uses iterative solvers and bounds in place of square arrays over states.
+      residual: ``sum_s |(d P - d)(s)|``; what it means for ``d`` is said at ``StationaryLaw``.
     """
 
     behaviour: np.ndarray
@@ -33,6 +38,8 @@ class BehaviourChain:
     states: np.ndarray
     stationary: np.ndarray
     start: np.ndarray
+    sparse: bool = False
+    residual: float = 0.0
 
 
 def uniform_behaviour(model: TabularModel) -> np.ndarray:
@@ -112,13 +119,16 @@ def with_restart(rows: Matrix, terminal: np.ndarray, start: np.ndarray) -> Matri
     return rows * ~terminal + (rows[:, terminal].sum(axis=1))[:, None] * start[None, :]
 
 
-def behaviour_chain(model: TabularModel, behaviour: np.ndarray | None, probability: Matrix) -> BehaviourChain:
+def behaviour_chain(
+    model: TabularModel, behaviour: np.ndarray | None, probability: Matrix, iterative: bool | None = None
+) -> BehaviourChain:
     """The chain of decision states and its stationary law (D4).
 
     Args:
       model: the IC-SMDP.
       behaviour: ``[Z, O]`` behaviour policy; uniform over available options if None.
       probability: ``[S*O, S]`` where each segment ends (``KernelMoments.probability``).
+      iterative: whether to use solvers for many states; by their number (``SPARSE_ABOVE``) if None.
 
     Returns:
       The chain restricted to its recurrent class, which every option leaves invariant.
@@ -128,22 +138,34 @@ def behaviour_chain(model: TabularModel, behaviour: np.ndarray | None, probabili
     """
     law = checked_behaviour(model, behaviour)
     start = restart_law(model)
+    many = model.num_states > SPARSE_ABOVE if iterative is None else iterative
+    stationary = np.zeros(model.num_states)
+    if many:
+        rows = restarted(policy_matrix(model, law, probability), model.is_terminal, start)
+        states = _recurrent_states(rows, ~model.is_terminal)
+        whole = isinstance(rows, Restarted)
+        transition = rows.restricted(states) if whole else sparse.csr_array(rows[states][:, states])
+        stationary[states], residual = iterative_stationary_law(transition)
+        return BehaviourChain(law, transition, states, stationary, start, True, residual)
     full = with_restart(policy_matrix(model, law, probability), model.is_terminal, start)
     states = _recurrent_states(full, ~model.is_terminal)
     transition = full[states][:, states]
-    stationary = np.zeros(model.num_states)
     stationary[states] = stationary_law(transition)
-    return BehaviourChain(law, transition, states, stationary, start)
+    inside = stationary[states]
+    return BehaviourChain(
+        law, transition, states, stationary, start, False, float(np.abs(inside @ transition - inside).sum())
+    )
 
 
 def _recurrent_states(transition: Matrix, decides: np.ndarray) -> np.ndarray:
-    graph = sparse.csr_array(transition)
-    graph.eliminate_zeros()
-    count, label = csgraph.connected_components(graph, directed=True, connection="strong")
-    source, target = graph.nonzero()
+    edges, states = graph(transition)
+    count, label = csgraph.connected_components(edges, directed=True, connection="strong")
+    source, target = edges.nonzero()
     leaves = np.zeros(count, bool)
     leaves[label[source[label[source] != label[target]]]] = True
-    closed = [c for c in np.unique(label[decides]) if not leaves[c]]
+    label = label[:states]
+    found = np.unique(label[decides])
+    closed = found[~leaves[found]]
     if len(closed) != 1:
         firsts = ", ".join(str(int(np.flatnonzero(label == c)[0])) for c in closed[:4])
         raise ValueError(
@@ -192,6 +214,8 @@ class MixingClock:
     found by doubling and then descending binary digits; a periodic chain has no such t.
     """
 
+    exact = True
+
     def __init__(self, transition: Matrix, stationary: np.ndarray, longest: int = 2**40) -> None:
         dense = as_dense(transition)
         self._powers = [dense]
@@ -205,6 +229,10 @@ class MixingClock:
         if accuracy not in self._known:
             self._known[accuracy] = self._search(accuracy)
         return self._known[accuracy]
+
+    def bounds(self, accuracy: float) -> tuple[float, float]:
+        """``(low, high)`` with ``low <= t_mix(accuracy) <= high``: here both are the mixing time itself."""
+        return self(accuracy), self(accuracy)
 
     def _search(self, accuracy: float) -> float:
         if 1.0 - float(self._stationary.min()) <= accuracy:

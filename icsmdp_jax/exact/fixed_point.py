@@ -134,7 +134,10 @@ class Projection:
         """Root weights ``[b, n]`` and the factors ``U [b, n, r]``, ``s [b, r]``, ``V^T [b, r, p]``."""
         root = np.where(self.rows >= 0, np.sqrt(self.weight)[self.rows], 0.0)
         blocks = np.zeros((*self.rows.shape, self.columns.shape[1]))
-        for block, (rows, columns) in enumerate(zip(self.rows, self.columns, strict=True)):
+        single = blocks.shape[1:] == (1, 1)  # indicators, of which there may be very many
+        if single:
+            blocks[:, 0, 0] = np.asarray(self.psi[self.rows[:, 0], self.columns[:, 0]]).reshape(-1)
+        for block, (rows, columns) in enumerate(() if single else zip(self.rows, self.columns, strict=True)):
             r, c = rows[rows >= 0], columns[columns >= 0]
             blocks[block, : len(r), : len(c)] = as_dense(self.psi[r][:, c])
         left, singular, right = np.linalg.svd(root[:, :, None] * blocks, full_matrices=False)

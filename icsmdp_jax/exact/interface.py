@@ -14,6 +14,8 @@ from icsmdp_jax.exact.moments import KernelMoments, Matrix, compact, kernel_mome
 from icsmdp_jax.exact.solve import Solution, evaluate_policy, modified_policy_iteration, optimal_q
 from icsmdp_jax.tabular import TabularModel
 
+BLOCK_ENTRIES = 2**24  # numbers of the rows compared at once
+
 
 @dataclasses.dataclass(frozen=True)
 class InterfaceModel:
@@ -83,7 +85,10 @@ class InterfaceModel:
 
 
 def interface_model(
-    model: TabularModel, behaviour: np.ndarray | None = None, moments: KernelMoments | None = None
+    model: TabularModel,
+    behaviour: np.ndarray | None = None,
+    moments: KernelMoments | None = None,
+    iterative: bool | None = None,
 ) -> InterfaceModel:
     """Averages the IC-SMDP over what no interface shows, under the stationary law (D5).
 
@@ -91,6 +96,7 @@ def interface_model(
       model: the IC-SMDP.
       behaviour: ``[Z, O]`` behaviour policy, uniform over available options if None.
       moments: moments of the kernel, if they are known already.
+      iterative: whether to use what large models need, square arrays over states never; by their number if None.
 
     Returns:
       The interface model.
@@ -99,7 +105,7 @@ def interface_model(
       ValueError: if the behaviour chain has not exactly one recurrent class, or the policy is not one.
     """
     moments = kernel_moments(model) if moments is None else moments
-    chain = behaviour_chain(model, behaviour, moments.probability)
+    chain = behaviour_chain(model, behaviour, moments.probability, iterative)
     z_count, o_count = model.num_interfaces, model.num_options
     weight = np.bincount(model.interface, weights=chain.stationary, minlength=z_count)
     inside = weight[model.interface]
@@ -147,10 +153,14 @@ def ais_constants(interface: InterfaceModel) -> AISConstants:
     o = interface.model.num_options
     rows = np.flatnonzero(keep.reshape(-1))
     pair = interface.model.interface[rows // o] * o + rows % o
-    difference = interface.lifted_discounted[rows] - interface.discounted[pair]
-    distance = np.asarray(abs(difference).sum(axis=1)).reshape(-1)
-    mass = np.abs(np.asarray(difference.sum(axis=1)).reshape(-1))
-    return AISConstants(float(epsilon), float(distance.max()), float(mass.max()))
+    distance = mass = 0.0
+    block = max(1, BLOCK_ENTRIES // interface.discounted.shape[1])
+    for begin in range(0, len(rows), block):
+        part = slice(begin, begin + block)
+        difference = interface.lifted_discounted[rows[part]] - interface.discounted[pair[part]]
+        distance = max(distance, float(np.asarray(abs(difference).sum(axis=1)).max()))
+        mass = max(mass, float(np.abs(np.asarray(difference.sum(axis=1))).max()))
+    return AISConstants(float(epsilon), distance, mass)
 
 
 class InterfaceGap(NamedTuple):
@@ -188,7 +198,9 @@ def policy_loss(interface: InterfaceModel, q_phi: np.ndarray, value_star: np.nda
     greedy = interface.lift(q_phi.argmax(axis=1))
     live = interface.chain.stationary > 0
     # Transient states are left out: no option of a recurrent state leads to them.
-    value = evaluate_policy(interface.moments.reward_mean, interface.moments.discounted, greedy, live)
+    value = evaluate_policy(
+        interface.moments.reward_mean, interface.moments.discounted, greedy, live, interface.chain.sparse
+    )
     return float((value_star - value)[live].max())
 
 
@@ -220,7 +232,9 @@ def interface_gap(
     )
 
 
-def solve_both(model: TabularModel, behaviour: np.ndarray | None = None) -> tuple[InterfaceModel, Solution, Solution]:
-    """The interface model with ``Q_phi`` and ``Q*`` (D3, D5)."""
-    interface = interface_model(model, behaviour)
+def solve_both(
+    model: TabularModel, behaviour: np.ndarray | None = None, iterative: bool | None = None
+) -> tuple[InterfaceModel, Solution, Solution]:
+    """The interface model with ``Q_phi`` and ``Q*`` (D3, D5); ``iterative`` as in ``interface_model``."""
+    interface = interface_model(model, behaviour, iterative=iterative)
     return interface, solve_interface(interface), optimal_q(interface.moments)

@@ -30,7 +30,7 @@ def compact(matrix: Matrix) -> Matrix:
 
 def as_dense(matrix: Matrix) -> np.ndarray:
     """``matrix`` as a dense array, whatever its form."""
-    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+    return matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
 
 
 def scale_rows(factor: np.ndarray, matrix: Matrix) -> Matrix:

@@ -8,9 +8,11 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg as sparse_linalg
 
+from icsmdp_jax.exact.iterative import solve as solve_linear
 from icsmdp_jax.exact.moments import KernelMoments, Matrix
 
 PATIENCE = 50  # rounds without a better certificate after which rounding is taken to have the last word
+EVALUATION = 1e-13  # residual of an iterative policy evaluation, relative to the largest reward
 DIRECT_LIMIT = 4000  # states up to which a slow evaluation is replaced by a linear solve
 
 
@@ -131,6 +133,8 @@ def modified_policy_iteration(
         else:
             begin = improved if slow else shifted
             value = _partial_evaluation(reward, discounted, policy, decides, begin, sweeps)
+            if slow:
+                value = _nearly_evaluated(reward, discounted, policy, decides, value)
     assert best is not None
     return best
 
@@ -155,20 +159,56 @@ def _partial_evaluation(
     return value
 
 
-def evaluate_policy(
-    reward: np.ndarray, discounted: Matrix, policy: np.ndarray, decides: np.ndarray | None = None
+def _nearly_evaluated(
+    reward: np.ndarray, discounted: Matrix, policy: np.ndarray, decides: np.ndarray, value: np.ndarray
 ) -> np.ndarray:
-    """Value of a deterministic policy, by a direct linear solve (D3).
+    """The policy's value by an iterative solver from ``value``, or ``value`` itself where that does not converge."""
+    try:
+        return _evaluated_iteratively(reward, discounted, policy, decides, value)
+    except ValueError:
+        return value
+
+
+def _evaluated_iteratively(
+    reward: np.ndarray, discounted: Matrix, policy: np.ndarray, decides: np.ndarray, value: np.ndarray | None
+) -> np.ndarray:
+    states = np.arange(len(policy))
+    pays = np.where(decides, reward[states, policy], 0.0)
+    step = _chosen_rows(discounted, states * reward.shape[1] + policy)
+
+    def apply(v: np.ndarray) -> np.ndarray:
+        return v - decides[:, None] * (step @ v)
+
+    return np.where(decides, solve_linear(apply, pays, "value of a policy", EVALUATION, value).x, 0.0)
+
+
+def evaluate_policy(
+    reward: np.ndarray,
+    discounted: Matrix,
+    policy: np.ndarray,
+    decides: np.ndarray | None = None,
+    iterative: bool = False,
+) -> np.ndarray:
+    """Value of a deterministic policy, by a direct linear solve or, on large models, an iterative one (D3).
+
+    The error of the latter is at most its residual over ``1 - gbar``: ``(I - P)^-1`` has that sup norm.
 
     Args:
       reward: ``[n, O]``.
       discounted: ``[n*O, n]``.
       policy: ``[n]`` int, option taken in each state.
       decides: ``[n]`` bool, states that are not terminal (all, by default).
+      iterative: whether to iterate to a residual of ``EVALUATION`` times the largest reward.
 
     Returns:
       ``[n]`` float64 value, 0 at states that do not decide.
+
+    Raises:
+      ValueError: one line, if the iterative solver does not reach its tolerance.
     """
+    if iterative:
+        everywhere = np.ones(len(policy), bool) if decides is None else decides
+        return _evaluated_iteratively(reward, discounted, policy, everywhere, None)
     states = np.arange(len(policy))
     decides = np.ones(len(policy), bool) if decides is None else decides
     pays = np.where(decides, reward[states, policy], 0.0)

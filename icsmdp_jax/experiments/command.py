@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from icsmdp_jax.experiments import catalogue, files
 from icsmdp_jax.experiments.options import Options
+from icsmdp_jax.sweeps.tasks import Progress, Task
 
 SORTING = "cpu-sort"
+SCHEMA = 1  # of the run directory of all experiments
 
 
 def environments() -> dict[str, Any]:
@@ -39,34 +42,55 @@ def run_one(options: Options, folder: Path) -> dict[str, Any]:
     return files.write(result, options, folder, time.perf_counter() - begun)
 
 
-def run_all(preset: str, seed: int, out: Path, force: bool = False) -> dict[str, Any]:
-    """Runs every experiment that has no result of the same configuration yet, then writes the report.
+class _Content(NamedTuple):
+    """What an experiment found, as the engine keeps it."""
+
+    content: dict[str, Any]
+
+    def plain(self) -> dict[str, Any]:
+        """The content of its ``result.json``."""
+        return self.content
+
+
+def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: bool = False) -> dict[str, Any]:
+    """Runs every experiment that has no result in this run directory yet, then writes the report.
 
     Args:
       preset: testing, quick or full.
       seed: of all experiments.
-      out: folder of the run: one folder for each name, and ``report.html``.
-      force: whether to run everything again.
+      out: run directory: one folder for each name, and ``report.html``.
+      force: whether to run everything again, whatever is there.
+      overwrite: whether to begin afresh if another run is there.
 
     Returns:
       Where the report is, and what was run or kept.
+
+    Raises:
+      ValueError: in one line, if ``out`` holds another run, or a damaged part.
     """
     from icsmdp_jax.experiments.report import write_report
+    from icsmdp_jax.sweeps import engine
+    from icsmdp_jax.sweeps.directory import RunDirectory
+    from icsmdp_jax.sweeps.surroundings import surroundings
 
-    contents, ran, kept = [], [], []
-    for name in catalogue.names():
-        options, folder = Options(name, preset, seed=seed), out / name
-        found = None if force else files.read(folder)
-        if found is not None and found.get("configuration") == files.configuration(options):
-            kept.append(name)
-        else:
-            say(f"{name}: running ({preset})")
-            found = run_one(options, folder)
-            ran.append(name)
-            say(f"{name}: {found['seconds']} s")
-        contents.append(found)
+    ran: list[str] = []
+
+    def experiment(name: str, progress: Progress) -> _Content:
+        found = run_one(Options(name, preset, seed=seed), out / name)
+        ran.append(name)
         _forget()
-    return {"report": str(write_report(contents, out)), "ran": ran, "kept": kept}
+        return _Content(found)
+
+    names = catalogue.names()
+    tasks = [Task(name, partial(experiment, name), work=1, simulates=False) for name in names]
+    manifest = {"schema": SCHEMA, "experiments": True, "preset": preset, "seed": seed, "tasks": names, **surroundings()}
+    place = RunDirectory(out, manifest)
+    for name in names:  # a part says that a folder is complete; without the folder it says nothing
+        if place.part(name).exists() and files.read(out / name) is None:
+            place.part(name).unlink()
+    done = engine.run(out, tasks, manifest, resume=not force, overwrite=force or overwrite)
+    report = str(write_report(done.contents, out)) if done.primary else str(out / "report.html")
+    return {"report": report, "ran": ran, "kept": [name for name in names if name not in ran]}
 
 
 def oracle_only(name: str) -> dict[str, Any]:

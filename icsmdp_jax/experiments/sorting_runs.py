@@ -17,6 +17,7 @@ from icsmdp_jax.learner.baselines import METHODS
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.returns import Interval
+from icsmdp_jax.sweeps.placement import on_replicas
 
 CENTRAL = "central_learner"
 GAMMA = {2: 0.9, 3: 0.9, 4: 0.97}  # with 0.9 the reward at the end of 20 instructions is lost among other differences
@@ -81,12 +82,8 @@ def trained(method: str, num_values: int, budget: Budget, seed: int) -> Team:
         return learned, _written(env, given.env_params, lambda now: learner.greedy(learned, now, given))
 
     keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(seed), r))(jnp.arange(budget.replicas))
-    given = jax.tree.map(jnp.asarray, hyper)
-    program = jax.jit(jax.vmap(run, in_axes=(0, None))).lower(keys, given).compile(compiler_options=compiler_options())
-    learned, written = program(keys, given)
-    return Team(
-        np.asarray(learned), Written(*(np.asarray(leaf) for leaf in written)), offers_per_handoff(learner, given)
-    )
+    learned, written = on_replicas(run, keys, hyper, compiler_options())[0](keys, hyper)
+    return Team(learned, Written(*written), offers_per_handoff(learner, jax.tree.map(jnp.asarray, hyper)))
 
 
 def _written(env: CpuSort, params: CpuSortParams, choose: Callable[[Handoff], jax.Array]) -> Written:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.environment import Environment
-from icsmdp_jax.experiments.training import Budget, prepared
+from icsmdp_jax.experiments.training import Budget, compiler_options, prepared
+from icsmdp_jax.sweeps.placement import CELLS, EVERYWHERE, REPLICAS, compiled, device_grid
 from icsmdp_jax.tabular import TabularModel
 
 
@@ -41,12 +42,13 @@ def train_sweep(
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *settings)
     hyper = jax.tree.map(jnp.asarray, one.hyper)
 
-    def replica(params: Any, key: jax.Array) -> Any:
-        return one.learner.train(key, hyper._replace(env_params=params), budget.updates)[0].params
+    def replica(params: Any, key: jax.Array, shared: Any) -> Any:
+        return one.learner.train(key, shared._replace(env_params=params), budget.updates)[0].params
 
     keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(seed), r))(jnp.arange(budget.replicas))
-    learned = jax.jit(jax.vmap(jax.vmap(replica, in_axes=(None, 0)), in_axes=(0, None)))(stacked, keys)
-    outcome = _Learned(learned, np.zeros((len(settings), budget.replicas)))
+    arguments, specs = (stacked, keys, hyper), (CELLS, REPLICAS, EVERYWHERE)
+    program = compiled(replica, device_grid(len(settings), budget.replicas), specs, arguments, compiler_options())
+    outcome = _Learned(program(*arguments), np.zeros((len(settings), budget.replicas)))
     return np.asarray(one.tables(outcome))  # type: ignore[arg-type]
 
 

@@ -20,6 +20,7 @@ from icsmdp_jax.learner.baselines import METHODS, Setup, setup
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize, polynomial
+from icsmdp_jax.sweeps.placement import on_replicas
 from icsmdp_jax.tabular import TabularModel
 
 NEURAL = "_neural"  # ending of a method's name: the same method with a network
@@ -178,21 +179,17 @@ def train(one: Setup, budget: Budget, seed: int = 0) -> Trained:
         return one.learner.train(key, hyper, budget.updates)[0].params
 
     keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(seed), r))(jnp.arange(budget.replicas))
-    hyper = jax.tree.map(jnp.asarray, one.hyper)
+    program, compile_s = on_replicas(replica, keys, one.hyper, compiler_options())
     begun = time.perf_counter()
-    program = (
-        jax.jit(jax.vmap(replica, in_axes=(0, None))).lower(keys, hyper).compile(compiler_options=compiler_options())
-    )
-    compiled = time.perf_counter()
-    params = jax.block_until_ready(program(keys, hyper))
+    params = program(keys, one.hyper)
     done = time.perf_counter()
     state = _Outcome(params, np.zeros(budget.replicas))
     return Trained(
         np.asarray(one.tables(state)),  # type: ignore[arg-type]
         one.by_state,
         scalars_per_handoff(one),
-        compiled - begun,
-        done - compiled,
+        compile_s,
+        done - begun,
     )
 
 

@@ -18,12 +18,22 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from icsmdp_jax.learner import averages
 from icsmdp_jax.learner.averages import CompensatedSum
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
 from icsmdp_jax.sampling import random_words
+from icsmdp_jax.sweeps.placement import (
+    CELLS,
+    EVERYWHERE,
+    PAIRS,
+    REPLICAS,
+    Grid,
+    device_grid,
+    device_memory,
+    join_batches,
+    over_pairs,
+)
 
 LONGEST_CHUNK = 4096  # up to which chunk means have the same bits on every compiler path, see averages.py
 CHUNK = 1000  # handoffs per chunk; checkpoints are multiples of it
@@ -76,20 +86,25 @@ def run_chunk(learner: Learner, state: RunState, inputs: Inputs, length: int) ->
 
 
 def _group_size(state: RunState, words: int) -> int:
-    """Replicas that run side by side: all of them on an accelerator, as many as the cache holds on a CPU.
+    """Replicas that run side by side: as many as a CPU's cache holds, or an accelerator's memory.
 
     Args:
-      state: ``[lanes, replicas, ...]``.
+      state: ``[lanes, replicas, ...]`` of one device.
       words: random words that one replica draws ahead.
     """
     lanes, replicas = state.chunk.shape
     if jax.default_backend() != "cpu":
-        return replicas
+        wanted = device_memory() // (4 * 4 * words * lanes)  # a quarter of it for words
+        return max(size for size in range(1, replicas + 1) if replicas % size == 0 and size <= max(wanted, 1))
     touched = (state.learner.params, state.learner.opt_state, state.total.high)  # the last as large as the accumulator
-    each = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(touched)) // replicas
+    each = _bytes(touched) // replicas
     wanted = max(min(CACHE // max(each, 1), WORDS // (4 * words * lanes)), -(-SMALLEST_GROUP // lanes))
     size = max(size for size in range(1, replicas + 1) if replicas % size == 0 and size <= max(wanted, 1))
     return size if size * lanes >= SMALLEST_GROUP else replicas  # few divisors, a prime say: all at once after all
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _in_groups(run: Callable[[RunState], RunState], state: RunState, size: int) -> RunState:
@@ -101,46 +116,28 @@ def _in_groups(run: Callable[[RunState], RunState], state: RunState, size: int) 
     def cut(leaf: chex.Array) -> chex.Array:
         return jnp.moveaxis(leaf.reshape(lanes, replicas // size, size, *leaf.shape[2:]), 1, 0)
 
-    def join(leaf: chex.Array) -> chex.Array:
-        return jnp.moveaxis(leaf, 0, 1).reshape(lanes, replicas, *leaf.shape[3:])
-
-    return jax.tree.map(join, jax.lax.map(run, jax.tree.map(cut, state)))
+    return jax.tree.map(join_batches, jax.lax.map(run, jax.tree.map(cut, state)))
 
 
 @lru_cache(maxsize=64)
-def _compiled(learner: Learner, length: int, devices: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Jitted ``init`` and ``advance`` over ``[lanes, replicas]``; one trace per learner and shapes.
-
-    Each device runs its own share of the replicas, by ``shard_map``: left to itself the compiler would keep what
-    ``init`` returns on every device, and ``advance`` would be compiled again for what it returned first.
-    """
+def _compiled(learner: Learner, length: int, layout: Grid) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Jitted ``init`` and ``advance`` over ``[lanes, replicas]``; one trace per learner and shapes."""
 
     def init(keys: chex.Array, inputs: Inputs) -> RunState:
-        per_lane = jax.vmap(lambda key, lane: init_run(learner, key, lane), in_axes=(0, None))
-        return jax.vmap(per_lane, in_axes=(None, 0))(keys, inputs)
+        return over_pairs(lambda key, lane: init_run(learner, key, lane), (REPLICAS, CELLS))(keys, inputs)
 
     def advance(state: RunState, inputs: Inputs, chunks: chex.Array) -> RunState:
         Traces[learner] = Traces.get(learner, 0) + 1
-
-        def one(replica: RunState, lane: Inputs) -> RunState:
-            return run_chunk(learner, replica, lane, length)
-
-        per_lane = jax.vmap(jax.vmap(one, in_axes=(0, None)), in_axes=(0, 0))
+        step = over_pairs(lambda replica, lane: run_chunk(learner, replica, lane, length), (PAIRS, CELLS))
 
         def run(group: RunState) -> RunState:
-            return jax.lax.fori_loop(0, chunks, lambda _, s: per_lane(s, inputs), group)
+            return jax.lax.fori_loop(0, chunks, lambda _, s: step(s, inputs), group)
 
         return _in_groups(run, state, _group_size(state, length * learner.words_per_step))
 
-    mesh, everywhere, replica = _mesh(devices), PartitionSpec(), PartitionSpec("replica")
-    spread = PartitionSpec(None, "replica")
-
-    def share(function: Callable[..., Any], *arguments: PartitionSpec) -> Callable[..., Any]:
-        return jax.shard_map(function, mesh=mesh, in_specs=arguments, out_specs=spread, check_vma=False)
-
     return (
-        jax.jit(share(init, replica, everywhere)),
-        jax.jit(share(advance, spread, everywhere, everywhere), donate_argnums=0),
+        jax.jit(layout.share(init, REPLICAS, CELLS)),
+        jax.jit(layout.share(advance, PAIRS, CELLS, EVERYWHERE), donate_argnums=0),
     )
 
 
@@ -240,11 +237,65 @@ def train(
     counts = [int(c) for c in checkpoints]
     if not counts or any(c % chunk or c <= 0 for c in counts) or sorted(set(counts)) != counts:
         raise ValueError(f"checkpoints = {counts}: expected increasing multiples of {chunk}")
-    inputs = stack_inputs(lanes)
+    size = _lanes_at_once(learner, lanes[0], len(lanes), replicas)
+    runs = []
+    for first in range(0, len(lanes), size):
+        batch = list(lanes[first : first + size])
+        missing = size - len(batch)  # a batch of another size would be compiled again
+        run = _train(learner, batch + batch[-1:] * missing, key, replicas, counts, chunk, progress, largest_call)
+        runs.append((run, len(batch)))
+    return _joined(runs, replicas)
+
+
+def _lanes_at_once(learner: Learner, lane: Inputs, count: int, replicas: int) -> int:
+    """Lanes whose states and inputs fit into the devices' memory together: mostly all of them."""
+    state = jax.eval_shape(lambda key: init_run(learner, key, lane), jax.random.key(0))
+    inputs = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(lane))
+    layout = device_grid(count, replicas)
+    each = inputs + 3 * _bytes(state) * layout.block[1]  # the state, the chunk's mean, and what is being replaced
+    fit = max(1, device_memory() // max(each, 1)) * layout.rows
+    batches = -(-count // fit)
+    return -(-count // batches)
+
+
+def _joined(runs: Sequence[tuple[Run, int]], replicas: int) -> Run:
+    """Runs of some lanes each as one run of all, without the lanes that only fill up."""
+    if len(runs) == 1:
+        return runs[0][0]
+
+    def join(*leaves: np.ndarray) -> np.ndarray:
+        return np.concatenate([leaf[:count] for leaf, (_, count) in zip(leaves, runs, strict=True)])
+
+    def joined(trees: Sequence[Any]) -> Any:
+        return jax.tree.map(join, *trees)
+
+    snapshots = [
+        Snapshot(many[0].samples, joined([one.last for one in many]), joined([one.total for one in many]))
+        for many in zip(*[run.snapshots for run, _ in runs], strict=True)
+    ]
+    lanes = sum(count for _, count in runs)
+    return Run(
+        tuple(snapshots), runs[0][0].chunk, sum(run.compile_s for run, _ in runs), sum(run.run_s for run, _ in runs),
+        snapshots[-1].samples * lanes * replicas,
+    )  # fmt: skip
+
+
+def _train(
+    learner: Learner,
+    lanes: Sequence[Inputs],
+    key: chex.PRNGKey,
+    replicas: int,
+    counts: Sequence[int],
+    chunk: int,
+    progress: Callable[[int], None] | None,
+    largest_call: int,
+) -> Run:
+    """``train`` on lanes that fit into memory together."""
     begin = time.perf_counter()
-    devices = math.gcd(len(jax.local_devices()), replicas)
-    inputs, keys = _place(inputs, replica_keys(key, replicas), devices)
-    init, advance = _compiled(learner, chunk, devices)
+    layout = device_grid(len(lanes), replicas)
+    inputs = layout.place(stack_inputs(lanes), CELLS)
+    keys = layout.place(replica_keys(key, replicas), REPLICAS)
+    init, advance = _compiled(learner, chunk, layout)
     state = init(keys, inputs)
     state = jax.block_until_ready(advance(state, inputs, jnp.int32(0)))  # compiles; zero chunks change nothing
     compile_s = time.perf_counter() - begin
@@ -260,21 +311,10 @@ def train(
             if progress is not None:
                 jax.block_until_ready(state.chunk)
                 progress(chunks * chunk * width)
-        last = jax.tree.map(np.asarray, state.learner.params)
-        snapshots.append(Snapshot(count, last, averages.to_float64(state.total)))
+        last, total = layout.fetch((state.learner.params, state.total))
+        snapshots.append(Snapshot(count, last, averages.to_float64(total)))
     run_s = time.perf_counter() - begin
     return Run(tuple(snapshots), chunk, compile_s, run_s, counts[-1] * width)
-
-
-def _mesh(devices: int) -> Mesh:
-    return Mesh(np.asarray(jax.local_devices()[:devices]), ("replica",))
-
-
-def _place(inputs: Inputs, keys: chex.Array, devices: int) -> tuple[Inputs, chex.Array]:
-    """Inputs on every device, keys spread over them."""
-    mesh = _mesh(devices)
-    inputs = jax.device_put(inputs, NamedSharding(mesh, PartitionSpec()))
-    return inputs, jax.device_put(keys, NamedSharding(mesh, PartitionSpec("replica")))
 
 
 def log_spaced(first: int, last: int, per_decade: int, chunk: int = CHUNK) -> list[int]:

@@ -36,7 +36,9 @@ VARIANTS = {
         "whole analysis", "interface model", "solutions", "interface gap", "certificate", "mixing time",
         "central limit",
     },
+    "large_models": {"dense analysis", "sparse analysis"},
     "devices": {"1 host device", "2 host devices"},
+    "scaling": {"1 device", "2 devices", "program for 8 devices"},
 }  # fmt: skip
 
 
@@ -44,7 +46,7 @@ def check(line: dict) -> None:
     assert set(line) - COMPARED == KEYS
     assert COMPARED <= set(line) or not COMPARED & set(line)
     assert set(line["machine"]) == MACHINE
-    assert line["unit"] in {"s", "handoffs/s"}
+    assert line["unit"] in {"s", "handoffs/s", "bytes per device"}
     assert 0 < line["low"] <= line["value"] <= line["high"] < math.inf
     assert line["repetitions"] >= 1 and line["case"]
 

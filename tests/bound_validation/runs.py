@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-from bound_validation.axes import durations, gap, messages, mixing, returns, samples, total, width
+from bound_validation.axes import agents, durations, gap, messages, mixing, returns, samples, total, width
 from bound_validation.results import Row, checked
 from bound_validation.tasks import Claim, Task, TaskResult
 from icsmdp_jax import cli
@@ -81,7 +81,7 @@ def parts(place: Path) -> list[str]:
 def running(tasks: Sequence[Task], draw: bool = False) -> Iterator[None]:
     """Replaces the tasks of every preset, and leaves the figures out unless they are asked for."""
     with contextlib.ExitStack() as stack:
-        for axis in (width, gap, samples, mixing, durations, total, returns, messages):
+        for axis in (width, gap, samples, mixing, durations, total, agents, returns, messages):
             mine = list(tasks) if axis is width else []
             stack.enter_context(mock.patch.object(axis, "tasks", lambda preset, mine=mine: mine))
         if not draw:

@@ -196,6 +196,22 @@ def mixing_rows(rng: np.random.Generator) -> list[Row]:
     return rows
 
 
+def agents_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    for count in (2, 5, 20, 100):
+        common: dict[str, Any] = dict(axis="agents", x_name="agents", x=count, group="simulated", gap=0.2)
+        rows.append(_row(series="gap", **common, measured=0.4, bound=1.9, term="interface"))
+        rows.append(_row(series="policy_loss", **common, measured=0.1, bound=3.8, term="interface"))
+        runs: dict[str, Any] = dict(replicas=32, samples=20_000 * count)
+        rows.append(_row(series="spread", **common, **runs, **_noisy(rng, 0.02), prediction=0.02, alternative=0.018))
+        rows.append(
+            _row(series="constant_step", **common, **runs, **_noisy(rng, 0.1), bound=30.0 / count, term="residual")
+        )
+    only: dict[str, Any] = dict(axis="agents", x_name="agents", x=1000, group="analysed only", gap=0.2)
+    rows.append(_row(series="gap", **only, measured=0.5, bound=2.2, term="interface", note="Analysed only."))
+    return rows
+
+
 def durations_rows(rng: np.random.Generator) -> list[Row]:
     rows = []
     for law, curvature in LAWS.items():
@@ -324,7 +340,8 @@ def full_rows(seed: int = 0) -> list[Row]:
     """All axes of a planted run."""
     rng = np.random.default_rng(seed)
     builders = (
-        width_rows, gap_rows, samples_rows, mixing_rows, durations_rows, total_rows, returns_rows, messages_rows,
+        width_rows, gap_rows, samples_rows, mixing_rows, durations_rows, total_rows, agents_rows, returns_rows,
+        messages_rows,
     )  # fmt: skip
     return _numbered([row for build in builders for row in build(rng)])
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from bound_validation import theorem
-from bound_validation.axes import durations, gap, mixing, samples, total, width
+from bound_validation.axes import agents, durations, gap, mixing, samples, total, width
 from bound_validation.axes.gap import analysed
 from bound_validation.results import Row, read_table
 from bound_validation.sweeps import (
     LAWS,
     PRESETS,
+    AgentsSpec,
     GapSpec,
     MixingSpec,
     Preset,
@@ -39,6 +40,8 @@ TERM_OF = {
     ("mixing", "spread"): "", ("mixing", "constant_step"): "residual",
     ("durations", "amplification"): "interface", ("durations", "contraction"): "",
     ("durations", "planted_ratio"): "interface",
+    ("agents", "gap"): "interface", ("agents", "policy_loss"): "interface", ("agents", "spread"): "",
+    ("agents", "constant_step"): "residual",
     ("total", "total"): "total", ("total", "residual"): "residual", ("total", "approximation"): "approximation",
     ("total", "interface"): "interface",
     ("returns", "reference"): "", ("returns", "return"): "", ("returns", "crossing"): "", ("returns", "gap_loss"): "",
@@ -47,7 +50,7 @@ TERM_OF = {
 }  # fmt: skip
 UNBOUNDED = {("width", "approximant"), ("width", "trained"), ("width", "trained_bias"), ("width", "trained_spread"),
              ("samples", "spread"), ("samples", "bias"), ("samples", "rmse"),
-             ("mixing", "spread"),
+             ("mixing", "spread"), ("agents", "spread"),
              ("returns", "reference"), ("returns", "return"), ("returns", "crossing"), ("returns", "gap_loss"),
              ("messages", "return"), ("messages", "clean_error"),
              ("messages", "shift")}  # fmt: skip
@@ -226,6 +229,32 @@ def test_mixing_axis(rows):
         assert row.prediction == pytest.approx(row.alternative, rel=1e-6)  # P2.1
 
 
+def test_agents_axis(rows):
+    spec = TESTING.agents
+    for count in spec.counts:
+        known = analysed(spec.model.replace(num_agents=count))
+        assert known.interface.model.num_agents == count
+        gap_row, loss, spread, steps = (
+            of(rows, "agents", name, cell=f"agents/{count}")[0]
+            for name in ("gap", "policy_loss", "spread", "constant_step")
+        )
+        assert {row.x for row in (gap_row, loss, spread, steps)} == {count}
+        assert (gap_row.measured, gap_row.bound) == (known.gap.gap, pytest.approx(known.gap.bound, rel=1e-9))
+        assert loss.measured == known.gap.policy_loss and loss.bound == pytest.approx(2 * known.gap.bound, rel=1e-9)
+        assert spread.samples == steps.samples == count * spec.per_agent and spread.tail_samples == spread.samples // 2
+        assert spread.prediction == pytest.approx(known.limit.coefficient / spread.tail_samples**0.5, rel=1e-9)
+        assert steps.bound == pytest.approx(_residual(steps, steps.samples, known), rel=1e-9)
+
+
+def test_a_model_that_is_analysed_only_says_so():
+    config = PlantedConfig.small(num_agents=3, gap=0.2)
+    spec = AgentsSpec((2,), 100, 4, SHORT, large=(config,))
+    (found,) = [row for row in agents.large(spec, 0, lambda done: None).rows if row.series == "gap"]
+    clock = analysed(config).clock(0.25)
+    assert found.x == 3 and found.group == "analysed only" and found.replicas == 0
+    assert f"between {clock:g} and {clock:g} handoffs" in found.note and "48 handoff states" in found.note
+
+
 def test_durations_axis(rows):
     spec = TESTING.durations
     assert {r.group for r in rows if r.axis == "durations"} == set(LAWS)
@@ -308,6 +337,7 @@ MEASURED_ONLY = Preset(
     mixing=MixingSpec((0.5,), 0.2, 400, 8, 200, 4, SHORT),
     durations=TESTING.durations,
     total=TotalSpec((2,), ETAS, (100,), 4, SHORT),
+    agents=AgentsSpec((2,), 100, 4, SHORT),
     returns=TESTING.returns,
     messages=TESTING.messages,
     chunk=100,
@@ -319,6 +349,7 @@ WITHOUT_A6 = {
     "samples/theorem": lambda: samples.bounds(MEASURED_ONLY, MEASURED_ONLY.samples[0], lambda done: None),
     "mixing/limit": lambda: mixing.limit(MEASURED_ONLY, lambda done: None),
     "mixing/theorem": lambda: mixing.bounds(MEASURED_ONLY, lambda done: None),
+    "agents": lambda: agents.bounds(MEASURED_ONLY, 2, lambda done: None),
     "total": lambda: total.measure(MEASURED_ONLY, 2, lambda done: None),
 }
 NEEDS_A6 = {"fixed_point", "icq_error", "constant_step", "decaying_step", "residual", "approximation", "total"}

@@ -77,10 +77,10 @@ def test_files_hold_no_date(drawn):
         assert not {"Creation Time", "date:create", "Software"} & set(Image.open(path).info)
 
 
-@pytest.mark.parametrize("axis", ["width", "mixing", "durations", "returns", "messages"])
+@pytest.mark.parametrize("axis", ["width", "mixing", "durations", "agents", "returns", "messages"])
 def test_a_single_axis_is_enough(axis):
     rows = [row for row in ROWS if row.axis == axis]
-    others = {"width", "gap", "samples", "mixing", "durations", "total", "returns", "messages"} - {axis}
+    others = {"width", "gap", "samples", "mixing", "durations", "total", "agents", "returns", "messages"} - {axis}
     assert figure_of(axis, rows, {}) is not None
     assert all(figure_of(other, rows, {}) is None for other in others)
     assert (figure_of("overview", rows, {}) is None) == (axis != "width")
@@ -141,7 +141,9 @@ def test_uncertified_cells_are_hollow_and_explained():
     assert not curves["fixed_point"].certified.any()
 
 
-@pytest.mark.parametrize("name", ["overview", "gap", "samples", "mixing", "durations", "total", "returns", "messages"])
+@pytest.mark.parametrize(
+    "name", ["overview", "gap", "samples", "mixing", "durations", "total", "agents", "returns", "messages"]
+)
 def test_labels_cover_no_measured_point_and_no_other_label(name):
     figure = figure_of(name, ROWS)
     figure.canvas.draw()

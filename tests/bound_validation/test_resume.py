@@ -17,6 +17,7 @@ from bound_validation.run import validate
 from bound_validation.tasks import TaskResult, in_range
 from tests.bound_validation.runs import (
     ROOT,
+    Outcome,
     cheap_row,
     cheap_tasks,
     icsmdp,
@@ -67,7 +68,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(tmp_path, uninterrupted, s
     with running(cheap_tasks(COUNT, ran, {stop: interrupt})), pytest.raises(KeyboardInterrupt):
         validate(tmp_path, "testing")
     assert ran == list(range(stop + 1))
-    assert parts(tmp_path) == [f"cheap-{index}.json" for index in range(stop)]
+    assert parts(tmp_path) == [f"cheap-{index}.jsonl" for index in range(stop)]
     assert not (tmp_path / "results.parquet").exists() and leftovers(tmp_path) == []
     ran.clear()
     with running(cheap_tasks(COUNT, ran)):
@@ -96,7 +97,7 @@ from tests.bound_validation.runs import cheap_tasks, running
 replace = os.replace
 
 def die(source, target):
-    if Path(target).name == "cheap-2.json":  # written, but not yet under its name
+    if Path(target).name == "cheap-2.jsonl":  # written, but not yet under its name
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
 
@@ -110,7 +111,7 @@ def test_a_killed_process_leaves_whole_parts_only(tmp_path, uninterrupted):
     """kill -9 at the worst moment: a part is on the disk, but not yet under its name."""
     killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert [name for name in parts(tmp_path) if not name.startswith(".")] == ["cheap-0.json", "cheap-1.json"]
+    assert [name for name in parts(tmp_path) if not name.startswith(".")] == ["cheap-0.jsonl", "cheap-1.jsonl"]
     ran: list[int] = []
     with running(cheap_tasks(COUNT, ran)):
         validate(tmp_path, "testing", resume=True)
@@ -131,14 +132,14 @@ def flipped(content: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "damage",
-    [truncated, flipped, lambda content: b"", lambda content: b"[]", lambda content: b'{"content": null}',
-     lambda content: b"\xff\xfe"],
-    ids=["truncated", "flipped bit", "empty", "list", "no checksum", "not text"],
+    [truncated, flipped, lambda content: b"", lambda content: b"[]\n[]\n", lambda content: b'{"content": null}\n',
+     lambda content: b"\xff\xfe", lambda content: content[:-1], lambda content: content + b"\n"],
+    ids=["truncated", "flipped bit", "empty", "list", "no checksum", "not text", "last byte", "one more line"],
 )  # fmt: skip
 def test_a_damaged_part_is_refused_by_name(tmp_path, damage):
     with running(cheap_tasks(COUNT, [], {4: interrupt})), pytest.raises(KeyboardInterrupt):
         validate(tmp_path, "testing")
-    place = tmp_path / "parts" / "cheap-1.json"
+    place = tmp_path / "parts" / "cheap-1.jsonl"
     place.write_bytes(damage(place.read_bytes()))
     before = everything(tmp_path)
     ran: list[int] = []
@@ -188,15 +189,77 @@ def test_a_damaged_manifest_is_refused_by_name(tmp_path, content):
     assert everything(tmp_path) == before
 
 
-def test_without_resume_a_run_starts_afresh(tmp_path, uninterrupted):
-    with running(cheap_tasks(COUNT + 2, [], {COUNT + 1: interrupt})), pytest.raises(KeyboardInterrupt):
+def test_a_foreign_part_is_refused_by_name(tmp_path):
+    """The part of another task, of another run, and a file that is no part at all."""
+    place, other = tmp_path / "run", tmp_path / "other"
+    with running(cheap_tasks(COUNT, [])):
+        validate(place, "testing")
+    with running(cheap_tasks(COUNT + 1, [])):
+        validate(other, "testing")
+    lost = place / "parts" / "cheap-1.jsonl"
+    for source, said in (
+        (place / "parts" / "cheap-2.jsonl", "of cheap/2"),
+        (other / "parts" / lost.name, "another run"),
+    ):
+        shutil.copy(source, lost)
+        before = everything(place)
+        with running(cheap_tasks(COUNT, [])):
+            refused(icsmdp("validate", "--preset", "testing", "--out", place, "--resume"), str(lost), "foreign", said)
+        assert everything(place) == before
+    lost.unlink()
+    stranger = place / "parts" / "thesis.txt"
+    stranger.write_text("mine")
+    with running(cheap_tasks(COUNT, [])):
+        refused(icsmdp("validate", "--preset", "testing", "--out", place, "--resume"), str(stranger), "foreign file")
+    assert stranger.read_text() == "mine"
+
+
+def test_another_run_is_lost_only_when_asked_to(tmp_path, uninterrupted):
+    """Neither an unfinished run nor one of another configuration is overwritten unless ``--overwrite`` says so."""
+    with running(cheap_tasks(COUNT, [], {COUNT - 1: interrupt})), pytest.raises(KeyboardInterrupt):
         validate(tmp_path, "testing")
+    before = everything(tmp_path)
+    with running(cheap_tasks(COUNT, [])):
+        refused(
+            icsmdp("validate", "--preset", "testing", "--out", tmp_path), "unfinished run", "--resume", "--overwrite"
+        )
+    for more in ((), ("--resume",)):
+        with running(cheap_tasks(COUNT + 2, [])):
+            refused(icsmdp("validate", "--preset", "testing", "--out", tmp_path, *more), "manifest.json", "tasks")
+    assert everything(tmp_path) == before
+    for more in (("--overwrite",), ("--overwrite", "--resume")):
+        with running(cheap_tasks(COUNT + 2, [])):
+            assert icsmdp("validate", "--preset", "testing", "--out", tmp_path, *more).code == 0
+        ran: list[int] = []
+        with running(cheap_tasks(COUNT, ran)):
+            assert icsmdp("validate", "--preset", "testing", "--out", tmp_path, *more).code == 0
+        assert ran == list(range(COUNT))
+        assert parts(tmp_path) == [f"cheap-{index}.jsonl" for index in range(COUNT)]
+        assert (tmp_path / "results.parquet").read_bytes() == uninterrupted
+    with running(cheap_tasks(COUNT, ran)):  # the very run: --resume comes first
+        assert icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume", "--overwrite").code == 0
+    assert ran == list(range(COUNT))
+
+
+def test_a_finished_run_can_be_run_again(tmp_path, uninterrupted):
     ran: list[int] = []
     with running(cheap_tasks(COUNT, ran)):
         validate(tmp_path, "testing")
-    assert ran == list(range(COUNT))
-    assert parts(tmp_path) == [f"cheap-{index}.json" for index in range(COUNT)]
+        validate(tmp_path, "testing")
+    assert ran == 2 * list(range(COUNT))
     assert (tmp_path / "results.parquet").read_bytes() == uninterrupted
+
+
+def test_two_processes_do_not_share_a_directory(tmp_path):
+    """A second run in the same directory is turned away while the first one is at work."""
+    refusals: list[Outcome] = []
+
+    def meanwhile() -> None:
+        refusals.append(icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume"))
+
+    with running(cheap_tasks(COUNT, [], {1: meanwhile})):
+        assert icsmdp("validate", "--preset", "testing", "--out", tmp_path).code == 0
+    refused(refusals[0], str(tmp_path), "another process is running there")
 
 
 def test_resuming_nothing_is_a_fresh_start(tmp_path):
@@ -220,7 +283,7 @@ def test_real_tasks_resume_to_the_same_bytes(tmp_path, tmp_path_factory):
     whole, _ = shared_run(Path(tmp_path_factory.getbasetemp()))
     place = tmp_path / "run"
     shutil.copytree(whole, place)
-    lost = ["gap-sharp.json", "mixing-theorem.json"]
+    lost = ["gap-sharp.jsonl", "mixing-theorem.jsonl"]
     kept = {name: (place / "parts" / name).stat().st_mtime_ns for name in parts(place) if name not in lost}
     for name in [*(f"parts/{name}" for name in lost), "results.parquet", "summary.json", "report.html"]:
         (place / name).unlink()

@@ -20,9 +20,10 @@ from bound_validation import theorem
 from bound_validation.axes import gap, model, width
 from bound_validation.figures import NAMES
 from bound_validation.results import COLUMNS, NAN, Row, read_table
-from bound_validation.run import summarise, verdict, versions
+from bound_validation.run import summarise, verdict
 from bound_validation.sweeps import PRESETS
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from icsmdp_jax.sweeps.surroundings import versions
 from tests.bound_validation.runs import (
     Outcome,
     cheap_row,
@@ -120,8 +121,10 @@ def test_exact_claims_of_the_testing_preset_pass(summary):
 def test_manifest_says_what_was_run(testing):
     manifest = json.loads((testing[0] / "manifest.json").read_text())
     assert manifest["preset"] == "testing" and manifest["model"] is None
-    assert [name.replace("/", "-") + ".json" for name in manifest["tasks"]] != []
-    assert sorted(name.replace("/", "-") + ".json" for name in manifest["tasks"]) == parts(testing[0])
+    assert [name.replace("/", "-") + ".jsonl" for name in manifest["tasks"]] != []
+    assert sorted(name.replace("/", "-") + ".jsonl" for name in manifest["tasks"]) == parts(testing[0])
+    assert {"schema", "preset", "config", "code", "versions", "device", "flags"} <= set(manifest)
+    assert manifest["config"]["gap"]["seed"] == PRESETS["testing"].gap.seed
     metadata = pq.read_schema(testing[0] / "results.parquet").metadata
     assert json.loads(metadata[b"icsmdp_jax"]) == manifest
 
@@ -252,8 +255,7 @@ def test_bad_arguments_are_refused_before_anything_is_made(tmp_path, monkeypatch
 
 
 def test_pyproject_declares_the_command():
-    (entry,) = declared("icsmdp_jax.commands")
-    assert entry.name == "validate"
+    (entry,) = [found for found in declared("icsmdp_jax.commands") if found.name == "validate"]
     parser = argparse.ArgumentParser()
     entry.load()(parser.add_subparsers())
     args = parser.parse_args(["validate", "--out", "there"])

@@ -171,8 +171,12 @@ def test_all_runs_what_is_missing_and_nothing_else(tmp_path, two_names, capsys):
     assert again["ran"] == [] and again["kept"] == ["planted", "workshop"]
     (tmp_path / "workshop" / "result.json").unlink()
     assert command.run_all("testing", 0, tmp_path)["ran"] == ["workshop"]
-    assert command.run_all("testing", 1, tmp_path)["ran"] == ["planted", "workshop"]  # another seed
-    assert command.run_all("quick", 1, tmp_path)["ran"] == ["planted", "workshop"]  # another preset
-    assert command.run_all("quick", 1, tmp_path, force=True)["ran"] == ["planted", "workshop"]
-    assert [seed for _, seed in two_names] == [0, 0, 0, 1, 1, 1, 1, 1, 1]
+    for another in (("testing", 1), ("quick", 0)):  # another seed, another preset: nothing is lost unless asked for
+        with pytest.raises(ValueError, match="can only be resumed as it was started"):
+            command.run_all(*another, tmp_path)
+    assert command.run_all("testing", 0, tmp_path)["ran"] == []
+    assert command.run_all("testing", 1, tmp_path, overwrite=True)["ran"] == ["planted", "workshop"]
+    assert command.run_all("testing", 1, tmp_path, overwrite=True)["ran"] == []
+    assert command.run_all("testing", 1, tmp_path, force=True)["ran"] == ["planted", "workshop"]
+    assert [seed for _, seed in two_names] == [0, 0, 0, 1, 1, 1, 1]
     assert capsys.readouterr().out == "" and not leftovers(tmp_path)

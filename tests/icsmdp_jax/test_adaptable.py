@@ -29,6 +29,7 @@ from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.message import protocol
 from icsmdp_jax.primitive import Lifted, LiftedParams, LiftedState
 from tests.helpers import same_bits
+from tests.icsmdp_jax.courier import quick_jit
 from tests.reference import adaptable as twin
 from tests.relay import Relay
 
@@ -64,7 +65,7 @@ def story(name: str, copies: int, adapt: bool = True, steps: int = 150, epsilon:
         first = configured.init(key, given)
         return first, *jax.lax.scan(body, first, None, steps)[1]
 
-    return jax.tree.map(np.asarray, jax.jit(run)())
+    return jax.tree.map(np.asarray, quick_jit(run)())
 
 
 def moment(name: str, records: Record, t: int, copy: int) -> twin.Moment:

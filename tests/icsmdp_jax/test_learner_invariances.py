@@ -19,6 +19,7 @@ from icsmdp_jax.learner import networks, schedules, train
 from icsmdp_jax.learner.experiment import default_tabular_step, measure_errors, stationary_env
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
 from icsmdp_jax.learner.train import Run
+from icsmdp_jax.sweeps.placement import device_grid
 from icsmdp_jax.tabular_env import tabular_env
 from tests.helpers import GOLDEN_NAMES, as_model, golden, golden_analysis, learner_inputs, same_bits
 from tests.reference import simulate
@@ -114,7 +115,7 @@ def test_one_compilation_serves_gaps_steps_and_seeds() -> None:
         result = train.train(fresh, [inputs], jax.random.key(seed), 2, [20], 10)
         tables.append(last(result))
     assert train.Traces[fresh] == 1
-    init, advance = train._compiled(fresh, 10, 1)
+    init, advance = train._compiled(fresh, 10, device_grid(1, 2))
     assert init._cache_size() == advance._cache_size() == 1  # type: ignore[attr-defined]
     assert len({table.tobytes() for table in tables}) == 12
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from icsmdp_jax.exact.chain import behaviour_chain
 from icsmdp_jax.exact.interface import ais_constants
+from icsmdp_jax.exact.large_chain import period
+from icsmdp_jax.exact.moments import kernel_moments
 from icsmdp_jax.learner.returns import Returns
-from icsmdp_jax.random_models import random_model
+from icsmdp_jax.random_models import large_model, random_model
 from icsmdp_jax.tabular import TabularModel
 
 SEEDS = range(6)
@@ -112,3 +115,39 @@ def test_sizes_are_checked_in_one_line(name: str, value: float) -> None:
     with pytest.raises(ValueError) as caught:
         random_model(0, **{name: value})  # type: ignore[arg-type]
     assert "\n" not in str(caught.value) and "expected" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"stay": 0.4}, {"terminal_states": 7}, {"num_options": 1, "num_interfaces": 3}]
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_large_models_have_one_class_of_period_one(seed: int, changes: dict) -> None:
+    """Under the uniform policy and under one that nearly always avoids option 0."""
+    model = large_model(seed, **({"num_states": 60, "num_interfaces": 9, "num_agents": 3, "successors": 2} | changes))
+    law = np.full((model.num_interfaces, model.num_options), 1.0)
+    law[:, 0] = 1e-3
+    for behaviour in (None, law / law.sum(axis=1, keepdims=True)):
+        found = behaviour_chain(model, behaviour, kernel_moments(model).probability, True)
+        np.testing.assert_array_equal(found.states, np.flatnonzero(~model.is_terminal))
+        assert period(found.transition) == 1
+        assert (np.bincount(model.interface[found.states], minlength=model.num_interfaces) > 0).all()
+    assert model.num_agents == 3 and model.num_states == 60
+    assert model.successor is not None and model.successor.shape[2] == 2 + (changes.get("stay", 0) > 0)
+    again = large_model(seed, **({"num_states": 60, "num_interfaces": 9, "num_agents": 3, "successors": 2} | changes))
+    assert all(np.array_equal(value, again.arrays()[name]) for name, value in model.arrays().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"successors": 1}, "successors = 1: expected from 2 to 20"),
+        ({"num_interfaces": 21}, "num_interfaces = 21: expected from 3 to 20"),
+        ({"num_interfaces": 2}, "num_interfaces = 2: expected from 3 to 20"),
+        ({"terminal_states": 20}, "terminal_states = 20: expected from 0 to 19"),
+        ({"num_options": 0}, "num_options = 0: expected 1 or more"),
+        ({"stay": 1.0}, "stay = 1.0: expected a number in"),
+    ],
+)
+def test_sizes_of_large_models_are_checked(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        large_model(0, **({"num_states": 20, "num_interfaces": 5, "num_agents": 3} | changes))

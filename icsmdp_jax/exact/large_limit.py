@@ -1,0 +1,202 @@
+"""The central limit's coefficients without square arrays over parameters or states (P2).
+
+In d-orthonormal coordinates the squared coefficient is ``trace(A^-1 Gamma A^-T) = sum_g y_g^T Gamma y_g`` with
+``A^T y_g = g``, over any orthonormal ``g``. Each term is the asymptotic variance of the scalar ``y_g . e`` along the
+chain: one solve over interfaces, one Poisson equation over states with a single right side, and no matrix is formed.
+
+With few parameters ``g`` runs through all unit vectors, and the trace is exact up to the solvers' tolerance. With many
+it is estimated (Hutchinson 1990): for ``g`` with independent random signs ``E[g^T M g] = trace M``, and the variance of
+``g^T M g`` holds no diagonal entry of ``M``, which is the bulk of it here. One direction is taken out and counted
+exactly, that of equal errors everywhere, on which a long horizon puts its weight. The standard error over the probes
+is reported with the coefficient; it is an estimate of the error, not a bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from icsmdp_jax.exact.fixed_point import Projection
+from icsmdp_jax.exact.interface import InterfaceModel
+from icsmdp_jax.exact.iterative import solve
+from icsmdp_jax.exact.moments import as_dense, scale_rows
+from icsmdp_jax.exact.solve import greedy_value
+
+EXACT_WORK = 4e8  # parameters times entries of the chain up to which every unit vector is taken
+FEWEST_PROBES, PROBES = 16, 80  # random vectors beyond that
+PRECISION = 4e-4  # standard error relative to the squared coefficient at which no more are drawn
+BLOCK_ENTRIES = 3e6  # numbers of one block of right sides
+PROBE_TOLERANCE = 1e-9  # of the solvers where the probes' own error is far larger
+
+
+class Coefficients(NamedTuple):
+    """Squared coefficients of P2 and the standard errors of their estimates, 0 where they are exact.
+
+    Attributes:
+      full: ``trace(A^-1 Gamma A^-T)``.
+      iid: the same without the Poisson terms.
+      full_error: standard error of ``full``.
+      iid_error: standard error of ``iid``.
+      residual: largest relative residual of the Poisson equations. With ``T`` an upper bound on ``t_mix(1/4)``, each
+        solution is off by at most ``4 T`` times its residual in the sup norm: the error is ``sum_k P^k r`` for a
+        centred ``r``, and ``|P^k r| <= 2 rho(k) max |r|`` while ``rho`` halves every ``T`` steps.
+    """
+
+    full: float
+    iid: float
+    full_error: float
+    iid_error: float
+    residual: float
+
+
+def temporal_difference(
+    interface: InterfaceModel, state_value: np.ndarray, q_state: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First two conditional moments ``[S, O]`` of ``R + gamma^tau V(z') - Q(z, o)`` given ``(s, o)``."""
+    m = interface.moments
+    shape = q_state.shape
+    first = (m.discounted_all @ state_value).reshape(shape)
+    second_kernel = m.discounted_square_all
+    cross = m.reward_rate / (1 - m.gamma) * (first - (second_kernel @ state_value).reshape(shape))
+    square = (second_kernel @ state_value**2).reshape(shape)
+    mean_target = m.reward_mean + first
+    mean = mean_target - q_state
+    return mean, m.reward_square + 2 * cross + square - 2 * q_state * mean_target + q_state**2
+
+
+class Variances:
+    """``g -> (y^T Gamma y, y^T Gamma_iid y)`` with ``A^T y = g``, for blocks of columns."""
+
+    def __init__(self, interface: InterfaceModel, operator: Projection, q: np.ndarray, tolerance: float) -> None:
+        """Takes the interface model, the projection on the class and the fixed point ``q [Z, O]``."""
+        m, chain, model = interface.moments, interface.chain, interface.model
+        shape = interface.mask.shape
+        self.tolerance, self.residual = tolerance, 0.0
+        self.psi = operator.orthonormal
+        masked = np.where(interface.mask, q, -np.inf)
+        value = greedy_value(masked)
+        # A = I - B C with B [R, Z] the projected kernel and C [Z, R] the features of greedy pairs.
+        self._greedy = self.psi[np.arange(shape[0]) * shape[1] + masked.argmax(axis=1)]
+        ahead = self.psi.T @ scale_rows(operator.weight, interface.discounted)
+        self._ahead = sparse.csr_array(ahead.T) if sparse.issparse(ahead) else np.ascontiguousarray(ahead.T)
+        one_each = self.psi.nnz == self.psi.shape[1]  # indicators: then C B is as sparse as the kernel
+        self._inner = sparse.csr_array(self._ahead @ self._greedy.T) if one_each and sparse.issparse(ahead) else None
+
+        state_value = np.where(m.terminal, 0.0, value[model.interface])
+        q_state = interface.lift(np.where(interface.mask, q, 0.0))
+        behaviour = interface.lift(chain.behaviour) * m.used
+        pair = chain.stationary[:, None] * behaviour
+        mean, square = temporal_difference(interface, state_value, q_state)
+        per_pair = np.zeros(shape)
+        np.add.at(per_pair, model.interface, pair * square)
+        self._square = per_pair.reshape(-1)[:, None]
+        self._chain, self._law = chain.transition, chain.stationary[chain.states]
+
+        # Rows of live pairs: e's conditional mean, and its product with what follows the segment.
+        options = shape[1]
+        live = (chain.states[:, None] * options + np.arange(options)).reshape(-1)
+        columns = (model.interface[chain.states][:, None] * options + np.arange(options)).reshape(-1)
+        self._columns, self._options = columns, options
+        self._mean = (behaviour * mean).reshape(-1)[live]
+        rate = (m.reward_rate / (1 - m.gamma)).reshape(-1)[live]
+        level, weight = q_state.reshape(-1)[live], pair.reshape(-1)[live]
+        ends, early = sparse.csr_array(m.probability)[live], sparse.csr_array(m.discounted_all)[live]
+        paid = scale_rows(weight * (rate - level), ends) - scale_rows(weight * rate, early)
+        follow = sparse.csr_array(paid + scale_rows(weight, early) @ sparse.diags_array(state_value))
+        self._follow = sparse.csr_array(follow[:, chain.states])
+        self._ended = np.asarray(follow @ m.terminal.astype(float))
+        self._restart = chain.start[chain.states]
+
+    def __call__(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Variances ``[c]`` of the columns of ``g [R, c]``, with and without the Poisson terms."""
+        table = as_dense(self.psi @ self._transposed_solve(g))
+        iid = (self._square * table**2).sum(axis=0)
+        at_pairs = table[self._columns]
+        drift = (self._mean[:, None] * at_pairs).reshape(-1, self._options, g.shape[1]).sum(axis=1)
+        drift -= self._law @ drift
+        chain, law = self._chain, self._law
+
+        def apply(f: np.ndarray) -> np.ndarray:
+            return f - chain @ f + law @ f
+
+        size = np.abs(drift).max(axis=0)
+        scaled = np.divide(drift, size, out=np.zeros_like(drift), where=size > 0)
+        found = solve(apply, scaled, "Poisson equation of the central limit", self.tolerance)
+        self.residual = max(self.residual, float(found.residual.max()))
+        ahead = found.x * size
+        expected = self._follow @ ahead + self._ended[:, None] * (self._restart @ ahead)
+        return iid + 2 * (at_pairs * expected).sum(axis=0), iid
+
+    def _transposed_solve(self, g: np.ndarray) -> np.ndarray:
+        """``y`` with ``A^T y = g``: ``y = g + C^T (I - B^T C^T)^-1 B^T g`` takes a system over interfaces only."""
+
+        def apply(x: np.ndarray) -> np.ndarray:
+            return x - (self._ahead @ (self._greedy.T @ x) if self._inner is None else self._inner @ x)
+
+        right = self._ahead @ g
+        return g + self._greedy.T @ solve(apply, right, "sensitivity of the central limit", self.tolerance).x
+
+
+def coefficients(
+    interface: InterfaceModel, operator: Projection, q: np.ndarray, exact: bool | None = None, seed: int = 0
+) -> Coefficients:
+    """Squared coefficients of the central limit (P2).
+
+    Args:
+      interface: the interface model.
+      operator: projection on the function class.
+      q: ``[Z, O]`` fixed point of ``Pi T_phi``.
+      exact: whether to take every unit vector; by the work that it takes (``EXACT_WORK``) if None.
+      seed: of the random signs otherwise.
+
+    Returns:
+      The coefficients and their standard errors.
+
+    Raises:
+      ValueError: one line, if a system cannot be solved to its tolerance.
+    """
+    count = operator.orthonormal.shape[1]
+    chain = interface.chain.transition
+    entries = chain.nnz if hasattr(chain, "nnz") else chain.size
+    every = count * entries <= EXACT_WORK or count <= PROBES if exact is None else exact
+    variances = Variances(interface, operator, q, 1e-12 if every else PROBE_TOLERANCE)
+    width = max(1, int(BLOCK_ENTRIES // max(len(interface.chain.states) * interface.mask.shape[1], 1)))
+    if every:
+        full, iid = _in_blocks(variances, lambda c: _units(count, c), count, width)
+        return Coefficients(float(full.sum()), float(iid.sum()), 0.0, 0.0, variances.residual)
+    rng = np.random.default_rng([seed, 3])
+    # Equal errors everywhere: psi g = 1 on the span, normalised.
+    level = as_dense(operator.orthonormal.T @ operator.weight)
+    level = (level / np.linalg.norm(level))[:, None]
+    alone, alone_iid = variances(level)
+
+    def signs(columns: range) -> np.ndarray:
+        drawn = 2.0 * rng.integers(2, size=(count, len(columns))) - 1
+        return drawn - level * (level.T @ drawn)
+
+    full = iid = np.zeros(0)
+    while True:
+        more = _in_blocks(variances, signs, FEWEST_PROBES, width)
+        full, iid = np.append(full, more[0]), np.append(iid, more[1])
+        error, error_iid = (float(x.std(ddof=1)) / math.sqrt(len(x)) for x in (full, iid))
+        whole = float(full.mean() + alone[0])
+        if len(full) >= PROBES or error <= PRECISION * whole:
+            break
+    return Coefficients(whole, float(iid.mean() + alone_iid[0]), error, error_iid, variances.residual)
+
+
+def _units(count: int, columns: range) -> np.ndarray:
+    out = np.zeros((count, len(columns)))
+    out[np.array(columns), np.arange(len(columns))] = 1.0
+    return out
+
+
+def _in_blocks(
+    variances: Variances, vectors: Callable[[range], np.ndarray], count: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    parts = [variances(vectors(range(at, min(at + width, count)))) for at in range(0, count, width)]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])

@@ -1,0 +1,54 @@
+"""Where compiled programs are kept during a test session, and which test files stay in one process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles a program once for all processes of a session, those that tests start included.
+
+    The folder is new for every session, so that no session depends on what another one has left behind, and nobody's
+    own cache is read or written; whoever sets the variable keeps the programs from one session to the next. It is set
+    before anything imports JAX, and workers and subprocesses inherit it.
+    """
+    if CACHE in os.environ:
+        return
+    place = tempfile.mkdtemp(prefix="icsmdp-jax-tests-")
+    os.environ[CACHE] = place
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
+    config.add_cleanup(lambda: os.environ.pop(CACHE, None))
+
+
+@cache
+def scope_of(file: str) -> str:
+    """What stays in one process: a file, or all files that look at the shared validation run.
+
+    That run is made once, behind a lock. A second process that asks for it meanwhile would do nothing but wait.
+    """
+    return "validation run" if "shared_run(" in (ROOT / file).read_text(encoding="utf-8") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``--dist loadfile`` with these scopes; other distributions are left as they are."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scopes(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return scope_of(nodeid.split("::", 1)[0])
+
+    return Scopes(config, log)

@@ -1,0 +1,60 @@
+"""The forecast of time and memory: worked out by hand, and held against what compiled programs say."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from bound_validation.axes.gap import analysed
+from icsmdp_jax.learner import networks
+from icsmdp_jax.learner.experiment import default_tabular_step, model_inputs, stationary_env
+from icsmdp_jax.learner.forecast import forecast, state_bytes, table_bytes
+from icsmdp_jax.learner.icq import Learner
+from icsmdp_jax.learner.train import _compiled, replica_keys, stack_inputs
+from icsmdp_jax.planted import PlantedConfig
+from icsmdp_jax.sweeps.placement import CELLS, REPLICAS, device_grid
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    known = analysed(PlantedConfig.small(gap=0.2))
+    env, params = stationary_env(known)
+    model = known.interface.model
+    learner = Learner(env, networks.tabular(model.num_interfaces, model.num_options))
+    return learner, model_inputs(known, params, None, default_tabular_step(known.interface.gamma_bar))
+
+
+def test_counted_by_hand(sweep):
+    learner, inputs = sweep
+    costs = forecast(learner, (inputs, 10), 6, 1000, 3, devices=8, rate=1e5, bandwidth=1e6)
+    # 10 x 6 pairs on 8 devices: rows of 2 give 10 x 8 places, rows of 1 give 10 x 8, rows of 4 12 x 6, rows of 8 16 x 6
+    assert costs.pairs == 9 and costs.idle == pytest.approx(1 - 60 / 72)
+    assert costs.simulate_s == pytest.approx(9 * 1000 / 1e5)
+    assert costs.fetch_s == pytest.approx(60 * 3 * table_bytes(learner, inputs) / 1e6)
+    table = learner.values.init(jax.random.key(0), None)
+    assert table_bytes(learner, inputs) == 3 * table.size * 4  # the last iterate, and the sum in two halves
+    assert costs.bytes_per_host == 2 * 60 * 3 * table_bytes(learner, inputs)
+
+
+def test_a_list_of_cells_is_a_number_of_cells(sweep):
+    learner, inputs = sweep
+    assert forecast(learner, [inputs] * 5, 4, 10, 1, 2, 1.0) == forecast(learner, (inputs, 5), 4, 10, 1, 2, 1.0)
+
+
+def test_memory_is_of_the_size_that_the_program_takes(sweep):
+    """The state grows with the replicas as the compiled program says, is donated, and is covered by the forecast."""
+    learner, inputs = sweep
+    taken, expected = [], []
+    for replicas in (64, 512):
+        layout = device_grid(1, replicas, 1)
+        init, advance = _compiled(learner, 1000, layout)
+        placed = layout.place(stack_inputs([inputs]), CELLS)
+        state = init(layout.place(replica_keys(jax.random.key(0), replicas), REPLICAS), placed)
+        found = advance.lower(state, placed, jnp.int32(1)).compile().memory_analysis()
+        assert found.alias_size_in_bytes >= replicas * state_bytes(learner, inputs) * 0.9  # the state is donated
+        taken.append(found.argument_size_in_bytes)
+        expected.append(forecast(learner, [inputs], replicas, 1000, 1, 1, 1.0).bytes_per_device)
+    grown = (taken[1] - taken[0]) / (512 - 64)
+    assert grown == pytest.approx(state_bytes(learner, inputs), rel=0.02)
+    assert expected[1] > expected[0] > taken[0]

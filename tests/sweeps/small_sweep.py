@@ -1,0 +1,59 @@
+"""A sweep of a few seconds with a task of every kind, run in processes of its own: ``python small_sweep.py OUT ...``.
+
+Tables (constant steps of Theorem 3 at three gaps, and mixing with lanes that no device count divides), linear features,
+and tasks that only compute on the host. Figures and report are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from unittest import mock
+
+from bound_validation.axes import gap, mixing, total
+from bound_validation.run import execute
+from bound_validation.sweeps import PRESETS
+from icsmdp_jax.cli import set_compilation_cache
+from icsmdp_jax.sweeps import hosts
+
+TABULAR = ("gap", "mixing")
+
+
+def preset():
+    """The testing preset cut down; five replicas, so that most numbers of devices leave places empty."""
+    whole = PRESETS["testing"]
+    return dataclasses.replace(
+        whole,
+        gap=dataclasses.replace(whole.gap, samples=500, replicas=5),
+        mixing=dataclasses.replace(whole.mixing, flips=(0.5, 0.2, 0.05), samples=1000, replicas=5,
+                                   theorem_samples=500, theorem_replicas=5),
+        total=dataclasses.replace(whole.total, widths=(2,), samples=(500,), replicas=5),
+        chunk=250,
+    )  # fmt: skip
+
+
+def tasks():
+    """Its tasks: four that simulate and two that do not."""
+    chosen = preset()
+    return [*gap.tasks(chosen), mixing.tasks(chosen)[1], *total.tasks(chosen)]
+
+
+def main() -> None:
+    """Runs it as one process of a run."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    hosts.add_arguments(parser)
+    args = parser.parse_args()
+    set_compilation_cache()
+    hosts.join(args)
+    with (
+        mock.patch("bound_validation.figures.draw_all", lambda rows, summary, out: {}),
+        mock.patch("bound_validation.report.write_report", lambda rows, summary, figures, out: ""),
+    ):
+        execute(args.out, tasks(), {"preset": "testing", "model": None}, args.resume)
+
+
+if __name__ == "__main__":
+    main()
