@@ -8,6 +8,7 @@ each copy and step. One step of theirs is one joint decision; one of ours is one
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -131,6 +132,22 @@ def runner(start: Start, chunk: Chunk) -> Callable[[], Any]:
     return run
 
 
+@contextlib.contextmanager
+def output_to_stderr() -> Iterator[None]:
+    """Sends standard output to standard error, below Python: importing JaxMARL sets ``sys.stdout`` anew."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # and puts the present ``sys.stdout`` back
+            os.dup2(2, 1)
+            yield
+    finally:
+        if sys.__stdout__ is not None:
+            sys.__stdout__.flush()  # what was printed meanwhile
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def measure(size: Size) -> Iterator[Record]:
     """Handoffs (of the rivals: steps) per second under random options."""
     copies, steps = size.pick(16, 1024, 1024), size.pick(4, 32, 128)
@@ -138,7 +155,7 @@ def measure(size: Size) -> Iterator[Record]:
     made: dict[str, Callable[[], Any]] = {}
     for name, build in RIVALS.items():
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # they print; standard output is for measurements
+            with output_to_stderr():  # they print; standard output is for measurements
                 made[name] = runner(*build(copies, steps))
         except ImportError as error:  # not installed: the others are measured all the same
             print(f"{NAME}: {name} is left out ({error})", file=sys.stderr)

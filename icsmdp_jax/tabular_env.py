@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.arrival import Ended, arrive, no_segment
 from icsmdp_jax.environment import Environment, restart
 from icsmdp_jax.handoff import EnvSpec, Handoff
 from icsmdp_jax.sampling import AliasTable, alias_table, draw, draw_at, uniform_symmetric
@@ -137,40 +138,16 @@ class TabularEnv(Environment[TabularState, TabularParams]):
         reward = params.reward_rate[s, option] * params.annuity[tau] + noise
         done = params.terminal[entered] if self.has_terminal else jnp.zeros((), bool)
         discount = jnp.where(done, jnp.float32(0), params.discount[tau])
-        return self._handoff(entered, params, reward, tau + 1, discount, done), TabularState(entered)
+        ended = Ended(reward, tau + 1, discount, terminated=done, truncated=jnp.zeros((), bool))
+        return self._handoff(entered, params, ended), TabularState(entered)
 
     def _fresh(self, word: chex.Array, law: AliasTable, params: TabularParams) -> tuple[Handoff, TabularState]:
         index = draw(word, law)
-        zero = jnp.float32(0)
-        return (
-            self._handoff(index, params, zero, jnp.int32(0), zero, jnp.zeros((), bool)),
-            TabularState(index),
-        )
+        return self._handoff(index, params, no_segment()), TabularState(index)
 
-    def _handoff(
-        self,
-        index: chex.Array,
-        params: TabularParams,
-        reward: chex.Array,
-        tau: chex.Array,
-        discount: chex.Array,
-        done: chex.Array,
-    ) -> Handoff:
-        agent, interface = params.agent[index], params.interface[index]
-        mask = params.mask[interface]
-        return Handoff(
-            agent=agent,
-            interface=interface,
-            mask=mask,
-            reward=reward,
-            duration=tau,
-            discount=discount,
-            terminated=done,
-            truncated=jnp.zeros((), bool),
-            final_agent=agent,
-            final_interface=interface,
-            final_mask=mask,
-        )
+    def _handoff(self, index: chex.Array, params: TabularParams, ended: Ended) -> Handoff:
+        interface = params.interface[index]
+        return arrive(params.agent[index], interface, params.mask[interface], ended)
 
 
 def tabular_env(

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.arrival import Ended, arrive, no_segment
 from icsmdp_jax.environment import Environment, restart
 from icsmdp_jax.handoff import EnvSpec, Handoff
 from icsmdp_jax.sampling import AliasTable, alias_table, draw, draw_at
@@ -181,36 +182,16 @@ class Listed(Environment[ListedState, ListedParams]):
         due = jnp.where(right, params.value, 0.0) - params.dollar_weight * params.dollars[at]
         reward = params.power[tau - 1] * due - params.block_cost * params.annuity[tau]
         discount = jnp.where(done, jnp.float32(0), params.power[tau])
-        return self._handoff(entered, params, reward, tau, discount, done), ListedState(entered)
+        ended = Ended(reward, tau, discount, terminated=done, truncated=jnp.zeros((), bool))
+        return self._handoff(entered, params, ended), ListedState(entered)
 
     def _fresh(self, word: chex.Array, params: ListedParams) -> tuple[Handoff, ListedState]:
-        index, zero = draw(word, params.first), jnp.float32(0)
-        return self._handoff(index, params, zero, jnp.int32(0), zero, jnp.zeros((), bool)), ListedState(index)
+        index = draw(word, params.first)
+        return self._handoff(index, params, no_segment()), ListedState(index)
 
-    def _handoff(
-        self,
-        index: chex.Array,
-        params: ListedParams,
-        reward: chex.Array,
-        tau: chex.Array,
-        discount: chex.Array,
-        done: chex.Array,
-    ) -> Handoff:
-        agent, interface = params.agent[index], params.interface[index]
-        mask = params.mask[interface]
-        return Handoff(
-            agent=agent,
-            interface=interface,
-            mask=mask,
-            reward=reward,
-            duration=tau,
-            discount=discount,
-            terminated=done,
-            truncated=jnp.zeros((), bool),
-            final_agent=agent,
-            final_interface=interface,
-            final_mask=mask,
-        )
+    def _handoff(self, index: chex.Array, params: ListedParams, ended: Ended) -> Handoff:
+        interface = params.interface[index]
+        return arrive(params.agent[index], interface, params.mask[interface], ended)
 
 
 def listed_params(

@@ -26,8 +26,9 @@ from icsmdp_jax.envs.expert_routing import (
 from icsmdp_jax.envs.expert_routing.queries import ANSWER, CHECKED, DIFFICULTIES, HAND, KINDS
 from icsmdp_jax.envs.listed import ListedParams
 from icsmdp_jax.experiments.comparison import Budget, compare
+from icsmdp_jax.experiments.metrics import GREEDY, LEARNED, ORACLE, Row, cells, exact_row, of_policies, scaled
 from icsmdp_jax.experiments.options import Options
-from icsmdp_jax.experiments.result import Result, Table, exactly, over_replicas
+from icsmdp_jax.experiments.result import Result, Table
 from icsmdp_jax.experiments.sweep import train_sweep
 from icsmdp_jax.experiments.totals import Totals
 from icsmdp_jax.learner.returns import Interval, Returns
@@ -44,7 +45,7 @@ COLUMNS = (
     "handed on",
     "checks",
 )
-Row = dict[str, Any]  # a metric's name to a number or an interval
+SCALE = {"right": 100, "routed": 100, "dollars": 1000, "blocks": 1, "handed on": 1, "checks": 1}  # units in a table
 
 
 def run(options: Options) -> Result:
@@ -124,7 +125,7 @@ class Frontier:
       oracle: rows of metrics of the exact oracle, one for each weight.
       interface: the same of the policy greedy in the exact ``Q_phi``.
       learned: the same of IC-Q, with intervals over replicas.
-      immediate, random: at the environment's own price.
+      rows: metrics of policies at the environment's own price, by name.
       fixed: metrics of fixed workflows by name.
       some_right: probability that at least one of the agents would answer right.
     """
@@ -134,21 +135,21 @@ class Frontier:
         settings = [params._replace(dollar_weight=jnp.float32(weight)) for weight in WEIGHTS]
         model = exact_model(env, params)
         tables = train_sweep("ic_q", env, settings, model, budget, seed)
-        self.oracle, self.interface, self.learned = [], [], []
+        along = []
         for weight, setting in enumerate(settings):
             priced = exact_model(env, setting)
             count, returns = totals(env, setting, priced), Returns(priced)
-            seen, best = count.by_interface(returns.q_phi.q), count.by_choice(returns.q_star.q.argmax(axis=1))
-            self.oracle.append(_exact(count.of(best)))
-            self.interface.append(_exact(count.of(seen)))
-            self.learned.append({name: over_replicas(x) for name, x in count.of_tables(tables[weight]).items()})
+            along.append(of_policies(count, returns, tables[weight]))
             if weight == DEFAULT:
-                now = count.by_interface(returns.interface.reward)
-                self.immediate, self.random = _exact(count.of(now)), _exact(count.of(count.uniform()))
+                best = count.by_choice(returns.q_star.q.argmax(axis=1))
                 learned = [count.visits(count.by_interface(table)) for table in tables[weight]]
                 self.shares = self._shares(count.visits(best)), np.mean([self._shares(v) for v in learned], axis=0)
                 self.best = best_agents(env, setting)
                 self._fix(count)
+        self.rows = along[DEFAULT]
+        self.oracle, self.interface, self.learned = (
+            [rows[name] for rows in along] for name in (ORACLE, GREEDY, LEARNED)
+        )
 
     def _fix(self, count: Totals) -> None:
         """Workflows without any learning, at the environment's own price."""
@@ -156,7 +157,7 @@ class Frontier:
         laws = {name: count.by_choice(single(self.env, i)) for i, name in enumerate(TEAM)}
         fixed = {"random router": np.mean(list(laws.values()), axis=0)}
         fixed["oracle router"] = count.by_choice(single(self.env, self.best[rows.kind, rows.difficulty]))
-        self.fixed = {name: _exact(count.of(law)) for name, law in (laws | fixed).items()}
+        self.fixed = {name: exact_row(count, law) for name, law in (laws | fixed).items()}
         chance = count.counted["right"][:-2, ANSWER]
         table = np.zeros((len(KINDS), len(DIFFICULTIES), agents))
         table[rows.kind, rows.difficulty, rows.agent] = chance
@@ -175,19 +176,12 @@ class Frontier:
 
     def metrics(self) -> Table:
         """What each policy does with a query, at the environment's own price of a dollar."""
-        named = {
-            "exact oracle": self.oracle[DEFAULT],
-            "exact Q_phi, greedy": self.interface[DEFAULT],
-            "IC-Q": self.learned[DEFAULT],
-            "greedy immediate": self.immediate,
-            "random workflow": self.random,
-        }
-        rows = [[name, *_cells(row)] for name, row in named.items()]
+        rows = [[name, *cells(row, SCALE)] for name, row in self.rows.items()]
         return Table("What becomes of a query under each policy", ("policy", *COLUMNS), rows, name="metrics")
 
     def references(self) -> Table:
         """Fixed workflows in this environment."""
-        rows = [[name, *_cells(row)] for name, row in self.fixed.items()]
+        rows = [[name, *cells(row, SCALE)] for name, row in self.fixed.items()]
         title = "Fixed workflows, exact: the front hands every query to one agent, to any of them, or to the best one"
         return Table(title, ("workflow", *COLUMNS), rows, name="references")
 
@@ -195,10 +189,10 @@ class Frontier:
         """Accuracy and dollars along the frontier."""
         rows = []
         for index, weight in enumerate(self.weights):
-            cells: list[Any] = [weight]
+            line: list[Any] = [weight]
             for row in (self.oracle[index], self.interface[index], self.learned[index]):
-                cells += [_scaled(row["right"], 100), _scaled(row["dollars"], 1000)]
-            rows.append(cells)
+                line += [scaled(row["right"], 100), scaled(row["dollars"], 1000)]
+            rows.append(line)
         policies = ("oracle", "Q_phi greedy", "IC-Q")
         units = ("accuracy (%)", "dollars per 1000")
         columns = ["price of a dollar", *(f"{policy}: {unit}" for policy in policies for unit in units)]
@@ -282,31 +276,14 @@ BESIDE = {
 }  # fmt: skip
 
 
-def _exact(row: dict[str, float]) -> Row:
-    return {name: exactly(value) for name, value in row.items()}
-
-
 def _mean(value: Interval) -> float:
     return float(value.mean)
-
-
-def _scaled(value: Interval, by: float) -> Any:
-    if value.ci_low == value.ci_high:
-        return by * value.mean
-    return Interval(by * value.mean, by * value.ci_low, by * value.ci_high, value.replicas)
 
 
 def _intervals(rows: list[Row], name: str, by: float) -> tuple[np.ndarray, np.ndarray]:
     """Means, and distances to the ends of the intervals ``[2, n]``."""
     values = by * np.array([[row[name].mean, row[name].ci_low, row[name].ci_high] for row in rows], np.float64)
     return values[:, 0], np.stack([values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]])
-
-
-def _cells(row: Row) -> list[Any]:
-    return [
-        _scaled(row["right"], 100), _scaled(row["routed"], 100), _scaled(row["dollars"], 1000),
-        _scaled(row["blocks"], 1), _scaled(row["handed on"], 1), _scaled(row["checks"], 1),
-    ]  # fmt: skip
 
 
 def _remarks(frontier: Frontier) -> list[str]:

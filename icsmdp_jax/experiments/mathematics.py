@@ -28,22 +28,25 @@ from icsmdp_jax.envs.math_pipeline.pipeline import (
     WRONG,
 )
 from icsmdp_jax.experiments.comparison import Budget, compare
+from icsmdp_jax.experiments.metrics import LEARNED, ORACLE, RANDOM, Row, cells, exact_row, of_policies
 from icsmdp_jax.experiments.options import Options
-from icsmdp_jax.experiments.result import Result, Table, exactly, over_replicas
+from icsmdp_jax.experiments.result import Result, Table, over_replicas
 from icsmdp_jax.experiments.sweep import train_sweep
 from icsmdp_jax.experiments.totals import Totals
-from icsmdp_jax.learner.returns import Interval, Returns
+from icsmdp_jax.learner.returns import Returns
 from icsmdp_jax.tabular import TabularModel
 
 NAME = "math-pipeline"
 NOISES = (0.0, 0.15, 0.3, 0.6, 1.0)
 DEFAULT = 2  # which of them is the environment's own
-COUNTED = ("right", "submitted", "dollars", "blocks", "plans", "drafts", "checks", "repairs", "harms")
 COLUMNS = (
     "accuracy (%)", "submitted (%)", "dollars per 1000 problems", "latency (blocks)", "plans", "drafts", "checks",
     "repairs", "harms",
 )  # fmt: skip
-SCALE = (100, 100, 1000, 1, 1, 1, 1, 1, 1)
+SCALE = {  # metrics and their units in a table
+    "right": 100, "submitted": 100, "dollars": 1000, "blocks": 1, "plans": 1, "drafts": 1, "checks": 1,
+    "repairs": 1, "harms": 1,
+}  # fmt: skip
 WORKFLOWS: dict[str, tuple[int, ...]] = {  # who works, in this order; whoever is in between passes on
     "plan, solver A, verify": (PLANNER, SOLVER_A, VERIFIER, FINALIZER),
     "plan, solver B, verify": (PLANNER, SOLVER_B, VERIFIER, FINALIZER),
@@ -52,7 +55,6 @@ WORKFLOWS: dict[str, tuple[int, ...]] = {  # who works, in this order; whoever i
     "solver A": (SOLVER_A, FINALIZER),
     "solver B": (SOLVER_B, FINALIZER),
 }
-Row = dict[str, Interval]
 
 
 def run(options: Options) -> Result:
@@ -139,26 +141,19 @@ class Sweep:
         self.returns = [Returns(model) for model in models]
         self.learned = [over_replicas(r.of_greedy(t)) for r, t in zip(self.returns, tables, strict=True)]
         own, count = self.returns[DEFAULT], totals(env, settings[DEFAULT], models[DEFAULT])
-        exact = {
-            "exact oracle": count.by_choice(own.q_star.q.argmax(axis=1)),
-            "exact Q_phi, greedy": count.by_interface(own.q_phi.q),
-        }
-        self.rows: dict[str, Row] = {name: _exact(count.of(law)) for name, law in exact.items()}
-        self.rows["IC-Q"] = {name: over_replicas(x) for name, x in count.of_tables(tables[DEFAULT]).items()}
-        self.rows["greedy immediate"] = _exact(count.of(count.by_interface(own.interface.reward)))
-        self.rows["random workflow"] = _exact(count.of(count.uniform()))
+        self.rows = of_policies(count, own, tables[DEFAULT])
         laws = {name: workflow(env, order) for name, order in WORKFLOWS.items()}
-        self.fixed = {name: _exact(count.of(count.by_choice(law))) for name, law in laws.items()}
+        self.fixed = {name: exact_row(count, count.by_choice(law)) for name, law in laws.items()}
         self.fixed_return = {name: own.of(law, by_state=True) for name, law in laws.items()}
 
     def metrics(self) -> Table:
         """What each policy does with a problem."""
-        rows = [[name, *_cells(row)] for name, row in self.rows.items()]
+        rows = [[name, *cells(row, SCALE)] for name, row in self.rows.items()]
         return Table("What becomes of a problem under each policy", ("policy", *COLUMNS), rows, name="metrics")
 
     def references(self) -> Table:
         """Fixed workflows."""
-        rows = [[name, self.fixed_return[name], *_cells(row)] for name, row in self.fixed.items()]
+        rows = [[name, self.fixed_return[name], *cells(row, SCALE)] for name, row in self.fixed.items()]
         title = "Fixed workflows, exact: the same roles work in the same order on every problem"
         return Table(title, ("workflow", "return (reward units)", *COLUMNS), rows, name="references")
 
@@ -203,20 +198,6 @@ class Sweep:
             return figure
 
 
-def _exact(row: dict[str, float]) -> Row:
-    return {name: exactly(value) for name, value in row.items()}
-
-
-def _cells(row: Row) -> list[Any]:
-    cells = []
-    for name, by in zip(COUNTED, SCALE, strict=True):
-        value = row[name]
-        wide = value.ci_low != value.ci_high
-        scaled = Interval(by * value.mean, by * value.ci_low, by * value.ci_high, value.replicas)
-        cells.append(scaled if wide else by * value.mean)
-    return cells
-
-
 def _remarks(sweep: Sweep) -> list[str]:
     def percent(row: Row) -> str:
         return f"{100 * float(row['right'].mean):.1f} %"
@@ -227,8 +208,8 @@ def _remarks(sweep: Sweep) -> list[str]:
     return [
         "No language model is run: accuracies, prices and tokens are those of the LLMRouterBench tables, roles follow "
         "arXiv 2510.07614; the sizes of repair, harm and of what a plan does are ours (docs/environments.md).",
-        f"IC-Q answers {percent(sweep.rows['IC-Q'])} of the problems right, the exact oracle "
-        f"{percent(sweep.rows['exact oracle'])}, the random workflow {percent(sweep.rows['random workflow'])}. The "
+        f"IC-Q answers {percent(sweep.rows[LEARNED])} of the problems right, the exact oracle "
+        f"{percent(sweep.rows[ORACLE])}, the random workflow {percent(sweep.rows[RANDOM])}. The "
         f"best fixed workflow ({best}) answers {percent(sweep.fixed[best])} right and returns {fixed:.4f}; IC-Q "
         f"returns {float(learned.mean):.4f} and is {'better' if better else 'not better'} outside its interval.",
     ]

@@ -6,7 +6,7 @@ import sys
 
 from icsmdp_jax.envs.registry import exact_model, make
 from icsmdp_jax.experiments.comparison import Budget, compare
-from icsmdp_jax.experiments.known import Known
+from icsmdp_jax.experiments.knob import over_knob
 from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.result import Result, Table
 
@@ -36,14 +36,11 @@ def run(options: Options) -> Result:
 
 def _gaps() -> Table:
     """Exact quantities over the gap's knob."""
-    rows = []
-    for gap in GAPS:
-        known = Known(exact_model("planted", *make("planted", gap=gap)))
-        table = known.table()
-        rows.append([gap, *(table[name] for name in ("epsilon", "delta", "interface_gap", "interface_distance"))])
-    return Table(
-        "Exact quantities as the interfaces hide more: distance from the greedy policy of Q_phi to the oracle",
-        ("eta", "epsilon (reward units)", "delta", "interface gap (reward units)", "distance (share of the scale)"),
-        rows,
-        name="gaps",
-    )
+    columns = {
+        "epsilon": "epsilon (reward units)",
+        "delta": "delta",
+        "interface_gap": "interface gap (reward units)",
+        "interface_distance": "distance (share of the scale)",
+    }
+    title = "Exact quantities as the interfaces hide more: distance from the greedy policy of Q_phi to the oracle"
+    return over_knob("planted", "gap", GAPS, "eta", columns, title, name="gaps")

@@ -6,7 +6,7 @@ import sys
 
 from icsmdp_jax.envs.registry import exact_model, make
 from icsmdp_jax.experiments.comparison import Budget, compare
-from icsmdp_jax.experiments.known import Known
+from icsmdp_jax.experiments.knob import over_knob
 from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.result import Result, Table
 
@@ -36,17 +36,12 @@ def run(options: Options) -> Result:
 
 def _kept() -> Table:
     """Exact quantities over the probability that a bench keeps its tool."""
-    rows = []
-    for kept in KEPT:
-        table = Known(exact_model("workshop", *make("workshop", kept=kept))).table()
-        names = ("epsilon", "delta", "oracle", "interface_optimum", "interface_distance")
-        rows.append([kept, *(table[name] for name in names)])
-    return Table(
-        "Exact quantities as benches keep their tools for longer, so that what is hidden matters more",
-        (
-            "kept (probability)", "epsilon (reward units)", "delta", "oracle (reward units)",
-            "greedy in Q_phi (reward units)", "distance (share of the scale)",
-        ),
-        rows,
-        name="kept",
-    )  # fmt: skip
+    columns = {
+        "epsilon": "epsilon (reward units)",
+        "delta": "delta",
+        "oracle": "oracle (reward units)",
+        "interface_optimum": "greedy in Q_phi (reward units)",
+        "interface_distance": "distance (share of the scale)",
+    }
+    title = "Exact quantities as benches keep their tools for longer, so that what is hidden matters more"
+    return over_knob("workshop", "kept", KEPT, "kept (probability)", columns, title, name="kept")

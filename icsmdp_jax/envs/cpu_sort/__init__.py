@@ -1,7 +1,8 @@
 """CPU programming: agents that own instruction classes write a branch-free sorting program together.
 
-``machine.py`` runs programs on all permutations at once, ``team.py`` says who the agents are and what they see,
-``env.py`` is the IC-SMDP, ``model.py`` lists it, and ``search.py`` finds the shortest programs by exhaustive search.
+``machine.py`` runs programs on all permutations at once, in the ``words.py`` of bits; ``team.py`` says who the agents
+are and what they see, and ``numbering.py`` gives a number to what is seen. ``env.py`` is the IC-SMDP, ``model.py``
+lists it, and ``search.py`` finds the shortest programs by exhaustive search.
 """
 
 from icsmdp_jax.envs.cpu_sort.env import CpuSort, CpuSortParams, CpuSortState, cpu_sort, global_view

@@ -25,10 +25,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.arrival import Ended, arrive, no_segment
 from icsmdp_jax.environment import Environment, restart
 from icsmdp_jax.envs.cpu_sort import machine as kernel
 from icsmdp_jax.envs.cpu_sort import team
-from icsmdp_jax.envs.cpu_sort.team import Situation
+from icsmdp_jax.envs.cpu_sort.numbering import buckets, digest, place_of
+from icsmdp_jax.envs.cpu_sort.team import Situation, View
+from icsmdp_jax.envs.cpu_sort.words import spread
 from icsmdp_jax.handoff import EnvSpec, Handoff
 
 LENGTH_LIMIT = {2: 8, 3: 16, 4: 28}  # default limits: room for programs longer than the shortest known ones
@@ -57,12 +60,14 @@ class CpuSortParams(NamedTuple):
       shaping: ``[]`` float32 weight of the potential; 0 switches it off.
       salt: ``[]`` uint32, chooses the hash with which interfaces are numbered.
       keys: ``[V]`` uint32 hashes of all interfaces, ascending; empty where they are not listed.
+      first: ``[2^b]`` int32, where to look for a hash in ``keys``, see ``numbering.buckets``.
     """
 
     gamma: chex.Array
     shaping: chex.Array
     salt: chex.Array
     keys: chex.Array
+    first: chex.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +82,7 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
       num_values: ``n``.
       length_limit: number of instructions at which a program is cut.
       listed: ``V``, how many interfaces are listed; 0 if they are hashes.
+      fullest: largest number of listed hashes with the same leading bits, see ``numbering.buckets``.
       sees_all: whether the active agent is shown the whole state: the central learner.
       as_bits: whether an interface is a vector of zeros and ones, for networks, instead of a number.
     """
@@ -84,6 +90,7 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
     num_values: int
     length_limit: int
     listed: int = 0
+    fullest: int = 0
     sees_all: bool = False
     as_bits: bool = False
     words_per_step: int = 0  # nothing is random
@@ -110,8 +117,7 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
         """The empty program; ``key`` is not used."""
         situation = jax.tree.map(jnp.asarray, team.begin(self.num_values))
         program = jnp.full((self.length_limit + 1,), team.NOTHING, jnp.int8)
-        zero, no = jnp.float32(0), jnp.zeros((), bool)
-        handoff = self._handoff(situation, params, zero, jnp.int32(0), zero, no, no)
+        handoff = self._handoff(situation, team.look(situation), params, no_segment())
         return handoff, CpuSortState(situation, program, jnp.int32(0))
 
     def step_env(
@@ -129,11 +135,14 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
         one, both = params.gamma, params.gamma * params.gamma
         discount = jnp.where(terminated, 0.0, jnp.where(tau == 1, one, both))
         paid = jnp.where(correct, jnp.where(tau == 1, 1.0, one), 0.0)
-        reward = paid + discount * potential(entered, params) - potential(before, params)
+        view = team.look(entered)
+        gained = discount * self._potential(view.score, params)
+        reward = paid + gained - self._potential(kernel.score(before.machine), params)
         place = jnp.arange(self.length_limit + 1) - state.length
-        written = appended.astype(jnp.int8)
-        program = jnp.where(place == 0, written[0], jnp.where(place == 1, written[1], state.program))
-        handoff = self._handoff(entered, params, reward, tau, discount, terminated, truncated)
+        one, two = (instruction.astype(jnp.int8) for instruction in appended)
+        program = jnp.where(place == 0, one, jnp.where(place == 1, two, state.program))
+        ended = Ended(reward, tau, discount, terminated, truncated)
+        handoff = self._handoff(entered, view, params, ended)
         return handoff, CpuSortState(entered, program, length)
 
     def step_from_words(
@@ -145,68 +154,35 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
 
     def interface(self, situation: Situation, params: CpuSortParams) -> chex.Array:
         """What the active agent is shown: ``[]`` int32 or ``[width]`` float32."""
-        view = team.look(situation)
+        return self._interface(situation, team.look(situation), params)
+
+    def _interface(self, situation: Situation, view: View, params: CpuSortParams) -> chex.Array:
         if self.as_bits:
-            return team.all_bits(situation) if self.sees_all else team.view_bits(situation.agent, view)
+            own = team.view_bits(situation.agent, view, self.num_values)
+            return team.all_bits(situation) if self.sees_all else own
         words = team.all_words(situation) if self.sees_all else team.view_words(situation.agent, view)
         key = digest(words, params.salt)
         if not self.listed:
             return situation.agent * BUCKETS + (key % jnp.uint32(BUCKETS)).astype(jnp.int32)
-        place = jnp.minimum(jnp.searchsorted(params.keys, key), self.listed - 1)
-        return jnp.where(params.keys[place] == key, place, self.listed).astype(jnp.int32)
+        return place_of(key, params.keys, params.first, self.fullest)
 
-    def _handoff(
-        self,
-        situation: Situation,
-        params: CpuSortParams,
-        reward: chex.Array,
-        tau: chex.Array,
-        discount: chex.Array,
-        terminated: chex.Array,
-        truncated: chex.Array,
-    ) -> Handoff:
-        interface = self.interface(situation, params)
+    def _potential(self, score: chex.Array, params: CpuSortParams) -> chex.Array:
+        """``[]`` float32 potential ``Phi`` of a program with this score, 0 at the start."""
+        share = score.astype(jnp.float32) / jnp.float32(kernel.best_score(self.num_values))
+        return params.shaping * (2 * share - 1)
+
+    def _handoff(self, situation: Situation, view: View, params: CpuSortParams, ended: Ended) -> Handoff:
+        interface = self._interface(situation, view, params)
         if not self.as_bits:
-            interface = jnp.where(terminated, jnp.int32(self.spec.num_interfaces - 1), interface)
-        mask = team.available(situation.agent, team.look(situation)) | terminated
-        return Handoff(
-            agent=situation.agent,
-            interface=interface,
-            mask=mask,
-            reward=reward,
-            duration=tau,
-            discount=discount,
-            terminated=terminated,
-            truncated=truncated,
-            final_agent=situation.agent,
-            final_interface=interface,
-            final_mask=mask,
-        )
-
-
-def potential(situation: Situation, params: CpuSortParams) -> chex.Array:
-    """``[]`` float32 potential ``Phi`` of the shaping, 0 at the start."""
-    machine = situation.machine
-    share = kernel.score(machine).astype(jnp.float32) / jnp.float32(kernel.best_score(machine.holds.shape[1]))
-    return params.shaping * (2 * share - 1)
+            interface = jnp.where(ended.terminated, jnp.int32(self.spec.num_interfaces - 1), interface)
+        options = team.available(situation.agent, view, self.num_values)
+        mask = spread(options, self.spec.num_options) | ended.terminated
+        return arrive(situation.agent, interface, mask, ended)
 
 
 def global_view(state: CpuSortState, params: CpuSortParams) -> chex.Array:
     """Everything, for a learner that sees everything: ``[n! (n (n+1) + 2) + 4 + P]`` float32 of zeros and ones."""
     return team.all_bits(state.situation)
-
-
-def digest(words: chex.Array, salt: chex.Array) -> chex.Array:
-    """A 32-bit hash of ``[W]`` uint32 words: multiply, rotate and mix, word by word."""
-    value = jnp.asarray(salt, jnp.uint32)
-    for position in range(words.shape[0]):
-        block = words[position] * jnp.uint32(0xCC9E2D51)
-        block = ((block << 15) | (block >> 17)) * jnp.uint32(0x1B873593)
-        value = value ^ block
-        value = ((value << 13) | (value >> 19)) * jnp.uint32(5) + jnp.uint32(0xE6546B64)
-    value = (value ^ (value >> 16)) * jnp.uint32(0x85EBCA6B)
-    value = (value ^ (value >> 13)) * jnp.uint32(0xC2B2AE35)
-    return value ^ (value >> 16)
 
 
 def cpu_sort(
@@ -244,5 +220,7 @@ def cpu_sort(
     salt, keys = np.uint32(0), np.zeros(0, np.uint32)
     if num_values < 4 and not as_bits:
         salt, keys = listing(num_values, limit, sees_all)
-    env = CpuSort(num_values, limit, len(keys), sees_all, as_bits)
-    return env, CpuSortParams(jnp.float32(gamma), jnp.float32(shaping), jnp.uint32(salt), jnp.asarray(keys))
+    first, fullest = buckets(keys)
+    env = CpuSort(num_values, limit, len(keys), fullest, sees_all, as_bits)
+    numbers = jnp.float32(gamma), jnp.float32(shaping), jnp.uint32(salt)
+    return env, CpuSortParams(*numbers, keys=jnp.asarray(keys), first=jnp.asarray(first))

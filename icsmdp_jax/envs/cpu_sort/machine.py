@@ -9,7 +9,7 @@ starts with 0, and two flags, ``lt`` and ``gt``. Its instructions have two diffe
 
 A program is correct if ``r_k = k`` for every ``k`` at its end, whatever the permutation. There are no branches, so
 that all ``n!`` runs go through the same instructions and one word per register and value holds them side by side: bit
-``p`` of ``holds[k, v]`` says whether register ``k`` holds ``v + 1`` in the run that started with permutation ``p``.
+``p`` of ``registers[k][v]`` says whether register ``k`` holds ``v + 1`` in the run that started with permutation ``p``.
 An instruction is then a few bitwise operations. ``n! <= 24`` runs fit into a ``uint32``, hence ``n <= 4``.
 """
 
@@ -23,25 +23,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.envs.cpu_sort.words import ALL, NONE, given, union
+
 MOV, CMP, CMOVL, CMOVG = range(4)
 NAMES = ("mov", "cmp", "cmovl", "cmovg")
 NO_FLAG, LESS, GREATER = range(3)
 BELOW, EQUAL, ABOVE = 1, 2, 4  # bits of a relation
 
 
+Register = tuple[chex.Array, ...]  # n words, one for each value
+
+
 class Machine(NamedTuple):
     """Joint register file and flags.
 
     Attributes:
-      holds: ``[n+1, n]`` uint32; bit ``p`` of ``holds[k, v]``: register ``k`` (the last is the scratch) holds ``v + 1``
-        in run ``p``. A register that holds 0 has no bit.
+      registers: ``n + 1`` registers, the last of which is the scratch, of ``n`` words ``[]`` uint32 each; bit ``p`` of
+        ``registers[k][v]``: register ``k`` holds ``v + 1`` in run ``p``. A register that holds 0 has no bit.
       less: ``[]`` uint32, runs in which ``lt`` is set.
       greater: ``[]`` uint32, runs in which ``gt`` is set.
     """
 
-    holds: chex.Array
+    registers: tuple[Register, ...]
     less: chex.Array
     greater: chex.Array
+
+    @property
+    def num_values(self) -> int:
+        """``n``."""
+        return len(self.registers) - 1
+
+    @property
+    def holds(self) -> chex.Array:
+        """``[..., n+1, n]`` uint32: all words of the registers in one array."""
+        return jnp.stack([jnp.stack(register, axis=-1) for register in self.registers], axis=-2)
 
 
 def check_size(num_values: int) -> None:
@@ -98,36 +113,57 @@ def start(num_values: int) -> Machine:
     hit = permutations(num_values)[:, :, None] == np.arange(1, num_values + 1)  # [run, register, value]
     holds = np.zeros((num_values + 1, num_values), np.uint32)
     holds[:num_values] = (hit * bit[:, None, None]).sum(axis=0, dtype=np.uint32)
-    return Machine(holds, np.uint32(0), np.uint32(0))
+    return Machine(tuple(tuple(register) for register in holds), NONE, NONE)
 
 
-def order(first: chex.Array, second: chex.Array) -> tuple[chex.Array, chex.Array]:
+def order(first: Register, second: Register) -> tuple[chex.Array, chex.Array]:
     """Runs in which one register is below, or above, another.
 
     Args:
-      first: ``[..., n]`` uint32 words of the one register.
-      second: ``[..., n]`` uint32 words of the other.
+      first: the one register.
+      second: the other.
 
     Returns:
-      ``(below, above)``, ``[...]`` uint32 each; bits beyond the last run are 0.
+      ``(below, above)``, ``[]`` uint32 each; bits beyond the last run are 0.
     """
-    one, other = _words(first), _words(second)
-    return _below(one, other), _below(other, one)
+    return _below(first, second), _below(second, first)
 
 
-def _words(register: chex.Array) -> list[chex.Array]:
-    """The words of a register one by one: XLA then works on whole batches of each, instead of rows of a few."""
-    return [register[..., v] for v in range(register.shape[-1])]
-
-
-def _below(low: list[chex.Array], high: list[chex.Array]) -> chex.Array:
-    """Runs in which the register with the words ``low`` holds less than that with the words ``high``."""
-    value = jnp.zeros_like(low[0])
-    at_least = jnp.zeros_like(value)  # runs in which ``low`` holds this value or a larger one
-    for own, others in zip(reversed(low), reversed(high), strict=True):
+def _below(low: Register, high: Register) -> chex.Array:
+    """Runs in which the register ``low`` holds less than the register ``high``."""
+    value = at_least = NONE  # at_least: runs in which ``low`` holds this value or a larger one
+    for own, other in zip(reversed(low), reversed(high), strict=True):
         at_least = at_least | own
-        value = value | (others & ~at_least)
+        value = value | (other & ~at_least)
     return value
+
+
+def read(machine: Machine, register: chex.Array) -> Register:
+    """The words of the register with number ``register``, ``[]`` int; none is set if there is no such register."""
+    values = zip(*machine.registers, strict=True)
+    return tuple(union([given(register == k, word) for k, word in enumerate(words)]) for words in values)
+
+
+def write(machine: Machine, register: chex.Array, words: Register, runs: chex.Array) -> Machine:
+    """Writes ``words`` to the register with number ``register``, in ``runs``, ``[]`` uint32."""
+    written = []
+    for k, own in enumerate(machine.registers):
+        here = given(register == k, runs)
+        written.append(tuple((old & ~here) | (new & here) for old, new in zip(own, words, strict=True)))
+    return machine._replace(registers=tuple(written))
+
+
+def moving(machine: Machine, op: chex.Array) -> chex.Array:
+    """``[]`` uint32: runs in which an instruction of operation ``op`` moves a value; none for ``cmp``."""
+    conditional = given(op == CMOVL, machine.less) | given(op == CMOVG, machine.greater)
+    return jnp.where(op == MOV, ALL, conditional)
+
+
+def compare(machine: Machine, op: chex.Array, first: Register, second: Register) -> Machine:
+    """Sets the flags by the order of two registers if ``op`` is ``cmp``."""
+    below, above = order(first, second)
+    less = jnp.where(op == CMP, below, machine.less)
+    return machine._replace(less=less, greater=jnp.where(op == CMP, above, machine.greater))
 
 
 def execute(machine: Machine, instruction: chex.Array) -> Machine:
@@ -141,18 +177,8 @@ def execute(machine: Machine, instruction: chex.Array) -> Machine:
       The machine after it.
     """
     op, a, b = instruction[0], instruction[1], instruction[2]
-    first, second = machine.holds[a], machine.holds[b]
-    below, above = order(first, second)
-    everywhere = jnp.uint32(0xFFFFFFFF)
-    conditional = jnp.where(op == CMOVL, machine.less, jnp.where(op == CMOVG, machine.greater, jnp.uint32(0)))
-    runs = jnp.where(op == MOV, everywhere, conditional)
-    written = (first & ~runs) | (second & runs)
-    here = jnp.arange(machine.holds.shape[0]) == a
-    return Machine(
-        holds=jnp.where(here[:, None], written, machine.holds),
-        less=jnp.where(op == CMP, below, machine.less),
-        greater=jnp.where(op == CMP, above, machine.greater),
-    )
+    first, second = read(machine, a), read(machine, b)
+    return compare(write(machine, a, second, moving(machine, op)), op, first, second)
 
 
 def run(machine: Machine, program: chex.Array) -> Machine:
@@ -163,16 +189,20 @@ def run(machine: Machine, program: chex.Array) -> Machine:
 
 def is_sorted(machine: Machine) -> chex.Array:
     """``[]`` bool: ``r_k = k`` for every ``k``, in every run."""
-    n = machine.holds.shape[1]
-    diagonal = jnp.diagonal(machine.holds)
-    return jnp.all(diagonal == jnp.uint32(all_runs(n)))
+    everything = jnp.uint32(all_runs(machine.num_values))
+    in_place = everything
+    for k in range(machine.num_values):
+        in_place = in_place & machine.registers[k][k]
+    return in_place == everything
 
 
 def has_lost(machine: Machine) -> chex.Array:
     """``[]`` bool: in some run a value is in no register any more, so that no program can sort that run."""
-    n = machine.holds.shape[1]
-    present = _union([machine.holds[k] for k in range(n + 1)])
-    return jnp.any(present != jnp.uint32(all_runs(n)))
+    everything = jnp.uint32(all_runs(machine.num_values))
+    complete = everything
+    for words in zip(*machine.registers, strict=True):
+        complete = complete & union(words)
+    return complete != everything
 
 
 def relations(machine: Machine, runs: chex.Array) -> chex.Array:
@@ -183,16 +213,15 @@ def relations(machine: Machine, runs: chex.Array) -> chex.Array:
       runs: ``[]`` uint32, the runs that count.
 
     Returns:
-      ``[P]`` int32 for the pairs of ``register_pairs``: the sum of ``BELOW``, ``EQUAL`` and ``ABOVE`` for what happens
-      in at least one of the runs; 0 if there are no runs.
+      ``[]`` uint32, three bits for each pair of ``register_pairs``, the first pair lowest: ``BELOW``, ``EQUAL`` and
+      ``ABOVE`` if it happens in at least one of the runs; 0 if there are no runs.
     """
-    known = []
-    for a, b in register_pairs(machine.holds.shape[1]):
-        below, above = order(machine.holds[a], machine.holds[b])
-        bits = [(word & runs) != 0 for word in (below, ~(below | above), above)]
-        codes = [jnp.where(bit, code, 0) for bit, code in zip(bits, (BELOW, EQUAL, ABOVE), strict=True)]
-        known.append(sum(codes, jnp.int32(0)))
-    return jnp.stack(known)
+    known = NONE
+    for p, (a, b) in enumerate(register_pairs(machine.num_values)):
+        below, above = order(machine.registers[a], machine.registers[b])
+        for word, code in ((below, BELOW), (~(below | above), EQUAL), (above, ABOVE)):
+            known = known | given((word & runs) != 0, code << 3 * p)
+    return known
 
 
 def spare(machine: Machine, runs: chex.Array) -> chex.Array:
@@ -203,22 +232,20 @@ def spare(machine: Machine, runs: chex.Array) -> chex.Array:
       runs: ``[]`` uint32, the runs that count.
 
     Returns:
-      ``[n+1]`` bool: in each of the runs the register holds 0 or a value that another register holds too.
+      ``[]`` uint32; bit ``k``: in each of the runs register ``k`` holds 0 or a value that another register holds too.
     """
-    registers = [machine.holds[k] for k in range(machine.holds.shape[0])]
-    needed = []
-    for k, own in enumerate(registers):
-        others = _union(registers[:k] + registers[k + 1 :])
-        alone = own & ~others
-        needed.append(_union([alone[v] for v in range(alone.shape[0])]))
-    return jnp.stack([(word & runs) == 0 for word in needed])
+    needed = [NONE] * len(machine.registers)
+    for words in zip(*machine.registers, strict=True):
+        for k, own in enumerate(words):
+            needed[k] = needed[k] | (own & ~union(words[:k] + words[k + 1 :]))
+    return union([given((word & runs) == 0, 1 << k) for k, word in enumerate(needed)])
 
 
 def score(machine: Machine) -> chex.Array:
     """``[]`` int32 number of (run, ``i < j``) with ``r_i < r_j``: half of ``best_score`` at the start."""
-    held = [_words(machine.holds[k]) for k in range(machine.holds.shape[1])]
-    counts = [jax.lax.population_count(_below(a, b)) for a, b in itertools.combinations(held, 2)]
-    return sum(counts, jnp.uint32(0)).astype(jnp.int32)
+    pairs = itertools.combinations(machine.registers[: machine.num_values], 2)
+    counts = [jax.lax.population_count(_below(a, b)) for a, b in pairs]
+    return sum(counts, NONE).astype(jnp.int32)
 
 
 def best_score(num_values: int) -> int:
@@ -228,14 +255,14 @@ def best_score(num_values: int) -> int:
 
 def contents(machine: Machine) -> chex.Array:
     """``[n!, n+1]`` int32: the value in every register of every run."""
-    n = machine.holds.shape[1]
+    n = machine.num_values
     held = (machine.holds[None] >> _bits(n)[:, None, None]) & jnp.uint32(1)
     return jnp.sum(held.astype(jnp.int32) * jnp.arange(1, n + 1), axis=-1)
 
 
 def flags(machine: Machine) -> chex.Array:
     """``[n!]`` int32: ``NO_FLAG``, ``LESS`` or ``GREATER`` in every run."""
-    bits = _bits(machine.holds.shape[1])
+    bits = _bits(machine.num_values)
     less = ((machine.less >> bits) & jnp.uint32(1)).astype(jnp.int32)
     greater = ((machine.greater >> bits) & jnp.uint32(1)).astype(jnp.int32)
     return less * LESS + greater * GREATER
@@ -243,10 +270,3 @@ def flags(machine: Machine) -> chex.Array:
 
 def _bits(num_values: int) -> chex.Array:
     return jnp.arange(len(permutations(num_values)), dtype=jnp.uint32)
-
-
-def _union(words: list[chex.Array]) -> chex.Array:
-    total = jnp.zeros_like(words[0])
-    for word in words:
-        total = total | word
-    return total

@@ -12,14 +12,17 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.envs.cpu_sort import machine as kernel
 from icsmdp_jax.envs.cpu_sort import team
-from icsmdp_jax.envs.cpu_sort.env import CpuSort, CpuSortParams, digest
+from icsmdp_jax.envs.cpu_sort.env import CpuSort, CpuSortParams
+from icsmdp_jax.envs.cpu_sort.numbering import digest
 from icsmdp_jax.envs.cpu_sort.team import Situation
+from icsmdp_jax.envs.cpu_sort.words import spread
 from icsmdp_jax.tabular import TabularModel
 
 BATCH = 1024  # situations per call: one compilation serves them all
@@ -203,22 +206,26 @@ class _After(NamedTuple):
 
 def _compiled(num_values: int) -> tuple[Callable[[Any], _Found], Callable[[Any], _After]]:
     """Looking at many situations, and following every option from each, compiled for one batch size."""
-    options = jnp.arange(int(team.option_tables(num_values).counts.max()))
+    count = int(team.option_tables(num_values).counts.max())
 
     def look(situation: Situation) -> _Found:
         view = team.look(situation)
-        mask = team.available(situation.agent, view)
-        words = team.view_words(situation.agent, view)
-        return _Found(situation, words, team.all_words(situation), mask, view.score)
+        mask = spread(team.available(situation.agent, view, num_values), count)
+        words = _stack(team.view_words(situation.agent, view))
+        return _Found(situation, words, _stack(team.all_words(situation)), mask, view.score)
 
     def follow(situation: Situation) -> _After:
         def one(option: jax.Array) -> _After:
             entered, tau, _, correct, lost = team.advance(situation, option)
-            return _After(entered, tau, correct, lost, team.all_words(entered))
+            return _After(entered, tau, correct, lost, _stack(team.all_words(entered)))
 
-        return jax.vmap(one)(options)
+        return jax.vmap(one)(jnp.arange(count))
 
     return _in_batches(jax.jit(jax.vmap(look))), _in_batches(jax.jit(jax.vmap(follow)))
+
+
+def _stack(words: tuple[chex.Array, ...]) -> chex.Array:
+    return jnp.stack(words)
 
 
 def _in_batches(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -37,11 +37,13 @@ import numpy as np
 
 from icsmdp_jax.envs.cpu_sort import machine as kernel
 from icsmdp_jax.envs.cpu_sort.machine import Machine
+from icsmdp_jax.envs.cpu_sort.words import given, once, spread, union
 
 AGENTS = kernel.NAMES
 MOV, CMP, CMOVL, CMOVG = range(4)
 LONGEST_RUN = 2  # instructions
 NOTHING = -1  # no instruction, in a run that is shorter
+NO_REGISTER = 7  # a register that does not exist
 
 
 class Situation(NamedTuple):
@@ -62,8 +64,8 @@ class View(NamedTuple):
     """What the active agent sees.
 
     Attributes:
-      relation: ``[P]`` int32, see ``machine.relations``.
-      spare: ``[n+1]`` bool; False for registers that the agent cannot overwrite.
+      relation: ``[]`` uint32, see ``machine.relations``.
+      spare: ``[]`` uint32, see ``machine.spare``; no bit for registers that the agent cannot overwrite.
       pair: ``[]`` int32, the pair compared last; 0 for agents that do not use it.
       score: ``[]`` int32, see ``machine.score``.
     """
@@ -84,7 +86,6 @@ class OptionTables(NamedTuple):
       receiver: ``[4, O]`` int32 agent that gets the program next.
       instruction: ``[I, 3]`` int32, see ``machine.instructions``.
       compared: ``[O]`` int32 pair that an option of ``cmp`` compares.
-      registers: ``[P, 2]`` int32 the two registers of each pair.
     """
 
     counts: np.ndarray
@@ -92,7 +93,6 @@ class OptionTables(NamedTuple):
     receiver: np.ndarray
     instruction: np.ndarray
     compared: np.ndarray
-    registers: np.ndarray
 
 
 @lru_cache(maxsize=8)
@@ -121,7 +121,7 @@ def option_tables(num_values: int) -> OptionTables:
                 x, y = (b, a) if swapped else (a, b)
                 z = [k for k in range(n + 1) if k not in (a, b)][other]
                 program[agent, p, column] = index[op, x, y], index[op, y, z]
-    return OptionTables(counts, program, receiver, rows, compared, np.array(pairs, np.int32))
+    return OptionTables(counts, program, receiver, rows, compared)
 
 
 def begin(num_values: int) -> Situation:
@@ -129,9 +129,63 @@ def begin(num_values: int) -> Situation:
     return Situation(kernel.start(num_values), np.int32(MOV), np.int32(0))
 
 
+class Run(NamedTuple):
+    """What an option does: moves ``x <- y`` and perhaps ``y <- z``, or a comparison of ``x`` and ``y``.
+
+    Attributes:
+      op: ``[]`` uint32, the operation, also the number of the agent that owns it.
+      x, y, z: ``[]`` uint32 registers; ``z`` is ``NO_REGISTER`` if there is only one instruction.
+      receiver: ``[]`` uint32, the agent that gets the program next.
+      pair: ``[]`` uint32, the pair compared last after the run.
+      first, second: ``[]`` uint32, the instructions as indices into ``machine.instructions``.
+    """
+
+    op: chex.Array
+    x: chex.Array
+    y: chex.Array
+    z: chex.Array
+    receiver: chex.Array
+    pair: chex.Array
+    first: chex.Array
+    second: chex.Array
+
+
+WIDTHS = Run(2, 3, 3, 3, 2, 4, 7, 7)  # bits of each field in the table of runs
+
+
+@lru_cache(maxsize=8)
+def _runs(num_values: int) -> np.ndarray:
+    """``[4 P O]`` uint32: every agent's options after every last comparison, so that a step reads one word."""
+    tables = option_tables(num_values)
+    first, second = tables.program[..., 0], tables.program[..., 1]
+    op, x, y = np.moveaxis(tables.instruction[first], -1, 0)
+    z = np.where(second == NOTHING, NO_REGISTER, tables.instruction[second, 2])
+    receiver = np.broadcast_to(tables.receiver[:, None, :], op.shape)
+    last = np.arange(op.shape[1])[:, None]
+    pair = np.where(np.arange(len(AGENTS))[:, None, None] == CMP, tables.compared, last)
+    fields = Run(op, x, y, z, receiver, pair, first, np.maximum(second, 0))
+    code, at = np.zeros(op.shape, np.uint32), 0
+    for field, width in zip(fields, WIDTHS, strict=True):
+        code |= field.astype(np.uint32) << np.uint32(at)
+        at += width
+    return code.reshape(-1)
+
+
+def chosen_run(situation: Situation, option: chex.Array) -> Run:
+    """What an option does now: the run that ``option_tables`` lists for it."""
+    num_values = situation.machine.num_values
+    _, pairs, options, _ = option_tables(num_values).program.shape
+    code = once(jnp.asarray(_runs(num_values))[(situation.agent * pairs + situation.pair) * options + option])
+    fields, at = [], 0
+    for width in WIDTHS:
+        fields.append((code >> at) & jnp.uint32((1 << width) - 1))
+        at += width
+    return Run(*fields)
+
+
 def advance(
     situation: Situation, option: chex.Array
-) -> tuple[Situation, chex.Array, chex.Array, chex.Array, chex.Array]:
+) -> tuple[Situation, chex.Array, tuple[chex.Array, chex.Array], chex.Array, chex.Array]:
     """Runs one option.
 
     Args:
@@ -139,122 +193,89 @@ def advance(
       option: ``[]`` int32.
 
     Returns:
-      The situation entered, ``tau`` ``[]`` int32 (instructions appended), the instructions ``[2]`` int32 (``NOTHING``
-      after the last), and two ``[]`` bool: whether the program is now correct, and whether it has lost a value.
+      The situation entered, ``tau`` ``[]`` int32 (instructions appended), the two instructions ``[]`` int32 (the second
+      is ``NOTHING`` if it is not appended), and two ``[]`` bool: whether the program is now correct, and whether it has
+      lost a value.
     """
-    tables = option_tables(situation.machine.holds.shape[1])
-    chosen = jnp.asarray(tables.program)[situation.agent, situation.pair, option]
-    rows = jnp.asarray(tables.instruction)
-    first = kernel.execute(situation.machine, rows[chosen[0]])
-    second = kernel.execute(first, rows[chosen[1]])
-    ended = kernel.is_sorted(first) | kernel.has_lost(first) | (chosen[1] == NOTHING)
-    entered = Machine(*(jnp.where(ended, one, two) for one, two in zip(first, second, strict=True)))
-    receiver = jnp.asarray(tables.receiver)[situation.agent, option]
-    pair = jnp.where(situation.agent == CMP, jnp.asarray(tables.compared)[option], situation.pair)
+    before, run = situation.machine, chosen_run(situation, option)
+    runs = kernel.moving(before, run.op)  # both moves of a chain have the same condition, and the flags stay
+    source = tuple(once(word) for word in kernel.read(before, run.y))
+    second_source = tuple(once(word) for word in kernel.read(before, run.z))  # z is not x: the first move leaves it
+    first = kernel.write(before, run.x, source, runs)
+    ended = once(kernel.is_sorted(first) | kernel.has_lost(first) | (run.z == NO_REGISTER))
+    moved = kernel.write(first, jnp.where(ended, NO_REGISTER, run.y), second_source, runs)
+    entered = kernel.compare(moved, run.op, kernel.read(before, run.x), source)
+    after = Situation(entered, run.receiver.astype(jnp.int32), run.pair.astype(jnp.int32))
+    appended = run.first.astype(jnp.int32), jnp.where(ended, NOTHING, run.second.astype(jnp.int32))
     tau = jnp.where(ended, 1, 2).astype(jnp.int32)
-    chosen = chosen.at[1].set(jnp.where(ended, NOTHING, chosen[1]))
-    return Situation(entered, receiver, pair), tau, chosen, kernel.is_sorted(entered), kernel.has_lost(entered)
+    return after, tau, appended, kernel.is_sorted(entered), kernel.has_lost(entered)
 
 
 def look(situation: Situation) -> View:
     """What the active agent sees."""
-    n = situation.machine.holds.shape[1]
-    agent = situation.agent
-    everything = jnp.uint32(kernel.all_runs(n))
-    flagged = jnp.where(agent == CMOVL, situation.machine.less, situation.machine.greater)
-    runs = jnp.where(agent < CMOVL, everything, flagged)
+    agent, machine = situation.agent, situation.machine
+    n = machine.num_values
+    flagged = jnp.where(agent == CMOVL, machine.less, machine.greater)
+    runs = jnp.where(agent < CMOVL, jnp.uint32(kernel.all_runs(n)), flagged)
     pair = jnp.where(agent < CMOVL, 0, situation.pair)
-    register = jnp.arange(n + 1)
-    compared = jnp.any(register[:, None] == jnp.asarray(option_tables(n).registers)[pair], axis=1)
-    writable = jnp.where(agent == MOV, register == n, (agent != CMP) & compared)
+    compared = union([given(pair == p, 1 << a | 1 << b) for p, (a, b) in enumerate(kernel.register_pairs(n))])
+    writable = given(agent == MOV, 1 << n) | given(agent >= CMOVL, compared)
     return View(
-        relation=kernel.relations(situation.machine, runs),
-        spare=kernel.spare(situation.machine, runs) & writable,
+        relation=once(kernel.relations(machine, runs)),
+        spare=once(kernel.spare(machine, runs) & writable),
         pair=pair,
-        score=kernel.score(situation.machine),
+        score=once(kernel.score(machine).astype(jnp.uint32)).astype(jnp.int32),
     )
 
 
-def available(agent: chex.Array, view: View) -> chex.Array:
-    """``[O]`` bool: options of the active agent, as far as it sees; see the module docstring.
-
-    Each option is available for one reason among a few: a product of the reasons that hold with a matrix of zeros and
-    ones says which. (Picking the reason of each option by its number would let XLA compute the view once per option.)
-    """
-    n = view.spare.shape[0] - 1
+def available(agent: chex.Array, view: View, num_values: int) -> chex.Array:
+    """``[]`` uint32, a bit for each option that the active agent has, as far as it sees; see the module docstring."""
+    n, pairs = num_values, kernel.register_pairs(num_values)
+    counts = option_tables(n).counts
+    known = [(view.relation >> 3 * p) & jnp.uint32(7) for p in range(len(pairs))]
     both = kernel.BELOW | kernel.ABOVE
-    scratch = [kernel.register_pairs(n).index((k, n)) for k in range(n)]
-    moves = (agent == MOV) & view.spare[n]
-    saves = [moves & (view.relation[p] != kernel.EQUAL) for p in scratch]
-    comparisons = [(agent == CMP) & ((view.relation[p] & both) == both) for p in range(view.relation.shape[0])]
-    at_pair = jnp.asarray(_registers_of_pairs(n))[view.pair]  # [2, n+1]: targets of chains in either order
-    chains = (agent >= CMOVL) & jnp.any(at_pair & view.spare, axis=1)
-    wise = jnp.stack([*saves, *comparisons, chains[0], chains[1]])
-    nothing_wise = ~jnp.any(wise) & (jnp.arange(len(AGENTS)) == agent)
-    reasons = jnp.concatenate([wise, nothing_wise]).astype(jnp.float32)
-    return reasons @ jnp.asarray(_options_by_reason(n)) > 0
+    saves = union([given(known[pairs.index((k, n))] != kernel.EQUAL, 1 << k) for k in range(n)])
+    comparisons = union([given((code & both) == both, 0b11 << 2 * p) for p, code in enumerate(known)])
+    chains = (1 << 2 * (n - 1)) - 1  # options that begin by overwriting the first register of the last comparison
+    targets = [union([given(view.pair == p, 1 << pair[side]) for p, pair in enumerate(pairs)]) for side in (0, 1)]
+    moves = [given((view.spare & target) != 0, chains << 2 * (n - 1) * side) for side, target in enumerate(targets)]
+    wise = given((agent == MOV) & ((view.spare >> n) == 1), saves) | given(agent == CMP, comparisons)
+    wise = wise | given(agent >= CMOVL, union(moves))
+    every = union([given(agent == owner, (1 << int(count)) - 1) for owner, count in enumerate(counts)])
+    return once(jnp.where(wise == 0, every, wise))
 
 
-@lru_cache(maxsize=8)
-def _registers_of_pairs(num_values: int) -> np.ndarray:
-    """``[P, 2, n+1]`` bool, one-hot codes of the two registers of each pair."""
-    return option_tables(num_values).registers[:, :, None] == np.arange(num_values + 1)
+def view_words(agent: chex.Array, view: View) -> tuple[chex.Array, chex.Array]:
+    """Two words, one-to-one with what the agent sees: relations; then agent, pair, spare registers and score."""
+    own = agent.astype(jnp.uint32) | (view.pair.astype(jnp.uint32) << 2) | (view.spare << 6)
+    return view.relation, own | (view.score.astype(jnp.uint32) << 11)
 
 
-@lru_cache(maxsize=8)
-def _options_by_reason(num_values: int) -> np.ndarray:
-    """``[n + P + 2 + 4, O]`` float32: options that a reason makes available; the last four: all of one agent's."""
-    n, tables = num_values, option_tables(num_values)
-    pairs, width = len(tables.registers), len(tables.compared)
-    out = np.zeros((n + pairs + 2 + len(AGENTS), width), np.float32)
-    out[np.arange(n), np.arange(n)] = 1
-    for option in range(2 * pairs):
-        out[n + option // 2, option] = 1
-    for option in range(4 * (n - 1)):
-        out[n + pairs + option // (2 * (n - 1)), option] = 1
-    out[n + pairs + 2 :] = np.arange(width) < tables.counts[:, None]
-    return out
-
-
-def view_words(agent: chex.Array, view: View) -> chex.Array:
-    """``[2]`` uint32, one-to-one with what the agent sees: relations; then agent, pair, spare registers and score."""
-    relation, spare = jnp.uint32(0), jnp.uint32(0)
-    for p in range(view.relation.shape[0]):
-        relation = relation | (view.relation[p].astype(jnp.uint32) << 3 * p)
-    for k in range(view.spare.shape[0]):
-        spare = spare | (view.spare[k].astype(jnp.uint32) << k)
-    own = agent.astype(jnp.uint32) | (view.pair.astype(jnp.uint32) << 2) | (spare << 6)
-    return jnp.stack([relation, own | (view.score.astype(jnp.uint32) << 11)])
-
-
-def view_bits(agent: chex.Array, view: View) -> chex.Array:
+def view_bits(agent: chex.Array, view: View, num_values: int) -> chex.Array:
     """``[4 P + n + 2]`` float32: relations, pair and spare registers as zeros and ones, then the share of the score."""
-    n = view.spare.shape[0] - 1
-    relation = (view.relation[:, None] & jnp.array([kernel.BELOW, kernel.EQUAL, kernel.ABOVE])) != 0
-    pair = (jnp.arange(view.relation.shape[0]) == view.pair) & (agent >= CMOVL)
-    share = view.score.astype(jnp.float32) / jnp.float32(kernel.best_score(n))
-    return jnp.concatenate([relation.reshape(-1), pair, view.spare, share[None]]).astype(jnp.float32)
+    pairs = len(kernel.register_pairs(num_values))
+    pair = (jnp.arange(pairs) == view.pair) & (agent >= CMOVL)
+    share = view.score.astype(jnp.float32) / jnp.float32(kernel.best_score(num_values))
+    seen = [spread(view.relation, 3 * pairs), pair, spread(view.spare, num_values + 1), share[None]]
+    return jnp.concatenate([part.astype(jnp.float32) for part in seen])
 
 
-def all_words(situation: Situation) -> chex.Array:
-    """``[n (n+1) + 3]`` uint32, one-to-one with all that matters: registers; flags and pair only where they are used.
+def all_words(situation: Situation) -> tuple[chex.Array, ...]:
+    """``n (n+1) + 3`` words, one-to-one with all that matters: registers; flags and pair only where they are used.
 
     ``mov`` and ``cmp`` do not read the flags, and nothing that follows can before ``cmp`` has set them anew.
     """
-    used = situation.agent >= CMOVL
-    less = jnp.where(used, situation.machine.less, jnp.uint32(0))
-    greater = jnp.where(used, situation.machine.greater, jnp.uint32(0))
+    used, machine = situation.agent >= CMOVL, situation.machine
     own = situation.agent.astype(jnp.uint32) | (jnp.where(used, situation.pair, 0).astype(jnp.uint32) << 2)
-    return jnp.concatenate([situation.machine.holds.reshape(-1), jnp.stack([less, greater, own])])
+    flags = given(used, machine.less), given(used, machine.greater)
+    return *(word for register in machine.registers for word in register), *flags, own
 
 
 def all_bits(situation: Situation) -> chex.Array:
     """``[n! (n (n+1) + 2) + 4 + P]`` float32 of zeros and ones: every register and flag in every run, agent, pair."""
-    n = situation.machine.holds.shape[1]
-    words = jnp.concatenate(
-        [situation.machine.holds.reshape(-1), jnp.stack([situation.machine.less, situation.machine.greater])]
-    )
-    bits = (words[:, None] >> jnp.arange(len(kernel.permutations(n)), dtype=jnp.uint32)) & jnp.uint32(1)
+    machine = situation.machine
+    runs = len(kernel.permutations(machine.num_values))
+    words = [*(word for register in machine.registers for word in register), machine.less, machine.greater]
     agent = jnp.arange(4) == situation.agent
-    pair = jnp.arange(len(kernel.register_pairs(n))) == situation.pair
-    return jnp.concatenate([bits.reshape(-1), agent, pair]).astype(jnp.float32)
+    pair = jnp.arange(len(kernel.register_pairs(machine.num_values))) == situation.pair
+    return jnp.concatenate([*(spread(word, runs) for word in words), agent, pair]).astype(jnp.float32)

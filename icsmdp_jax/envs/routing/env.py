@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.arrival import Ended, arrive, no_segment
 from icsmdp_jax.environment import Environment, restart
 from icsmdp_jax.envs.routing.background import LONGEST_WAIT, check_table, record_background
 from icsmdp_jax.envs.routing.graph import (
@@ -153,7 +154,7 @@ class Routing(Environment[RoutingState, RoutingParams]):
             elapsed=elapsed,
         )
         discount = jnp.where(terminated, jnp.float32(0), params.discount[tau])
-        return self._handoff(after, params, params.reward[tau], tau, discount, terminated, truncated), after
+        return self._handoff(after, params, Ended(params.reward[tau], tau, discount, terminated, truncated)), after
 
     def step_from_words(
         self, words: chex.Array, state: RoutingState, option: chex.Array, params: RoutingParams
@@ -186,19 +187,9 @@ class Routing(Environment[RoutingState, RoutingParams]):
             wait=jnp.int32(0),
             elapsed=jnp.int32(0),
         )
-        zero, no = jnp.float32(0), jnp.zeros((), bool)
-        return self._handoff(state, params, zero, jnp.int32(0), zero, no, no), state
+        return self._handoff(state, params, no_segment()), state
 
-    def _handoff(
-        self,
-        state: RoutingState,
-        params: RoutingParams,
-        reward: chex.Array,
-        tau: chex.Array,
-        discount: chex.Array,
-        terminated: chex.Array,
-        truncated: chex.Array,
-    ) -> Handoff:
+    def _handoff(self, state: RoutingState, params: RoutingParams, ended: Ended) -> Handoff:
         queue = self.queue(state)
         if self.as_vector:
             ahead = queue.astype(jnp.float32)[None] / self.cap
@@ -206,20 +197,7 @@ class Routing(Environment[RoutingState, RoutingParams]):
             interface = jnp.concatenate([one_hot, ahead])
         else:
             interface = (state.node * self.nodes + state.destination) * (self.cap + 1) + queue
-        mask = params.mask[state.node]
-        return Handoff(
-            agent=state.node,
-            interface=interface,
-            mask=mask,
-            reward=reward,
-            duration=tau,
-            discount=discount,
-            terminated=terminated,
-            truncated=truncated,
-            final_agent=state.node,
-            final_interface=interface,
-            final_mask=mask,
-        )
+        return arrive(state.node, interface, params.mask[state.node], ended)
 
 
 def table_option(state: RoutingState, params: RoutingParams) -> chex.Array:
