@@ -43,6 +43,7 @@ def solve(
     tolerance: float = 1e-12,
     start: np.ndarray | None = None,
     steps: int = STEPS,
+    sweeps: int = 0,
 ) -> Solved:
     """Solves ``A x = b`` for every column of ``b`` to a residual that is checked.
 
@@ -54,6 +55,8 @@ def solve(
         dozen units of rounding of the solution's size are accepted instead.
       start: first guess of the right side's shape, zeros if None.
       steps: two-product steps between restarts.
+      sweeps: first so many steps ``x <- x + (b - A x)``. Episodes that cannot be longer than that make ``K`` nilpotent,
+        and then these steps end at the solution, where Krylov spaces make no headway before their dimension is reached.
 
     Returns:
       A ``Solved``.
@@ -66,6 +69,11 @@ def solve(
     wanted = tolerance * np.abs(b).max(axis=0)
     products = 0
     residual = b - apply(x) if start is not None else b.copy()
+    if sweeps:
+        swept, left, used = _swept(apply, b, x, residual, wanted, sweeps)
+        products += used
+        better = np.abs(left).max(axis=0) < np.abs(residual).max(axis=0)
+        x[:, better], residual[:, better] = swept[:, better], left[:, better]
     size = np.abs(residual).max(axis=0)
     for _ in range(RESTARTS):
         open_columns = np.flatnonzero(size > _allowed(wanted, x))
@@ -93,6 +101,20 @@ def solve(
             "(a chain that mixes too slowly for an iterative solver)"
         )
     return Solved(x.reshape(right.shape), size, products)
+
+
+def _swept(
+    apply: Apply, b: np.ndarray, x: np.ndarray, residual: np.ndarray, wanted: np.ndarray, sweeps: int
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """``x <- x + (b - A x)`` until every column is done, or so many times."""
+    used = 0
+    for _ in range(sweeps):
+        used += 1
+        x = x + residual
+        residual = b - apply(x)
+        if (np.abs(residual).max(axis=0) <= _allowed(wanted, x)).all():
+            break
+    return x, residual, used
 
 
 def _allowed(wanted: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from icsmdp_jax.exact.iterative import solve
 from icsmdp_jax.exact.moments import Matrix
 
 SETTLED = 1e-13  # relative change of every entry in one step at which smoothing the stationary law ends
+EPISODE = 64  # handoffs to which episodes are tried to end, before their visits are solved for as if they need not
 SMOOTHING = 400  # most steps of that kind
 ACCEPTED = 1e-10  # largest L1 residual of a stationary law that is passed on
 
@@ -119,7 +120,8 @@ def iterative_stationary_law(transition: Matrix) -> StationaryLaw:
     """Stationary law of an irreducible chain by an iterative solver, then smoothed (D4).
 
     ``(I - P^T + u 1^T) d = u`` with ``u`` uniform has the stationary law as its only solution: summing all equations
-    gives ``1^T d = 1``, and then ``d = P^T d``. Lazy steps ``d <- (d + dP)/2`` follow: they make the relative error
+    gives ``1^T d = 1``, and then ``d = P^T d``. A chain that restarts has ``d`` proportional to the expected visits
+    ``(I - kept^T)^-1 start`` of one episode. Lazy steps ``d <- (d + dP)/2`` follow: they make the relative error
     of each entry an average of those before it, so that rare states become as accurate as frequent ones.
 
     Args:
@@ -138,7 +140,12 @@ def iterative_stationary_law(transition: Matrix) -> StationaryLaw:
     def apply(block: np.ndarray) -> np.ndarray:
         return block - backward @ block + uniform[:, None] * block.sum(axis=0)
 
-    law = solve(apply, uniform, "stationary law", tolerance=1e-13).x
+    if isinstance(transition, Restarted):
+        kept = sparse.csr_array(transition.kept.T)
+        start = transition.start
+        law = solve(lambda block: block - kept @ block, start, "stationary law", tolerance=1e-13, sweeps=EPISODE).x
+    else:
+        law = solve(apply, uniform, "stationary law", tolerance=1e-13).x
     law = np.maximum(law, 0.0)
     law /= law.sum()
     for _ in range(SMOOTHING):

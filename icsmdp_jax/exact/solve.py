@@ -13,6 +13,7 @@ from icsmdp_jax.exact.moments import KernelMoments, Matrix
 
 PATIENCE = 50  # rounds without a better certificate after which rounding is taken to have the last word
 EVALUATION = 1e-13  # residual of an iterative policy evaluation, relative to the largest reward
+EPISODE = 64  # handoffs to which episodes are tried to end, before their values are solved for as if they need not
 DIRECT_LIMIT = 4000  # states up to which a slow evaluation is replaced by a linear solve
 
 
@@ -179,7 +180,8 @@ def _evaluated_iteratively(
     def apply(v: np.ndarray) -> np.ndarray:
         return v - decides[:, None] * (step @ v)
 
-    return np.where(decides, solve_linear(apply, pays, "value of a policy", EVALUATION, value).x, 0.0)
+    sweeps = 0 if decides.all() else EPISODE
+    return np.where(decides, solve_linear(apply, pays, "value of a policy", EVALUATION, value, sweeps=sweeps).x, 0.0)
 
 
 def evaluate_policy(

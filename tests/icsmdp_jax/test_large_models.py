@@ -271,3 +271,16 @@ def test_a_hundred_thousand_states_fit_and_are_consistent() -> None:
     assert 0 < found["stationary_min"] < 1e-5 and found["residual"] < 1e-12
     assert 0 < found["clt_standard_error"] < 1e-2 * found["clt_coefficient"]
     assert found["a6_certified"] == (found["kappa"] < 1)
+
+
+@pytest.mark.parametrize("length", [2, 40, 63, 300])
+def test_episodes_end_by_plain_steps_where_they_are_short(length: int) -> None:
+    """A path of states that restarts at its end: a nilpotent system, on which Krylov spaces gain nothing at first."""
+    kept = sparse.csr_array(sparse.diags_array(np.ones(length - 1), offsets=1, shape=(length, length)))
+    lost, start = np.eye(length)[-1], np.eye(length)[0]
+    found = iterative_stationary_law(Restarted(kept, lost, start))
+    np.testing.assert_allclose(found.law, 1 / length, rtol=1e-12)
+    assert found.residual < 1e-12
+    sums = solve(lambda block: block - 0.9 * (kept @ block), np.ones(length), "path", sweeps=64)
+    np.testing.assert_allclose(sums.x, (1 - 0.9 ** np.arange(length, 0, -1)) / 0.1, rtol=1e-11)
+    assert (sums.products <= length) == (length < 64)
