@@ -137,7 +137,7 @@ def test_reference_rows_span_the_scale() -> None:
 # Ensembles
 
 
-@pytest.mark.parametrize("function_class", ["tabular", "mlp"])
+@pytest.mark.parametrize("function_class", ["tabular", pytest.param("mlp", marks=pytest.mark.slow)])
 def test_a_lane_is_the_single_run_on_its_model(function_class: str) -> None:
     """Agents that a model does not have, and zeros after its descriptions, change nothing that is learned."""
     models = [random_model(seed, num_agents=agents, num_interfaces=10, features=4) for seed, agents in ((1, 3), (2, 5))]

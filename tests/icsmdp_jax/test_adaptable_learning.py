@@ -75,6 +75,7 @@ def normalised(local: np.ndarray, values: np.ndarray) -> float:
     return (float(model.first @ value) - low) / (high - low)
 
 
+@pytest.mark.slow
 def test_both_levels_are_learned_together() -> None:
     """Four runs, exact returns of what they learned.
 

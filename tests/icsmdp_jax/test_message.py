@@ -352,7 +352,7 @@ def error_to_solution(name: str, params: Any) -> float:
     return analysis.interface.norm(np.asarray(table, np.float64) - solution)
 
 
-@pytest.mark.parametrize("name", ["mlp", "two-layer"])
+@pytest.mark.parametrize("name", [pytest.param("mlp", marks=pytest.mark.slow), "two-layer"])
 def test_networks_with_optax_approach_the_solution(name: str) -> None:
     """Adam on 4 interfaces: the error falls to less than a quarter of its start (fixed key, 3000 handoffs)."""
     result = train.train(learner(name), [inputs_for(name)], jax.random.key(0), 1, [250, 3000], 250)

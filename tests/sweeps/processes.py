@@ -22,7 +22,7 @@ def environment(devices: int = 1, cache: Path | None = None) -> dict[str, str]:
     given = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     given |= {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip(),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
         "JAX_COMPILATION_CACHE_DIR": str(cache or ""),

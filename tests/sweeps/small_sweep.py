@@ -1,7 +1,7 @@
 """A sweep of a few seconds with a task of every kind, run in processes of its own: ``python small_sweep.py OUT ...``.
 
-Tables (constant steps of Theorem 3 at three gaps, and mixing with lanes that no device count divides), linear features,
-and tasks that only compute on the host. Figures and report are left out.
+Tables (constant steps of Theorem 3 at three gaps), linear features, and tasks that only compute on the host. Figures
+and report are left out.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import dataclasses
 from pathlib import Path
 from unittest import mock
 
-from bound_validation.axes import gap, mixing, total
+from bound_validation.axes import gap, total
 from bound_validation.run import execute
 from bound_validation.sweeps import PRESETS
 from icsmdp_jax.cli import set_compilation_cache
 from icsmdp_jax.sweeps import hosts
 
-TABULAR = ("gap", "mixing")
+TABULAR = ("gap",)
 
 
 def preset():
@@ -26,17 +26,15 @@ def preset():
     return dataclasses.replace(
         whole,
         gap=dataclasses.replace(whole.gap, samples=500, replicas=5),
-        mixing=dataclasses.replace(whole.mixing, flips=(0.5, 0.2, 0.05), samples=1000, replicas=5,
-                                   theorem_samples=500, theorem_replicas=5),
         total=dataclasses.replace(whole.total, widths=(2,), samples=(500,), replicas=5),
         chunk=250,
     )  # fmt: skip
 
 
 def tasks():
-    """Its tasks: four that simulate and two that do not."""
+    """Its tasks: two that simulate and two that do not."""
     chosen = preset()
-    return [*gap.tasks(chosen), mixing.tasks(chosen)[1], *total.tasks(chosen)]
+    return [*gap.tasks(chosen), *total.tasks(chosen)]
 
 
 def main() -> None:

@@ -164,7 +164,8 @@ def test_status_of_what_is_no_run(tmp_path):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 from pathlib import Path
 from tests.sweeps.test_engine import contents
 contents(Path(sys.argv[1]), lambda index: index == 1 and (print("ready", flush=True), time.sleep(60)))
