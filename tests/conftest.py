@@ -31,6 +31,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: os.environ.pop(CACHE, None))
 
 
+LONGEST = (  # files that take a process a minute or more: begun first, so that no process waits for one at the end
+    "validation run",
+    "tests/sweeps/test_devices.py",
+    "tests/benchmarks/test_benchmarks.py",
+    "tests/bound_validation/test_figures.py",
+    "tests/test_cli.py",
+    "tests/test_readme.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, all others in their order."""
+
+    def place(item: pytest.Item) -> int:
+        scope = scope_of(item.nodeid.split("::", 1)[0])
+        return LONGEST.index(scope) if scope in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
+
+
 @cache
 def scope_of(file: str) -> str:
     """What stays in one process: a file, or all files that look at the shared validation run.

@@ -95,7 +95,9 @@ def test_the_clean_channel_is_no_channel() -> None:
     one = baselines.setup(model, "ic_q", "tabular", copies=SPEC.copies, length=SPEC.length, step_size=step)
     learner = dataclasses.replace(one.learner, explore="behaviour")
     keys = replica_keys(SPEC.seed, 0, SPEC.replicas)
-    alone = one.tables(jax.jit(lambda key: learner.train(key, one.hyper, SPEC.updates)[0])(keys[1]))
+    lowered = jax.jit(lambda key: learner.train(key, one.hyper, SPEC.updates)[0]).lower(keys[1])
+    # As the axis compiles its programs: other levels of optimisation may round differently.
+    alone = one.tables(lowered.compile(compiler_options={"xla_backend_optimization_level": 1})(keys[1]))
     np.testing.assert_array_equal(run()[0]["messages/clean"][1, -1], alone)
     assert np.abs(alone).max() > 0.1
 

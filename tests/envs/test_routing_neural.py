@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from icsmdp_jax.envs.routing import neural
 from icsmdp_jax.envs.routing.conditions import network_params
@@ -98,6 +99,7 @@ def test_one_scalar_is_all_that_passes_between_nodes() -> None:
     assert not np.allclose(route(louder, quiet)[1].out[1], after_strange.out[1])
 
 
+@pytest.mark.slow
 def test_networks_learn_on_the_ring_after_a_gentle_start() -> None:
     first, changes = gentle_start(1.5, 600)
     assert (first, [change.load for change in changes]) == (0.1, [0.3, 0.75, 1.5])

@@ -30,6 +30,7 @@ def test_ten_lines_come_close_to_the_oracle():
     assert 0.97 <= value <= 1.0
 
 
+@pytest.mark.slow
 def test_fifty_lines_beat_the_random_workflow_by_far():
     # one fixed seed; the intervals are of width 0.02, the difference is 0.2
     numbers = {m[1]: (float(m[2]), float(m[3])) for m in re.finditer(

@@ -185,9 +185,8 @@ def spread_alarm(name: str, replicas: int, slack: float) -> float:
     return float(stats.chi2.cdf(low, freedom) + stats.chi2.sf(high, freedom))
 
 
-@pytest.mark.parametrize(
-    "name", ["plain", *(pytest.param(n, marks=pytest.mark.slow) for n in GOLDEN_NAMES if n != "plain")]
-)
+@pytest.mark.slow  # on one model it is tested through the command, tests/test_cli.py
+@pytest.mark.parametrize("name", GOLDEN_NAMES)
 def test_spread_meets_the_central_limit(name: str) -> None:
     """Default steps, 4 * 10^5 handoffs, tail average of the last half, 64 replicas: within 15 % of P2.
 
