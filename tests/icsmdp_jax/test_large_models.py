@@ -29,6 +29,7 @@ from icsmdp_jax.planted import PlantedConfig, planted_model
 from icsmdp_jax.random_models import large_model
 from icsmdp_jax.tabular import TabularModel
 from tests.helpers import as_model
+from tests.pages import DOCS, examples_print_what_they_say, named_things_exist
 from tests.reference.models import Model, models, random_behaviour
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -284,3 +285,8 @@ def test_episodes_end_by_plain_steps_where_they_are_short(length: int) -> None:
     sums = solve(lambda block: block - 0.9 * (kept @ block), np.ones(length), "path", sweeps=64)
     np.testing.assert_allclose(sums.x, (1 - 0.9 ** np.arange(length, 0, -1)) / 0.1, rtol=1e-11)
     assert (sums.products <= length) == (length < 64)
+
+
+def test_the_page_runs_and_names_what_exists() -> None:
+    examples_print_what_they_say(DOCS / "large_models.md")
+    named_things_exist(DOCS / "large_models.md", 2)
