@@ -27,6 +27,7 @@ from icsmdp_jax.exact.moments import as_dense, scale_rows
 from icsmdp_jax.exact.solve import greedy_value
 
 EXACT_WORK = 4e8  # parameters times entries of the chain up to which every unit vector is taken
+EXACT_STATES = 6000  # states up to which they are taken whatever the work: there dense algebra could be asked as well
 FEWEST_PROBES, PROBES = 16, 80  # random vectors beyond that
 PRECISION = 4e-4  # standard error relative to the squared coefficient at which no more are drawn
 BLOCK_ENTRIES = 3e6  # numbers of one block of right sides
@@ -150,7 +151,8 @@ def coefficients(
       interface: the interface model.
       operator: projection on the function class.
       q: ``[Z, O]`` fixed point of ``Pi T_phi``.
-      exact: whether to take every unit vector; by the work that it takes (``EXACT_WORK``) if None.
+      exact: whether to take every unit vector; by the number of states and the work that it takes (``EXACT_STATES``,
+        ``EXACT_WORK``) if None.
       seed: of the random signs otherwise.
 
     Returns:
@@ -162,10 +164,12 @@ def coefficients(
     count = operator.orthonormal.shape[1]
     chain = interface.chain.transition
     entries = chain.nnz if hasattr(chain, "nnz") else chain.size
-    every = count * entries <= EXACT_WORK or count <= PROBES if exact is None else exact
-    variances = Variances(interface, operator, q, 1e-12 if every else PROBE_TOLERANCE)
+    if exact is None:
+        few = len(interface.chain.states) <= EXACT_STATES or count <= PROBES
+        exact = few or count * entries <= EXACT_WORK
+    variances = Variances(interface, operator, q, 1e-12 if exact else PROBE_TOLERANCE)
     width = max(1, int(BLOCK_ENTRIES // max(len(interface.chain.states) * interface.mask.shape[1], 1)))
-    if every:
+    if exact:
         full, iid = _in_blocks(variances, lambda c: _units(count, c), count, width)
         return Coefficients(float(full.sum()), float(iid.sum()), 0.0, 0.0, variances.residual)
     rng = np.random.default_rng([seed, 3])
