@@ -62,7 +62,12 @@ def test_the_command_knows_the_benchmarks(capsys):
         assert line.startswith(f"{name}: ") and line.endswith("?")
 
 
-@pytest.mark.parametrize("name", run.NAMES)
+SLOW = ("dispatch", "scaling")  # many programs, and processes of their own
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in run.NAMES]
+)
 def test_each_prints_json_lines(name, capsys, tmp_path):
     """In a size of a second or two, most of it compilation."""
     out = tmp_path / "results" / "lines.jsonl"

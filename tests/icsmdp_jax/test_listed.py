@@ -38,11 +38,8 @@ def trained(ready: Setup, hyper: Any) -> Any:
     return jax.device_get((state.params, state.handoff, metrics))
 
 
-@pytest.mark.parametrize(
-    # "double" lists everything that "plain" does, and the target network's values as well
-    "variant",
-    ["double", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "peng", "boltzmann"))],
-)
+@pytest.mark.slow  # with baselines and through a channel, the same is in the fast suite
+@pytest.mark.parametrize("variant", ["double", "plain", "peng", "boltzmann"])
 def test_the_same_as_row_by_row(variant: str) -> None:
     ready = made(variant)
     hyper = ready.hyper._replace(lambda_=0.7)
