@@ -38,7 +38,7 @@ def trained(ready: Setup, hyper: Any) -> Any:
     return jax.device_get((state.params, state.handoff, metrics))
 
 
-@pytest.mark.slow  # with baselines and through a channel, the same is in the fast suite
+@pytest.mark.slow  # through a channel, the same is in the fast suite
 @pytest.mark.parametrize("variant", ["double", "plain", "peng", "boltzmann"])
 def test_the_same_as_row_by_row(variant: str) -> None:
     ready = made(variant)
