@@ -92,7 +92,7 @@ def measure(size: Size) -> Iterator[Record]:
             timing = Timing(np.array(found["run_s"]), np.array(found["run_s"]))
             name, handoffs = f"{devices} device{'s' * (devices > 1)}", replicas * samples
             rate = base_rate.setdefault(replicas, handoffs / float(np.median(timing.wall)))
-            expected = forecast(learner, [inputs], replicas, samples, 1, devices, rate)
+            expected = forecast(learner, inputs, 1, replicas, samples, 1, devices, rate)
             compile_s = max(0.0, found["first"] - float(np.median(timing.wall)))
             line = record(
                 NAME, {"replicas": replicas}, name, timing, base, handoffs, "handoffs/s", compile_s, handoffs=handoffs,
@@ -104,7 +104,7 @@ def measure(size: Size) -> Iterator[Record]:
     cells, replicas = size.pick((4, 16), (64, 64), (64, 64))
     for devices in size.pick((8,), (1, 16, 256), (1, 16, 256)):
         found = ask(devices, cells, replicas, 0, 0)
-        expected = forecast(learner, (inputs, cells), replicas, CHUNK, 1, devices, 1.0)
+        expected = forecast(learner, inputs, cells, replicas, CHUNK, 1, devices, 1.0)
         nothing = Timing(np.array([0.0]), np.array([0.0]))
         line = record(
             NAME, {"cells": cells, "replicas": replicas}, f"program for {devices} device{'s' * (devices > 1)}", nothing,

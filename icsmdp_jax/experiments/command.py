@@ -70,7 +70,6 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
     """
     from icsmdp_jax.experiments.report import write_report
     from icsmdp_jax.sweeps import engine
-    from icsmdp_jax.sweeps.directory import RunDirectory
     from icsmdp_jax.sweeps.surroundings import surroundings
 
     ran: list[str] = []
@@ -84,11 +83,10 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
     names = catalogue.names()
     tasks = [Task(name, partial(experiment, name), work=1, simulates=False) for name in names]
     manifest = {"schema": SCHEMA, "experiments": True, "preset": preset, "seed": seed, "tasks": names, **surroundings()}
-    place = RunDirectory(out, manifest)
-    for name in names:  # a part says that a folder is complete; without the folder it says nothing
-        if place.part(name).exists() and files.read(out / name) is None:
-            place.part(name).unlink()
-    done = engine.run(out, tasks, manifest, resume=not force, overwrite=force or overwrite)
+    done = engine.run(
+        out, tasks, manifest, resume=not force, overwrite=force or overwrite,
+        complete=lambda name: files.read(out / name) is not None,
+    )  # fmt: skip
     report = str(write_report(done.contents, out)) if done.primary else str(out / "report.html")
     return {"report": report, "ran": ran, "kept": [name for name in names if name not in ran]}
 

@@ -7,17 +7,14 @@ was checked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from icsmdp_jax.learner.icq import Inputs, Learner
-from icsmdp_jax.learner.train import CHUNK, init_run
+from icsmdp_jax.learner.train import CHUNK, COPIES, state_shapes, tree_bytes
 from icsmdp_jax.sweeps.placement import device_grid
-
-COPIES = 3  # the state, the mean of the running chunk, and what is being replaced
 
 
 class Forecast(NamedTuple):
@@ -42,19 +39,19 @@ class Forecast(NamedTuple):
 
 def state_bytes(learner: Learner, inputs: Inputs) -> int:
     """Bytes of one replica's state, from shapes alone."""
-    state = jax.eval_shape(lambda key: init_run(learner, key, inputs), jax.random.key(0))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return tree_bytes(state_shapes(learner, inputs))
 
 
 def table_bytes(learner: Learner, inputs: Inputs) -> int:
     """Bytes of what one replica leaves at a checkpoint: the last iterate and the compensated sum of all."""
-    state = jax.eval_shape(lambda key: init_run(learner, key, inputs), jax.random.key(0))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves((state.learner.params, state.total)))
+    state = state_shapes(learner, inputs)
+    return tree_bytes((state.learner.params, state.total))
 
 
 def forecast(
     learner: Learner,
-    lanes: Sequence[Inputs] | tuple[Inputs, int],
+    inputs: Inputs,
+    cells: int,
     replicas: int,
     samples: int,
     checkpoints: int,
@@ -67,7 +64,8 @@ def forecast(
 
     Args:
       learner: static configuration.
-      lanes: inputs of every cell, or those of one with the number of cells.
+      inputs: those of one cell.
+      cells: number of cells of these shapes.
       replicas: replicas of each cell.
       samples: handoffs of each replica.
       checkpoints: how many snapshots are kept.
@@ -79,7 +77,6 @@ def forecast(
     Returns:
       A ``Forecast``; compilation comes on top, once for each static shape whatever the number of devices.
     """
-    inputs, cells = (lanes[0], len(lanes)) if not isinstance(lanes[-1], int) else (lanes[0], int(lanes[-1]))
     layout = device_grid(cells, replicas, devices)
     rows, columns = layout.block
     pairs = rows * columns

@@ -32,6 +32,7 @@ from icsmdp_jax.sweeps.placement import (
     device_grid,
     device_memory,
     join_batches,
+    largest_divisor,
     over_pairs,
 )
 
@@ -40,6 +41,7 @@ CHUNK = 1000  # handoffs per chunk; checkpoints are multiples of it
 UNROLL = 2  # handoffs per turn of the compiled loop: fewer turns; more would cost compile time and gain little
 CACHE = 2**18  # bytes of learner state that a CPU core keeps close while a group of replicas runs
 WORDS = 2**23  # bytes of random words drawn ahead for a group: what the cores share of the cache
+COPIES = 3  # of a replica's state at once: itself, the mean of the running chunk, and what is being replaced
 SMALLEST_GROUP = 32  # fewer replicas side by side would leave the loop's own cost uncovered
 
 Traces: dict[Learner, int] = {}  # how often each learner was traced; a test reads it
@@ -94,16 +96,16 @@ def _group_size(state: RunState, words: int) -> int:
     """
     lanes, replicas = state.chunk.shape
     if jax.default_backend() != "cpu":
-        wanted = device_memory() // (4 * 4 * words * lanes)  # a quarter of it for words
-        return max(size for size in range(1, replicas + 1) if replicas % size == 0 and size <= max(wanted, 1))
+        return largest_divisor(replicas, device_memory() // (4 * 4 * words * lanes))  # a quarter of it for words
     touched = (state.learner.params, state.learner.opt_state, state.total.high)  # the last as large as the accumulator
-    each = _bytes(touched) // replicas
+    each = tree_bytes(touched) // replicas
     wanted = max(min(CACHE // max(each, 1), WORDS // (4 * words * lanes)), -(-SMALLEST_GROUP // lanes))
-    size = max(size for size in range(1, replicas + 1) if replicas % size == 0 and size <= max(wanted, 1))
+    size = largest_divisor(replicas, wanted)
     return size if size * lanes >= SMALLEST_GROUP else replicas  # few divisors, a prime say: all at once after all
 
 
-def _bytes(tree: Any) -> int:
+def tree_bytes(tree: Any) -> int:
+    """Bytes of all arrays of a tree, or of what ``jax.eval_shape`` says of them."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
@@ -247,12 +249,17 @@ def train(
     return _joined(runs, replicas)
 
 
+def state_shapes(learner: Learner, inputs: Inputs) -> RunState:
+    """Shapes and types of one replica's state."""
+    return jax.eval_shape(lambda key: init_run(learner, key, inputs), jax.random.key(0))
+
+
 def _lanes_at_once(learner: Learner, lane: Inputs, count: int, replicas: int) -> int:
     """Lanes whose states and inputs fit into the devices' memory together: mostly all of them."""
-    state = jax.eval_shape(lambda key: init_run(learner, key, lane), jax.random.key(0))
+    state = state_shapes(learner, lane)
     inputs = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(lane))
     layout = device_grid(count, replicas)
-    each = inputs + 3 * _bytes(state) * layout.block[1]  # the state, the chunk's mean, and what is being replaced
+    each = inputs + COPIES * tree_bytes(state) * layout.block[1]
     fit = max(1, device_memory() // max(each, 1)) * layout.rows
     batches = -(-count // fit)
     return -(-count // batches)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +53,7 @@ def run(
     overwrite: bool = False,
     hosts: Hosts | None = None,
     show: bool = True,
+    complete: Callable[[str], bool] = lambda name: True,
 ) -> Finished:
     """Computes every task that has no part yet, and reads all parts back.
 
@@ -63,6 +65,7 @@ def run(
       overwrite: begin afresh whatever is in ``out``; with ``resume``, only if it is another run.
       hosts: the processes of this run; those that JAX knows of by default.
       show: whether to show progress on stderr.
+      complete: whether what a finished task has left outside its part is still there; if not, it is computed again.
 
     Returns:
       The contents, the same bits however often the run was interrupted.
@@ -79,7 +82,8 @@ def run(
     began = time.perf_counter()
     place = _open(out, manifest, resume, overwrite, hosts)
     try:
-        contents = _checked(place, tasks, hosts)
+        found = _checked(place, tasks, hosts)
+        contents = {name: content for name, content in found.items() if complete(name)}
         if hosts.primary:
             place.unfinished()
         meter = Meter(tasks, out, hosts.index, show and hosts.primary)

@@ -203,8 +203,7 @@ def compiled(
     program, batch = build(replicas), replicas
     needed = _bytes(program)
     if needed > memory and replicas > 1:
-        wanted = max(1, int(replicas * memory / needed))
-        batch = max(size for size in range(1, wanted + 1) if replicas % size == 0)
+        batch = largest_divisor(replicas, int(replicas * memory / needed))
         program = build(batch)
     return Program(grid, tuple(specs), batch, program)
 
@@ -236,6 +235,11 @@ def _in_batches(
 
     done = jax.lax.map(some, moving)
     return jax.tree.map(lambda leaf: join_batches(leaf), done)
+
+
+def largest_divisor(count: int, limit: int) -> int:
+    """The largest number of at most ``limit`` that divides ``count``; 1 if the limit is below it."""
+    return max(size for size in range(1, max(1, min(count, limit)) + 1) if count % size == 0)
 
 
 def join_batches(leaf: Any) -> Any:

@@ -171,9 +171,13 @@ def test_all_runs_what_is_missing_and_nothing_else(tmp_path, two_names, capsys):
     assert again["ran"] == [] and again["kept"] == ["planted", "workshop"]
     (tmp_path / "workshop" / "result.json").unlink()
     assert command.run_all("testing", 0, tmp_path)["ran"] == ["workshop"]
+    part, result = tmp_path / "parts" / "workshop.jsonl", (tmp_path / "workshop" / "result.json").read_bytes()
+    (tmp_path / "workshop" / "result.json").unlink()
     for another in (("testing", 1), ("quick", 0)):  # another seed, another preset: nothing is lost unless asked for
         with pytest.raises(ValueError, match="can only be resumed as it was started"):
             command.run_all(*another, tmp_path)
+    assert part.exists()
+    (tmp_path / "workshop" / "result.json").write_bytes(result)
     assert command.run_all("testing", 0, tmp_path)["ran"] == []
     assert command.run_all("testing", 1, tmp_path, overwrite=True)["ran"] == ["planted", "workshop"]
     assert command.run_all("testing", 1, tmp_path, overwrite=True)["ran"] == []

@@ -27,7 +27,7 @@ def sweep():
 
 def test_counted_by_hand(sweep):
     learner, inputs = sweep
-    costs = forecast(learner, (inputs, 10), 6, 1000, 3, devices=8, rate=1e5, bandwidth=1e6)
+    costs = forecast(learner, inputs, 10, 6, 1000, 3, devices=8, rate=1e5, bandwidth=1e6)
     # 10 x 6 pairs on 8 devices: rows of 2 give 10 x 8 places, rows of 1 give 10 x 8, rows of 4 12 x 6, rows of 8 16 x 6
     assert costs.pairs == 9 and costs.idle == pytest.approx(1 - 60 / 72)
     assert costs.simulate_s == pytest.approx(9 * 1000 / 1e5)
@@ -35,11 +35,6 @@ def test_counted_by_hand(sweep):
     table = learner.values.init(jax.random.key(0), None)
     assert table_bytes(learner, inputs) == 3 * table.size * 4  # the last iterate, and the sum in two halves
     assert costs.bytes_per_host == 2 * 60 * 3 * table_bytes(learner, inputs)
-
-
-def test_a_list_of_cells_is_a_number_of_cells(sweep):
-    learner, inputs = sweep
-    assert forecast(learner, [inputs] * 5, 4, 10, 1, 2, 1.0) == forecast(learner, (inputs, 5), 4, 10, 1, 2, 1.0)
 
 
 def test_memory_is_of_the_size_that_the_program_takes(sweep):
@@ -57,4 +52,4 @@ def test_memory_is_of_the_size_that_the_program_takes(sweep):
     states = found.argument_size_in_bytes - model
     assert states == pytest.approx(replicas * state_bytes(learner, inputs), rel=0.02)
     assert found.alias_size_in_bytes >= 0.9 * states  # the state is donated
-    assert forecast(learner, [inputs], replicas, 1000, 1, 1, 1.0).bytes_per_device > found.argument_size_in_bytes
+    assert forecast(learner, inputs, 1, replicas, 1000, 1, 1, 1.0).bytes_per_device > found.argument_size_in_bytes

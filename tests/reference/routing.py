@@ -7,6 +7,7 @@ simulator. ``number`` is the type in which estimates are kept.
 
 from __future__ import annotations
 
+import abc
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ class Run(NamedTuple):
     live: int
 
 
-class Router:
+class Router(abc.ABC):
     """Chooses a slot; a learner also updates its tables. ``pick(count)`` breaks ties among ``count`` slots."""
 
     def __init__(
@@ -72,9 +73,9 @@ class Router:
         ties = [k for k, t in enumerate(self.time[node][destination]) if self.usable[node][k] and t == best]
         return ties[self.pick(len(ties))]
 
+    @abc.abstractmethod
     def route(self, node: int, destination: int, cost: Any, waits: list[Any]) -> int:
         """Slot for a packet whose last transit and wait took ``cost``; it will wait ``waits[k]`` at neighbour ``k``."""
-        raise NotImplementedError
 
 
 class ShortestPath(Router):
