@@ -80,16 +80,23 @@ def test_a_program_is_the_loop_over_pairs(cells, replicas):
         np.testing.assert_array_equal(found[name], wanted[name])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.45, 1.0])
 def test_batches_change_no_bit(share):
     given_arguments = arguments(2, 12)
     whole = compiled(pair, device_grid(2, 12), SPECS, given_arguments)
     memory = max(1, int(share * placement._bytes(whole.call)))
     program = compiled(pair, device_grid(2, 12), SPECS, given_arguments, memory=memory)
-    assert program.batch == {0.0: 1, 0.4: 4, 1.0: 12}[share]
+    assert program.batch == {0.0: 1, 0.45: 4, 1.0: 12}[share]
     found, wanted = program(*given_arguments), looped(2, 12)
     for name in wanted:
         np.testing.assert_array_equal(found[name], wanted[name])
+
+
+@given(st.integers(1, 300), st.integers(-5, 400))
+def test_the_largest_divisor_is_found(count, limit):
+    found = placement.largest_divisor(count, limit)
+    assert count % found == 0 and found <= max(limit, 1)
+    assert all(count % other for other in range(found + 1, min(limit, count) + 1))
 
 
 def test_smaller_batches_take_less_memory():
