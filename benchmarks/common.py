@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.constants import Analysis, analyse
-from icsmdp_jax.planted import PlantedConfig, planted_model
 
 Record = dict[str, Any]
 Measure = Callable[["Size"], Iterator[Record]]

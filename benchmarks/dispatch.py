@@ -18,13 +18,13 @@ import optax
 
 from benchmarks import common
 from benchmarks.common import Record, Size, compile_seconds, many, race, record, repeats
-from icsmdp_jax.environment import Environment
-from icsmdp_jax.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.sampling import AliasTable, alias_table, draw
 from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.dispatch import gathered
 from icsmdp_jax.learner.exploration import ramp, unit
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
-from icsmdp_jax.sampling import AliasTable, alias_table, draw
 
 NAME = "dispatch"
 SHARED = "one network for all agents"

@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.common import Record, Size, compile_seconds, many, race, record, repeats
+from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.envs.registry import make, names
 from icsmdp_jax.learner.exploration import uniform_option
 from icsmdp_jax.learner.rollout import advance, words_of
-from icsmdp_jax.sampling import random_words
 
 NAME = "environments"
 FEW = ("planted", "expert-routing")  # what the smallest size compiles

@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.common import Record, Size, race, record
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.asymptotics import central_limit
 from icsmdp_jax.exact.chain import MixingClock
 from icsmdp_jax.exact.constants import analyse, kappa_certificate
@@ -26,7 +27,6 @@ from icsmdp_jax.exact.interface import (
 )
 from icsmdp_jax.exact.moments import KernelMoments
 from icsmdp_jax.exact.solve import Solution, optimal_q
-from icsmdp_jax.planted import PlantedConfig, planted_model
 
 NAME = "exact_analysis"
 WHOLE = "whole analysis"

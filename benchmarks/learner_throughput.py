@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.common import Record, Size, bench_model, compile_seconds, race, record, repeats
+from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import whiten
-from icsmdp_jax.handoff import Handoff
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.experiment import (
     default_linear_step,

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from benchmarks import common
 from benchmarks.common import Record, Size, bench_model, compile_seconds, race, record
 from benchmarks.learner_throughput import learners
+from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
-from icsmdp_jax.sampling import random_words
 
 NAME = "random_numbers"
 OURS = "random_words ahead"

@@ -24,9 +24,9 @@ from benchmarks import common
 from benchmarks.common import Record, Size, Timing, bench_model, record, seconds
 from benchmarks.devices import ROOT
 from benchmarks.learner_throughput import learners
+from icsmdp_jax.devices.placement import CELLS, REPLICAS, device_grid
 from icsmdp_jax.learner.forecast import forecast, state_bytes
 from icsmdp_jax.learner.train import CHUNK, _compiled, replica_keys, stack_inputs, train
-from icsmdp_jax.sweeps.placement import CELLS, REPLICAS, device_grid
 
 NAME = "scaling"
 COLLECTIVES = re.compile(r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")

@@ -22,7 +22,7 @@ def add_command(commands: Any) -> None:
 
 def add_run_options(command: argparse.ArgumentParser) -> None:
     """Adds what every command with a run directory has: resuming, overwriting, and several hosts."""
-    from icsmdp_jax.sweeps.hosts import add_arguments
+    from icsmdp_jax.devices.hosts import add_arguments
 
     command.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     command.add_argument(

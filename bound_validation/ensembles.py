@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from icsmdp_jax.devices import placement
+from icsmdp_jax.devices.placement import CELLS, PAIRS, REPLICAS, Program, device_grid
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.baselines import Setup, setup
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize
-from icsmdp_jax.sweeps import placement
-from icsmdp_jax.sweeps.placement import CELLS, PAIRS, REPLICAS, Program, device_grid
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 
 class Trained(NamedTuple):

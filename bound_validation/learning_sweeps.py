@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple
 
-from icsmdp_jax.planted import PlantedConfig
+from icsmdp_jax.envs.planted.model import PlantedConfig
 
 FAR_SIGHTED = PlantedConfig(
     gamma=0.97,

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from bound_validation import report_text as text
 from bound_validation.results import TERMS, Row
 from bound_validation.views import PARTS, Share, normalised, select, shares
-from icsmdp_jax.tabular_io import atomic_write
+from icsmdp_jax.io import atomic_write
 
 AXES = ("width", "gap", "samples", "mixing", "durations", "total", "agents", "returns", "messages", "model", "sweep")
 MOST = 1000  # lines of one table; a sweep over thousands of cells has more, all of which are in the Parquet file

@@ -6,9 +6,9 @@ import dataclasses
 import math
 import os
 
-from icsmdp_jax.sweeps.directory import to_plain as to_plain
-from icsmdp_jax.sweeps.directory import write_json as write_json
-from icsmdp_jax.tabular_io import atomic_write
+from icsmdp_jax.io import atomic_write
+from icsmdp_jax.io import to_plain as to_plain
+from icsmdp_jax.io import write_json as write_json
 
 NAN = float("nan")
 TERMS = ("approximation", "interface", "residual", "total")

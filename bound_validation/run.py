@@ -19,8 +19,8 @@ from typing import Any
 
 from bound_validation.results import Row, write_table
 from bound_validation.tasks import Task, TaskResult
-from icsmdp_jax.sweeps import engine, surroundings
-from icsmdp_jax.sweeps.directory import to_plain, write_json
+from icsmdp_jax.io import to_plain, write_json
+from icsmdp_jax.runs import engine, provenance
 
 SCHEMA = 2
 PACKAGES = ("bound_validation",)  # whose sources decide about the numbers, besides icsmdp_jax
@@ -28,8 +28,8 @@ PACKAGES = ("bound_validation",)  # whose sources decide about the numbers, besi
 
 def run_command(args: argparse.Namespace) -> int:
     """Runs ``icsmdp validate``; returns 1 if any bound is violated."""
-    from icsmdp_jax.cli import set_compilation_cache
-    from icsmdp_jax.sweeps import hosts
+    from icsmdp_jax.devices import hosts
+    from icsmdp_jax.devices.cache import set_compilation_cache
 
     set_compilation_cache()
     hosts.join(args)
@@ -105,7 +105,7 @@ def execute(
     Returns:
       The summary; None on all processes but the first one.
     """
-    manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **surroundings.surroundings(PACKAGES)}
+    manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **provenance.record(PACKAGES)}
     done = engine.run(out, tasks, manifest, resume, overwrite)
     if not done.primary:
         return None
@@ -145,7 +145,7 @@ def _plan(preset: str, model: str | None, behaviour: str) -> tuple[list[Task], d
     from bound_validation.axes import model as own
     from icsmdp_jax.commands import read_behaviour
     from icsmdp_jax.exact.constants import analyse
-    from icsmdp_jax.tabular_io import load_model
+    from icsmdp_jax.models.files import load_model
 
     known = analyse(load_model(model), read_behaviour(behaviour))
     about: dict[str, Any] = {"model": Path(model).name, "model_sha256": _sha256(Path(model)), "behaviour": "uniform"}
@@ -204,7 +204,7 @@ def summarise(rows: list[Row], total: TaskResult, manifest: dict[str, Any], run_
         "compile_s": total.compile_s,
         "run_s": run_s,
         "versions": manifest["versions"],
-        "device": surroundings.device(),
+        "device": provenance.device(),
         "constants": _constants(rows),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from bound_validation.learning_sweeps import MESSAGES, RETURNS, MessagesSpec, ReturnsSpec
-from icsmdp_jax.planted import PlantedConfig
+from icsmdp_jax.envs.planted.model import PlantedConfig
 
 MEDIUM = {
     "fields": (("topic", 4), ("stage", 2), ("risk", 2)),

@@ -7,8 +7,8 @@ from typing import Any
 
 from bound_validation.measure import Slope
 from bound_validation.results import Row
-from icsmdp_jax.sweeps.directory import to_plain
-from icsmdp_jax.sweeps.tasks import Task
+from icsmdp_jax.io import to_plain
+from icsmdp_jax.runs.tasks import Task
 
 __all__ = ["Claim", "Task", "TaskResult", "in_range"]
 

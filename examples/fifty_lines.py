@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from icsmdp_jax.environment import Environment
-from icsmdp_jax.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import EnvSpec, Handoff
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner

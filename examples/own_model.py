@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_io import save_model
+from icsmdp_jax.models.files import save_model
+from icsmdp_jax.models.tabular import TabularModel
 
 
 def build_own_model() -> dict[str, np.ndarray]:

@@ -14,9 +14,9 @@ import numpy as np
 
 from bound_validation.own.run import run_sweep
 from bound_validation.own.sweep import Figure, Sweep
-from icsmdp_jax import durations
-from icsmdp_jax.cli import set_compilation_cache
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.devices.cache import set_compilation_cache
+from icsmdp_jax.models import durations
+from icsmdp_jax.models.tabular import TabularModel
 
 LONGEST = 32  # primitive steps
 QUICK, CAREFUL = 0, 1  # options of the drafter

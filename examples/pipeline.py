@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_io import save_model
+from icsmdp_jax.models.files import save_model
+from icsmdp_jax.models.tabular import TabularModel
 
 # Published (LLMRouterBench): index 0 is AIME, index 1 LiveMathBench.
 NUM_PROBLEMS = (60, 121)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_io import save_model
+from icsmdp_jax.models.files import save_model
+from icsmdp_jax.models.tabular import TabularModel
 
 NUM_NODES = 36
 # fmt: off

@@ -17,6 +17,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from icsmdp_jax.devices.cache import set_compilation_cache
+
 COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) -> None that add a command
 FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
 
@@ -50,24 +52,6 @@ def seed(text: str) -> int:
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 2**63 - 1")
     return value
-
-
-def set_compilation_cache() -> None:
-    """Points JAX at a persistent compilation cache for programs of any size, unless the user has chosen otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache")
-    # A sweep has many programs that compile in less than the second from which JAX would keep them by itself.
-    wanted: dict[str, Any] = {
-        "jax_compilation_cache_dir": os.path.join(base, "icsmdp_jax", "jax"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    for name, value in wanted.items():
-        if name.upper() in os.environ:
-            continue
-        os.environ[name.upper()] = str(value)
-        if "jax" in sys.modules:  # it has read its environment already
-            import jax
-
-            jax.config.update(name, value)
 
 
 def emit(result: dict[str, Any], as_json: bool) -> None:
@@ -138,8 +122,8 @@ def _experiment(args: argparse.Namespace) -> int:
     options = Options(args.name, args.preset, args.load, args.seed)
     out = Path(args.out) if args.out else Path("results") / "experiments"
     set_compilation_cache()
+    from icsmdp_jax.devices import hosts
     from icsmdp_jax.experiments import command
-    from icsmdp_jax.sweeps import hosts
 
     hosts.join(args)
     if args.name == catalogue.ALL:
@@ -169,8 +153,8 @@ def _add_model(command: argparse.ArgumentParser) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The parser with all commands, those of other installed packages included."""
     from icsmdp_jax import __version__
-    from icsmdp_jax.sweeps.hosts import add_arguments as add_host_arguments
-    from icsmdp_jax.sweeps.status import add_command as add_status
+    from icsmdp_jax.devices.hosts import add_arguments as add_host_arguments
+    from icsmdp_jax.runs.status import add_command as add_status
 
     parser = _Parser(prog="icsmdp", description="Learning to hand off: exact analysis, IC-Q and validation.")
     parser.add_argument("--version", action="version", version=f"icsmdp {__version__}")

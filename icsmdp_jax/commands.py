@@ -12,8 +12,9 @@ import numpy as np
 
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.interface import solve_both
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_io import atomic_write, load_model
+from icsmdp_jax.io import atomic_write
+from icsmdp_jax.models.files import load_model
+from icsmdp_jax.models.tabular import TabularModel
 
 DENSE_OUTPUT_LIMIT = 2**31  # bytes of the full kernel that `solve --full` is willing to write
 

@@ -17,8 +17,8 @@ from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.learner.exploration import behaviour_table
 from icsmdp_jax.learner.icq import Inputs
 from icsmdp_jax.learner.schedules import StepSize, constant
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_io import load_model
+from icsmdp_jax.models.files import load_model
+from icsmdp_jax.models.tabular import TabularModel
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())

@@ -15,8 +15,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from icsmdp_jax.handoff import EnvSpec
-from icsmdp_jax.primitive import Decision, LocalSpec, PrimitiveEnvironment, Tick
+from icsmdp_jax.core.handoff import EnvSpec
+from icsmdp_jax.core.primitive import Decision, LocalSpec, PrimitiveEnvironment, Tick
 
 EPISODE = 4  # handoffs
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from icsmdp_jax.exact.constants import analyse
-from icsmdp_jax.tabular_io import load_model
+from icsmdp_jax.models.files import load_model
 from tests.bound_validation.runs import GOLDEN, MODELS, ROOT, Outcome, icsmdp, leftovers
 from tests.command_line import ANALYSE_KEYS, CLASSES, LEARN_KEYS, PLAIN, contents, parsed, subprocess_run
 from tests.helpers import EXPECTED, GOLDEN_NAMES, golden

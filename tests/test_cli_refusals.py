@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from icsmdp_jax import __version__, cli
+from icsmdp_jax.devices.cache import set_compilation_cache
 from icsmdp_jax.learner import experiment
 from icsmdp_jax.learner.experiment import Outcome as Learned
 from tests.bound_validation.runs import GOLDEN, ROOT, Outcome, icsmdp, leftovers, refused
@@ -287,11 +288,11 @@ def settings_of_jax():
 
 def test_the_compilation_cache_of_the_user_is_respected(settings_of_jax, monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
-    cli.set_compilation_cache()
+    set_compilation_cache()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    cli.set_compilation_cache()
+    set_compilation_cache()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cache" / "icsmdp_jax" / "jax")
 
 

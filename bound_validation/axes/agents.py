@@ -19,8 +19,8 @@ from bound_validation.measure import Progress, Target, lane_average, limit_run, 
 from bound_validation.results import Row, checked
 from bound_validation.sweeps import AgentsSpec, Preset
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from icsmdp_jax.envs.planted.model import PlantedConfig
 from icsmdp_jax.learner.experiment import measure_errors
-from icsmdp_jax.planted import PlantedConfig
 
 WORK_PER_STATE = 100  # progress units that the exact analysis of one handoff state is worth
 X_NAME = "agents"

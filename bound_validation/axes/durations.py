@@ -12,10 +12,10 @@ from bound_validation.measure import Progress
 from bound_validation.results import Row, checked
 from bound_validation.sweeps import Preset
 from bound_validation.tasks import Claim, Task, TaskResult
+from icsmdp_jax.envs.planted.model import sharp_family
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.interface import InterfaceModel, ais_constants, interface_gap, solve_both
 from icsmdp_jax.exact.solve import backup, greedy_value
-from icsmdp_jax.planted import sharp_family
 
 WORK_PER_MODEL = 100_000
 RARE_FLIP = 1e-4  # the sharp family is then within 0.1 % of Theorem 1 at every mean duration of the presets

@@ -12,10 +12,10 @@ from bound_validation.measure import Progress, Target, fitted_slope, lane_averag
 from bound_validation.results import Row, checked
 from bound_validation.sweeps import Preset
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model, sharp_family
 from icsmdp_jax.exact.chain import mixing_time
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.interface import InterfaceModel, ais_constants, interface_gap, solve_both
-from icsmdp_jax.planted import PlantedConfig, planted_model, sharp_family
 
 WORK_PER_MODEL = 50_000
 

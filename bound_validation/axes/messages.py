@@ -16,12 +16,12 @@ from bound_validation.measure import Progress
 from bound_validation.results import NAN, Row, checked
 from bound_validation.sweeps import Preset
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from icsmdp_jax.devices.placement import CELLS, REPLICAS
+from icsmdp_jax.exact.returns import half_width, mean_interval
 from icsmdp_jax.learner.baselines import setup
 from icsmdp_jax.learner.channel import ATTACKS, Channel, clean
 from icsmdp_jax.learner.message_bounds import ValueRange, message_error_bound, model_value_range
-from icsmdp_jax.learner.returns import half_width, mean_interval
 from icsmdp_jax.learner.schedules import polynomial
-from icsmdp_jax.sweeps.placement import CELLS, REPLICAS
 
 STRENGTHS = {
     "loss": "loss probability", "late": "lateness", "nearest": "bits", "random": "bits", "noise": "noise",

@@ -17,13 +17,13 @@ from bound_validation.measure import Progress
 from bound_validation.results import Row, checked
 from bound_validation.sweeps import Preset
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.interface import AISConstants, InterfaceGap, ais_constants, interface_gap
+from icsmdp_jax.exact.returns import Returns, mean_interval
 from icsmdp_jax.learner.baselines import METHODS
 from icsmdp_jax.learner.exploration import ramp
-from icsmdp_jax.learner.returns import Returns, mean_interval
 from icsmdp_jax.learner.schedules import StepSize, polynomial
-from icsmdp_jax.planted import PlantedConfig, planted_model
-from icsmdp_jax.random_models import random_model
+from icsmdp_jax.models.random import random_model
 
 FEATURES = 8  # dimension of the random models' interface vectors
 JUDGED_FROM = 100_000  # handoffs of each replica from which a learner is held to the oracle

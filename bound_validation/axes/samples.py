@@ -23,9 +23,9 @@ from bound_validation.measure import (
 from bound_validation.results import Row, checked
 from bound_validation.sweeps import Preset, SamplesSpec
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from icsmdp_jax.envs.planted.model import planted_model
 from icsmdp_jax.exact.fixed_point import whiten
 from icsmdp_jax.learner.experiment import measure_errors
-from icsmdp_jax.planted import planted_model
 
 TIE = 1e-9  # lead of the best option below which the limit law of P2 is not claimed
 ASYMPTOTIC_FROM = 100_000  # handoffs from which the central-limit line and the slope -1/2 are claimed

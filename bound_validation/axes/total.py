@@ -11,9 +11,9 @@ from bound_validation.measure import Progress, Target, lane_average, root_interv
 from bound_validation.results import NAN, Row, checked
 from bound_validation.sweeps import Preset
 from bound_validation.tasks import Claim, Task, TaskResult
+from icsmdp_jax.envs.planted.model import planted_model
 from icsmdp_jax.exact.fixed_point import whiten
 from icsmdp_jax.learner.experiment import measure_errors
-from icsmdp_jax.planted import planted_model
 
 
 def tasks(preset: Preset) -> list[Task]:

@@ -22,16 +22,16 @@ from bound_validation.results import NAN, Row, checked
 from bound_validation.sweeps import TrainedSpec
 from bound_validation.tasks import Claim, TaskResult
 from bound_validation.views import MOSTLY
+from icsmdp_jax.devices.placement import EVERYWHERE, PAIRS, REPLICAS, compiled, device_grid
+from icsmdp_jax.envs.planted.model import PlantedModel
+from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact.interface import InterfaceModel
+from icsmdp_jax.exact.returns import mean_interval
 from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.exploration import behaviour_table
 from icsmdp_jax.learner.networks import ValueClass
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
-from icsmdp_jax.learner.returns import mean_interval
 from icsmdp_jax.learner.updates import Optimiser
-from icsmdp_jax.planted import PlantedModel
-from icsmdp_jax.sweeps.placement import EVERYWHERE, PAIRS, REPLICAS, compiled, device_grid
-from icsmdp_jax.tabular_env import tabular_env
 
 UPDATES_PER_CALL = 100  # between two reports of progress
 PARTS = ("trained", "trained_bias", "trained_spread")

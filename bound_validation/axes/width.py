@@ -12,10 +12,10 @@ from bound_validation.measure import Progress, fitted_slope, resampled_roots, ro
 from bound_validation.results import ROUNDING, Row, checked
 from bound_validation.sweeps import Preset
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from icsmdp_jax.envs.planted.model import PlantedModel, planted_model
 from icsmdp_jax.exact.constants import kappa_certificate
 from icsmdp_jax.exact.fixed_point import projected_fixed_point, projection, whiten
 from icsmdp_jax.exact.interface import InterfaceModel
-from icsmdp_jax.planted import PlantedModel, planted_model
 
 DOUBT = 1e-12  # ratio of eigenvalues of a Gram matrix below which its rank is left to a singular value decomposition
 WORK_PER_DRAW = 20_000  # progress units (about one handoff each) that one feature draw is worth

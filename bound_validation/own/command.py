@@ -22,8 +22,8 @@ def _run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from bound_validation.own.toml import read_sweep
-    from icsmdp_jax.cli import set_compilation_cache
-    from icsmdp_jax.sweeps import hosts
+    from icsmdp_jax.devices import hosts
+    from icsmdp_jax.devices.cache import set_compilation_cache
 
     set_compilation_cache()
     sweep = read_sweep(args.file)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bound_validation.own.refusal import Refusal, nearest, refused, shown, unknown
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 Function = Callable[..., Any]  # (**coordinates) -> TabularModel, or (TabularModel, behaviour [Z, O])
 SCALARS = {"int": (int,), "float": (int, float), "str": (str,)}
@@ -131,7 +131,7 @@ def resolve(source: Any, folder: Path | None = None, sizes: tuple[str, ...] | No
 
 
 def _planted() -> Family:
-    from icsmdp_jax.planted import PlantedConfig, planted_model
+    from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 
     def build(**coordinates: Any) -> tuple[TabularModel, np.ndarray]:
         for name in ("fields", "views"):  # TOML has lists only
@@ -152,7 +152,7 @@ def _planted() -> Family:
 
 
 def _random() -> Family:
-    from icsmdp_jax.random_models import random_model
+    from icsmdp_jax.models.random import random_model
 
     knobs = inspect.signature(random_model).parameters
     kinds = {name: str(knob.annotation).removesuffix(" | None") for name, knob in knobs.items()}
@@ -169,7 +169,7 @@ def _random() -> Family:
 
 @lru_cache(maxsize=4)
 def _read(path: Path) -> TabularModel:
-    from icsmdp_jax.tabular_io import load_model
+    from icsmdp_jax.models.files import load_model
 
     return load_model(path)
 

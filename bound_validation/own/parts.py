@@ -14,7 +14,7 @@ import numpy as np
 from bound_validation.own.families import Built
 from bound_validation.own.refusal import shown
 from bound_validation.own.sweep import Cell, Sweep
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 
 class Shape(NamedTuple):

@@ -17,7 +17,7 @@ from bound_validation.own.sweep import SAMPLES, Cell, Sweep, value_text
 from bound_validation.results import Row, to_plain, write_json, write_table
 from bound_validation.run import PACKAGES, SCHEMA, summarise
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
-from icsmdp_jax.sweeps import engine, surroundings
+from icsmdp_jax.runs import engine, provenance
 
 CONSTANTS = (
     "gamma", "gamma_bar", "kappa", "certified", "epsilon", "delta", "value_norm", "omega", "mixing_time",
@@ -46,7 +46,7 @@ def run_sweep(sweep: Sweep, out: Path, resume: bool = False, overwrite: bool = F
     todo = tasks(sweep)
     manifest = {
         "schema": SCHEMA, "preset": "sweep", "model": sweep.source.name, "tasks": [task.name for task in todo],
-        **sweep.manifest(), **surroundings.surroundings(PACKAGES),
+        **sweep.manifest(), **provenance.record(PACKAGES),
     }  # fmt: skip
     out = Path(out)
     done = engine.run(out, todo, manifest, resume, overwrite)

@@ -15,7 +15,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from icsmdp_jax.tabular_io import atomic_write
+from icsmdp_jax.io import atomic_write
 
 FULL_WIDTH = 7.0  # inches: both columns of a page
 COLUMN_WIDTH = 3.4

@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.arrival import Ended, arrive, no_segment
-from icsmdp_jax.environment import Environment, restart
-from icsmdp_jax.handoff import EnvSpec, Handoff
-from icsmdp_jax.sampling import AliasTable, alias_table, draw, draw_at
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.core.arrival import Ended, arrive, no_segment
+from icsmdp_jax.core.environment import Environment, restart
+from icsmdp_jax.core.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.sampling import AliasTable, alias_table, draw, draw_at
+from icsmdp_jax.models.tabular import TabularModel
 
 
 class Listing(NamedTuple):

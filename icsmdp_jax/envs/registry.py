@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from icsmdp_jax.environment import Environment
-    from icsmdp_jax.tabular import TabularModel
+    from icsmdp_jax.core.environment import Environment
+    from icsmdp_jax.models.tabular import TabularModel
 
 
 class Entry(NamedTuple):
@@ -70,14 +70,14 @@ ENVIRONMENTS: dict[str, Entry] = {
         exact="icsmdp_jax.envs.role_workflows:exact_model",
     ),
     "workshop": Entry(
-        "icsmdp_jax.envs.workshop_lifted:workshop_options",
+        "icsmdp_jax.envs.workshop.lifted:workshop_options",
         "benches with fixed local policies work on the parts of a workpiece",
-        exact="icsmdp_jax.envs.workshop_lifted:exact_model",
+        exact="icsmdp_jax.envs.workshop.lifted:exact_model",
     ),
     "planted": Entry(
-        "icsmdp_jax.envs.planted:planted",
+        "icsmdp_jax.envs.planted.env:planted",
         "ten agents of a model built backwards from its solution",
-        exact="icsmdp_jax.envs.planted:exact_model",
+        exact="icsmdp_jax.envs.planted.env:exact_model",
     ),
 }  # fmt: skip
 

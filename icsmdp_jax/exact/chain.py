@@ -12,7 +12,7 @@ from scipy.sparse import linalg as sparse_linalg
 
 from icsmdp_jax.exact.large_chain import Restarted, graph, iterative_stationary_law, restarted
 from icsmdp_jax.exact.moments import Matrix, as_dense
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 DENSE_LIMIT = 3000  # states up to which a dense solve is the quicker one
 SPARSE_ABOVE = 3000  # states beyond which the analysis never forms a square array over states

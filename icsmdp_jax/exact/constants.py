@@ -23,7 +23,7 @@ from icsmdp_jax.exact.interface import (
 from icsmdp_jax.exact.mixing_bounds import MixingBounds
 from icsmdp_jax.exact.moments import as_dense, scale_rows
 from icsmdp_jax.exact.solve import Solution
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 DENSE_EIGEN_LIMIT = 1500  # interfaces up to which a dense symmetric eigensolver is used
 

@@ -12,7 +12,7 @@ from scipy import sparse
 from icsmdp_jax.exact.chain import BehaviourChain, behaviour_chain
 from icsmdp_jax.exact.moments import KernelMoments, Matrix, compact, kernel_moments
 from icsmdp_jax.exact.solve import Solution, evaluate_policy, modified_policy_iteration, optimal_q
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 BLOCK_ENTRIES = 2**24  # numbers of the rows compared at once
 

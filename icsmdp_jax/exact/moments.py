@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 Matrix = Any  # np.ndarray or scipy.sparse.csr_array
 SPARSE_BELOW = 0.2  # share of non-zeros under which compressed rows win on a CPU

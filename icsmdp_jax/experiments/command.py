@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from icsmdp_jax.experiments import catalogue, files
 from icsmdp_jax.experiments.options import Options
-from icsmdp_jax.sweeps.tasks import Progress, Task
+from icsmdp_jax.runs.tasks import Progress, Task
 
 SORTING = "cpu-sort"
 SCHEMA = 1  # of the run directory of all experiments
@@ -69,8 +69,7 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
       ValueError: in one line, if ``out`` holds another run, or a damaged part.
     """
     from icsmdp_jax.experiments.report import write_report
-    from icsmdp_jax.sweeps import engine
-    from icsmdp_jax.sweeps.surroundings import surroundings
+    from icsmdp_jax.runs import engine, provenance
 
     ran: list[str] = []
 
@@ -82,7 +81,14 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
 
     names = catalogue.names()
     tasks = [Task(name, partial(experiment, name), work=1, simulates=False) for name in names]
-    manifest = {"schema": SCHEMA, "experiments": True, "preset": preset, "seed": seed, "tasks": names, **surroundings()}
+    manifest = {
+        "schema": SCHEMA,
+        "experiments": True,
+        "preset": preset,
+        "seed": seed,
+        "tasks": names,
+        **provenance.record(),
+    }
     done = engine.run(
         out, tasks, manifest, resume=not force, overwrite=force or overwrite,
         complete=lambda name: files.read(out / name) is not None,

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from icsmdp_jax.environment import Environment
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.exact.returns import Interval
 from icsmdp_jax.experiments.known import Known
 from icsmdp_jax.experiments.result import METHOD_TEXT, Result, Table, exactly, over_replicas
 from icsmdp_jax.experiments.training import NEURAL, ONLY_NETWORKS, Budget, Trained, parts_of, prepared, train
-from icsmdp_jax.learner.returns import Interval
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 __all__ = ["METHODS", "WITHIN", "Budget", "compare", "judged", "on_scale"]
 

@@ -25,14 +25,14 @@ from icsmdp_jax.envs.expert_routing import (
 )
 from icsmdp_jax.envs.expert_routing.queries import ANSWER, CHECKED, DIFFICULTIES, HAND, KINDS
 from icsmdp_jax.envs.listed import ListedParams
+from icsmdp_jax.exact.returns import Interval, Returns
 from icsmdp_jax.experiments.comparison import Budget, compare
 from icsmdp_jax.experiments.metrics import GREEDY, LEARNED, ORACLE, Row, cells, exact_row, of_policies, scaled
 from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.result import Result, Table
 from icsmdp_jax.experiments.sweep import train_sweep
 from icsmdp_jax.experiments.totals import Totals
-from icsmdp_jax.learner.returns import Interval, Returns
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 NAME = "expert-routing"
 WEIGHTS = (0.1, 1.0, 3.0, 10.0, 30.0)  # prices of a dollar along the frontier

@@ -15,7 +15,7 @@ from typing import Any
 from icsmdp_jax.experiments.figure import in_order, is_exact, method_figure
 from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.result import Result
-from icsmdp_jax.tabular_io import atomic_write
+from icsmdp_jax.io import atomic_write
 
 RESULT, FIGURES, MAIN = "result.json", "figures", "methods"
 

@@ -1,6 +1,6 @@
 """What is known of an environment without learning: its exact listing solved, with every quantity of the theory.
 
-Returns are means over the law of the first state (``icsmdp_jax.learner.returns``). Interface quantities are those of
+Returns are means over the law of the first state (``icsmdp_jax.exact.returns``). Interface quantities are those of
 the uniformly random behaviour policy unless another one is named.
 """
 
@@ -20,8 +20,8 @@ from icsmdp_jax.exact.interface import (
     interface_model,
     solve_interface,
 )
-from icsmdp_jax.learner.returns import Returns, greedy, normalised
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.exact.returns import Returns, greedy, normalised
+from icsmdp_jax.models.tabular import TabularModel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

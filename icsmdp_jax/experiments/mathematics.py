@@ -27,14 +27,14 @@ from icsmdp_jax.envs.math_pipeline.pipeline import (
     VERIFIER,
     WRONG,
 )
+from icsmdp_jax.exact.returns import Returns
 from icsmdp_jax.experiments.comparison import Budget, compare
 from icsmdp_jax.experiments.metrics import LEARNED, ORACLE, RANDOM, Row, cells, exact_row, of_policies
 from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.result import Result, Table, over_replicas
 from icsmdp_jax.experiments.sweep import train_sweep
 from icsmdp_jax.experiments.totals import Totals
-from icsmdp_jax.learner.returns import Returns
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 NAME = "math-pipeline"
 NOISES = (0.0, 0.15, 0.3, 0.6, 1.0)

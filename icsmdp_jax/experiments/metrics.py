@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from icsmdp_jax.exact.returns import Interval, Returns
 from icsmdp_jax.experiments.result import exactly, over_replicas
 from icsmdp_jax.experiments.totals import Totals
-from icsmdp_jax.learner.returns import Interval, Returns
 
 Row = dict[str, Interval]  # a metric's name to its value
 ORACLE, GREEDY, LEARNED = "exact oracle", "exact Q_phi, greedy", "IC-Q"

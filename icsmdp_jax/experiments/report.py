@@ -12,7 +12,7 @@ from icsmdp_jax.envs.registry import ENVIRONMENTS
 from icsmdp_jax.experiments import files
 from icsmdp_jax.experiments.comparison import NEAR, WITHIN
 from icsmdp_jax.experiments.figure import overview_figure
-from icsmdp_jax.tabular_io import atomic_write
+from icsmdp_jax.io import atomic_write
 
 OVERVIEW = "overview"
 COLUMNS = (

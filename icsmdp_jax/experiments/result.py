@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from icsmdp_jax.learner.returns import Interval, mean_interval
+from icsmdp_jax.exact.returns import Interval, mean_interval
 
 # Names of methods, their words in figures, and the order in which they are shown.
 METHOD_TEXT: dict[str, str] = {

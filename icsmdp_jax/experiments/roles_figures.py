@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from icsmdp_jax.drawing import style
+from icsmdp_jax.exact.returns import mean_interval
 from icsmdp_jax.experiments.roles_study import SCHEMES, Study
-from icsmdp_jax.learner.returns import mean_interval
 
 # Colour and dashes of a scheme; roles differ in marker.
 LOOKS: dict[str, tuple[str, Any]] = {

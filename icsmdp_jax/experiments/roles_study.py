@@ -30,9 +30,9 @@ from scipy import stats
 
 from icsmdp_jax.envs.role_workflows import RoleWorkflow, Worth, exact_model, interface_features, worth
 from icsmdp_jax.envs.role_workflows.model import listing_of
+from icsmdp_jax.exact.returns import Interval
 from icsmdp_jax.experiments.result import over_replicas
 from icsmdp_jax.learner.networks import linear
-from icsmdp_jax.learner.returns import Interval
 from icsmdp_jax.learner.role_gradients import RoleTrainer, groups_of, with_role_code
 from icsmdp_jax.learner.role_state import Inputs, Metrics
 

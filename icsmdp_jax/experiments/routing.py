@@ -20,9 +20,9 @@ from icsmdp_jax.envs.routing.graph import Graph, critical_load, irregular_grid, 
 from icsmdp_jax.envs.routing.measure import Delivery, delivery_times
 from icsmdp_jax.envs.routing.neural import ICQ_NEURAL, gentle_start
 from icsmdp_jax.envs.routing.policies import POLICIES, Policy
+from icsmdp_jax.exact.returns import Interval
 from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.result import Result, Table, over_replicas
-from icsmdp_jax.learner.returns import Interval
 
 METRIC = "mean delivery time, median over runs (time units)"
 LOAD = 2.0  # packets per time unit, unless the user asks for another load

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from icsmdp_jax.envs.cpu_sort import PUBLISHED_LENGTH, cpu_sort, machine, shortest_programs
+from icsmdp_jax.exact.returns import Interval
 from icsmdp_jax.experiments.comparison import judged, on_scale
 from icsmdp_jax.experiments.known import Known
 from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.result import METHOD_TEXT, Result, Table, exactly, over_replicas
 from icsmdp_jax.experiments.sorting_runs import CENTRAL, GAMMA, Team, Written, random_workflow, share, trained, unshaped
 from icsmdp_jax.experiments.training import Budget
-from icsmdp_jax.learner.returns import Interval
 
 METHODS = ("ic_q", CENTRAL, "no_message", "immediate")
 EPISODES = 4096  # of the random workflow

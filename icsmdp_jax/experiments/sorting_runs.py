@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.handoff import Handoff
+from icsmdp_jax.devices.placement import on_replicas
 from icsmdp_jax.envs.cpu_sort import CpuSort, CpuSortParams, CpuSortState, cpu_sort, machine
+from icsmdp_jax.exact.returns import Interval
 from icsmdp_jax.experiments.training import Budget, compiler_options, offers_per_handoff, parts_of
-from icsmdp_jax.handoff import Handoff
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.baselines import METHODS
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
-from icsmdp_jax.learner.returns import Interval
-from icsmdp_jax.sweeps.placement import on_replicas
 
 CENTRAL = "central_learner"
 GAMMA = {2: 0.9, 3: 0.9, 4: 0.97}  # with 0.9 the reward at the end of 20 instructions is lost among other differences
@@ -111,7 +111,7 @@ def _report(state: CpuSortState) -> Any:
 
 def random_workflow(num_values: int, episodes: int, seed: int) -> Written:
     """What uniformly random options write, in independent episodes."""
-    from icsmdp_jax.checks import random_option
+    from icsmdp_jax.core.checks import random_option
 
     env, params = cpu_sort(num_values, as_bits=True)
 

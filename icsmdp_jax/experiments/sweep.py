@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.environment import Environment
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.devices.placement import CELLS, EVERYWHERE, REPLICAS, compiled, device_grid
 from icsmdp_jax.experiments.training import Budget, compiler_options, prepared
-from icsmdp_jax.sweeps.placement import CELLS, EVERYWHERE, REPLICAS, compiled, device_grid
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 
 def train_sweep(

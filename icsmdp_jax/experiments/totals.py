@@ -14,8 +14,8 @@ from scipy import sparse
 from scipy.sparse import linalg as sparse_linalg
 
 from icsmdp_jax.exact.moments import kernel_moments
-from icsmdp_jax.learner.returns import greedy
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.exact.returns import greedy
+from icsmdp_jax.models.tabular import TabularModel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 Methods that see interfaces are trained in the native environment. The central learner is trained in the exact listing
 of the same environment, numbered by its states and equal to it in law, unless a native form that shows everything is
-at hand. Values are judged by ``icsmdp_jax.learner.returns``: exactly, without any simulation.
+at hand. Values are judged by ``icsmdp_jax.exact.returns``: exactly, without any simulation.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.environment import Environment
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.devices.placement import on_replicas
 from icsmdp_jax.learner.baselines import METHODS, Setup, setup
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize, polynomial
-from icsmdp_jax.sweeps.placement import on_replicas
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 NEURAL = "_neural"  # ending of a method's name: the same method with a network
 BASELINE = {"central_learner": "central"}  # names of results where they differ from those of ``baselines.METHODS``

@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from icsmdp_jax import primitive
-from icsmdp_jax.handoff import Handoff, Segment
+from icsmdp_jax.core import primitive
+from icsmdp_jax.core.handoff import Handoff, Segment
+from icsmdp_jax.core.primitive import Decision, Ongoing, PrimitiveEnvironment
 from icsmdp_jax.learner import exploration, networks, schedules, updates
 from icsmdp_jax.learner.adaptable_state import AdaptableState, Inputs, Record, Situation, Trained, situation_index
 from icsmdp_jax.learner.exploration import Ramp
@@ -35,7 +36,6 @@ from icsmdp_jax.learner.icq import take
 from icsmdp_jax.learner.message import Protocol, Rule, protocol
 from icsmdp_jax.learner.networks import ValueClass
 from icsmdp_jax.learner.schedules import StepSize
-from icsmdp_jax.primitive import Decision, Ongoing, PrimitiveEnvironment
 
 __all__ = ["AdaptableLearner", "AdaptableState", "Inputs", "Record", "inputs_for", "tabular_learner"]
 

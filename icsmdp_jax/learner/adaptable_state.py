@@ -10,11 +10,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from icsmdp_jax.core.primitive import Ongoing
 from icsmdp_jax.learner.exploration import Ramp
 from icsmdp_jax.learner.networks import num_slots
 from icsmdp_jax.learner.schedules import StepSize
 from icsmdp_jax.learner.updates import SlotRule, update_slots
-from icsmdp_jax.primitive import Ongoing
 
 Situation = Callable[[chex.Array, chex.Array, chex.Array], chex.Array]
 """``(agent, option, observation) ->`` what actor and critic take for an interface: an index, or a vector."""

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from icsmdp_jax.envs.tabular import tabular_env
+from icsmdp_jax.exact.returns import central_model
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.exploration import Ramp, ramp
 from icsmdp_jax.learner.networks import ValueClass
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
-from icsmdp_jax.learner.returns import central_model
 from icsmdp_jax.learner.schedules import StepSize, polynomial
 from icsmdp_jax.learner.updates import Optimiser
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_env import tabular_env
+from icsmdp_jax.models.tabular import TabularModel
 
 STAND_IN_DIM = 8  # dimension of the random unit vectors used where a model has no features
 FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")

@@ -15,7 +15,7 @@ import numpy as np
 
 from icsmdp_jax.exact.chain import behaviour_chain
 from icsmdp_jax.exact.moments import as_dense, kernel_moments
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 
 def rms_td_error(td_square: chex.Array, visits: chex.Array) -> chex.Array:

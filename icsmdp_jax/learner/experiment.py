@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from icsmdp_jax.envs.tabular import TabularEnv, TabularParams, tabular_env
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import (
     FeatureBasis,
@@ -23,7 +24,6 @@ from icsmdp_jax.learner.exploration import behaviour_table
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.schedules import StepSize
 from icsmdp_jax.learner.train import CHUNK, Run, train
-from icsmdp_jax.tabular_env import TabularEnv, TabularParams, tabular_env
 
 POWER = 0.7  # exponent of the default step; any value in (1/2, 1) gives the same limit law (P2), this one less bias
 STAND_IN_DIM = 8  # dimension of the random unit vectors used where a model file has no features

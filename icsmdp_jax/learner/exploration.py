@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.sampling import AliasTable, alias_table, draw_at
+from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
 
 WORDS = 2  # random words per decision: which option of the fixed policy, and whether to explore
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from icsmdp_jax.devices.placement import device_grid
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.train import CHUNK, COPIES, state_shapes, tree_bytes
-from icsmdp_jax.sweeps.placement import device_grid
 
 
 class Forecast(NamedTuple):

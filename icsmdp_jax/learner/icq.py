@@ -14,13 +14,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from icsmdp_jax.environment import Environment
-from icsmdp_jax.handoff import Handoff, Segment
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import Handoff, Segment
+from icsmdp_jax.core.sampling import AliasTable
 from icsmdp_jax.learner import exploration
 from icsmdp_jax.learner.message import Protocol, Rule, protocol
 from icsmdp_jax.learner.networks import ValueClass
 from icsmdp_jax.learner.schedules import StepSize, from_optax, stochastic_approximation
-from icsmdp_jax.sampling import AliasTable
 
 
 class Inputs(NamedTuple):

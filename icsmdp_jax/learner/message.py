@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from icsmdp_jax.handoff import Segment
+from icsmdp_jax.core.handoff import Segment
 
 Params = Any  # parameters of one agent, a pytree
 OptState = Any  # optimiser state of one agent, a pytree

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from icsmdp_jax.exact.moments import kernel_moments
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 
 class ValueRange(NamedTuple):

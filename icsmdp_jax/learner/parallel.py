@@ -15,8 +15,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from icsmdp_jax.environment import Environment
-from icsmdp_jax.handoff import Handoff
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.learner import exploration, rollout, targets, updates
 from icsmdp_jax.learner.channel import new_history, transmit_rollout
 from icsmdp_jax.learner.dispatch import by_slot

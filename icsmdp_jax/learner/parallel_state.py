@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import chex
 import jax.numpy as jnp
 
-from icsmdp_jax.handoff import Handoff
+from icsmdp_jax.core.handoff import Handoff
+from icsmdp_jax.core.sampling import AliasTable
 from icsmdp_jax.learner.channel import Channel, History
 from icsmdp_jax.learner.diagnostics import cosine_matrix, gradient_norm
 from icsmdp_jax.learner.exploration import Ramp
 from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import StepSize
-from icsmdp_jax.sampling import AliasTable
 
 
 class Hyper(NamedTuple):

@@ -21,14 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from icsmdp_jax.environment import Environment
-from icsmdp_jax.handoff import Handoff
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import Handoff
+from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.learner.diagnostics import cosine_matrix, flat_gradients, gradient_mass, gradient_norm
 from icsmdp_jax.learner.exploration import boltzmann
 from icsmdp_jax.learner.networks import ValueClass
 from icsmdp_jax.learner.role_state import Episodes, History, Inputs, Metrics, State
 from icsmdp_jax.learner.rollout import advance, words_of
-from icsmdp_jax.sampling import random_words
 
 BASELINES = ("group", "running", "none")
 PLAIN = optax.identity()  # one object, so that trainers that are alike share a compilation

@@ -13,9 +13,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from icsmdp_jax.environment import Environment
-from icsmdp_jax.handoff import Handoff
-from icsmdp_jax.sampling import random_words
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import Handoff
+from icsmdp_jax.core.sampling import random_words
 
 KEY_WORDS = 2  # words that make a key, for environments that take one
 

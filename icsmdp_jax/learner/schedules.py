@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from icsmdp_jax.handoff import Segment
+from icsmdp_jax.core.handoff import Segment
 from icsmdp_jax.learner.message import OptState, Params, Rule
 
 

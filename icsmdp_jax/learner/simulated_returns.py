@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.environment import Environment
-from icsmdp_jax.handoff import Handoff
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import Handoff
 
 PolicyFn = Callable[[Any, chex.PRNGKey, Handoff], chex.Array]  # (policy_params, key, handoff) -> [] int32 option
 

@@ -19,11 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.learner import averages
-from icsmdp_jax.learner.averages import CompensatedSum
-from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
-from icsmdp_jax.sampling import random_words
-from icsmdp_jax.sweeps.placement import (
+from icsmdp_jax.core.sampling import random_words
+from icsmdp_jax.devices.placement import (
     CELLS,
     EVERYWHERE,
     PAIRS,
@@ -35,6 +32,9 @@ from icsmdp_jax.sweeps.placement import (
     largest_divisor,
     over_pairs,
 )
+from icsmdp_jax.learner import averages
+from icsmdp_jax.learner.averages import CompensatedSum
+from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
 
 LONGEST_CHUNK = 4096  # up to which chunk means have the same bits on every compiler path, see averages.py
 CHUNK = 1000  # handoffs per chunk; checkpoints are multiples of it

@@ -25,8 +25,8 @@ from bound_validation.sweeps import (
     WidthSpec,
 )
 from bound_validation.tasks import TaskResult
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model, sharp_family
 from icsmdp_jax.exact.constants import Analysis, analyse
-from icsmdp_jax.planted import PlantedConfig, planted_model, sharp_family
 from tests.bound_validation.runs import shared_run
 
 TESTING = PRESETS["testing"]

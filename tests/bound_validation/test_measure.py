@@ -19,11 +19,11 @@ from bound_validation.measure import (
     limit_run,
     theorem_run,
 )
+from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.exact.fixed_point import bellman, whiten
 from icsmdp_jax.learner.experiment import POWER, default_tabular_step, model_inputs, random_relu, stationary_env
 from icsmdp_jax.learner.icq import Learner
 from icsmdp_jax.learner.train import Run, init_run, replica_keys
-from icsmdp_jax.sampling import random_words
 from tests.helpers import golden_analysis
 
 CHUNK, SAMPLES, REPLICAS = 16, 64, 3

@@ -17,8 +17,8 @@ from bound_validation.axes.model import SPECS, greedy_claim, tasks, widths_for
 from bound_validation.measure import Target
 from bound_validation.results import Row, read_table
 from icsmdp_jax.exact.constants import analyse
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_io import load_model, save_model
+from icsmdp_jax.models.files import load_model, save_model
+from icsmdp_jax.models.tabular import TabularModel
 from tests.bound_validation.runs import (
     GOLDEN,
     MODELS,

@@ -34,8 +34,8 @@ from bound_validation.tasks import TaskResult
 from icsmdp_jax.learner import baselines
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.schedules import polynomial
-from icsmdp_jax.random_models import random_model
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.random import random_model
+from icsmdp_jax.models.tabular import TabularModel
 
 STEP = StepSetting(1.0, 0.8, 0.5)
 LEARNER = LearnerSpec("tabular", ("ic_q", "no_message"), updates=8, copies=4, length=4, steps=(STEP,))

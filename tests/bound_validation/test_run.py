@@ -23,7 +23,7 @@ from bound_validation.results import COLUMNS, NAN, Row, read_table
 from bound_validation.run import summarise, verdict
 from bound_validation.sweeps import PRESETS
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
-from icsmdp_jax.sweeps.surroundings import versions
+from icsmdp_jax.runs.provenance import versions
 from tests.bound_validation.runs import (
     Outcome,
     cheap_row,

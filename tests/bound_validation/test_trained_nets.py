@@ -18,10 +18,10 @@ from bound_validation.figures.width import REFERENCES, trained_panel
 from bound_validation.measure import root_interval
 from bound_validation.results import Row
 from bound_validation.sweeps import PRESETS, TrainedSpec
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.fixed_point import projected_fixed_point, projection, whiten
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.experiment import measure_errors
-from icsmdp_jax.planted import PlantedConfig, planted_model
 from tests.bound_validation.synthetic_rows import full_rows, make_summary
 
 SMALL = planted_model(PlantedConfig.small())

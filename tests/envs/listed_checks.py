@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.envs.listed import Listed, ListedParams, ListedState
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import chi_square
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.envs.cpu_sort import CpuSort, CpuSortParams, cpu_sort, global_view, machine, team
-from icsmdp_jax.handoff import Handoff
 from tests.reference import cpu_sort as twin
 
 KEY = jax.random.key(0)

@@ -6,7 +6,7 @@ import re
 import shlex
 
 from icsmdp_jax.cli import build_parser
-from icsmdp_jax.envs.pictures import PICTURES, draw_all
+from icsmdp_jax.drawing.envs import PICTURES, draw_all
 from icsmdp_jax.envs.registry import names
 from icsmdp_jax.experiments.catalogue import EXPERIMENTS
 from tests.pages import DOCS, examples_print_what_they_say, named_things_exist

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icsmdp_jax.checks import check_environment
+from icsmdp_jax.core.checks import check_environment
 from icsmdp_jax.envs.expert_routing import (
     MODELS,
     TEAM,
@@ -27,7 +27,7 @@ from icsmdp_jax.envs.expert_routing.queries import DIFFICULTIES, KINDS
 from icsmdp_jax.envs.expert_routing.table import published
 from icsmdp_jax.exact import kernel_moments
 from icsmdp_jax.exact.interface import ais_constants
-from icsmdp_jax.learner.returns import Returns
+from icsmdp_jax.exact.returns import Returns
 from tests.envs.listed_checks import check_alias, check_draws, jitted
 from tests.reference import expert_routing as twin
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icsmdp_jax.checks import check_environment
+from icsmdp_jax.core.checks import check_environment
 from icsmdp_jax.envs.expert_routing.table import KINDS, MODELS
 from icsmdp_jax.envs.math_pipeline import ROLES, TEAM, exact_model, interface_features, math_pipeline, states
 from icsmdp_jax.envs.math_pipeline.pipeline import DESK
 from icsmdp_jax.exact import kernel_moments
 from icsmdp_jax.exact.interface import ais_constants
-from icsmdp_jax.learner.returns import Returns
+from icsmdp_jax.exact.returns import Returns
 from tests.envs.listed_checks import check_alias, check_draws, jitted
 from tests.reference import math_pipeline as twin
 

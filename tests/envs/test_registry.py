@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from icsmdp_jax.checks import check_environment
+from icsmdp_jax.core.checks import check_environment
 from icsmdp_jax.envs import registry
 from icsmdp_jax.experiments import catalogue
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icsmdp_jax.checks import check_environment
+from icsmdp_jax.core.checks import check_environment
 from icsmdp_jax.envs import role_workflows
 from icsmdp_jax.envs.role_workflows import (
     Branch,
@@ -25,7 +25,7 @@ from icsmdp_jax.envs.role_workflows import (
 )
 from icsmdp_jax.envs.role_workflows.model import listing_of
 from icsmdp_jax.envs.role_workflows.published import ACCURACY, DRAFT_BLOCKS, prompts, solves
-from icsmdp_jax.learner.returns import Returns, greedy, random_policy
+from icsmdp_jax.exact.returns import Returns, greedy, random_policy
 from tests.helpers import chi_square
 from tests.reference import role_workflows as twin
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from icsmdp_jax.checks import check_environment
+from icsmdp_jax.core.checks import check_environment
 from icsmdp_jax.envs.routing import delivery_times, routing, table_option
 from icsmdp_jax.envs.routing.background import check_table, record_background, sample, trace
 from icsmdp_jax.envs.routing.conditions import network_params

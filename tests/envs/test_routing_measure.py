@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.envs.routing.conditions import Change, network_params, stack_params
 from icsmdp_jax.envs.routing.graph import critical_load, graph_from_links, next_slots, through_traffic
 from icsmdp_jax.envs.routing.measure import Delivery, delivery, delivery_times, over_time
 from icsmdp_jax.envs.routing.network import TICKS, NetworkSize
 from icsmdp_jax.envs.routing.policies import Q_ROUTING, SHORTEST_PATH, Rates
 from icsmdp_jax.envs.routing.simulate import CHUNK, COUNTS, WORDS, begin, run_lanes, step_lane
-from icsmdp_jax.sampling import random_words
 from tests.envs.routing_traces import ring
 
 KEY = jax.random.key(0)

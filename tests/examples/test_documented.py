@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from icsmdp_jax.exact.constants import analyse
-from icsmdp_jax.tabular_io import load_model
+from icsmdp_jax.models.files import load_model
 from tests.examples.shipped import MODELS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"

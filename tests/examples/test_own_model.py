@@ -6,7 +6,7 @@ import numpy as np
 
 from examples import own_model
 from icsmdp_jax.exact.constants import analyse
-from icsmdp_jax.tabular_io import load_model
+from icsmdp_jax.models.files import load_model
 from tests.examples.shipped import assert_file_holds
 
 

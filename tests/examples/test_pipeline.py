@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from examples import pipeline as p
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 from tests.examples.shipped import (
     MODELS,
     assert_file_holds,

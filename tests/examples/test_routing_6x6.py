@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 from examples import routing_6x6 as routing
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 from tests.examples.shipped import (
     MODELS,
     assert_file_holds,

@@ -12,10 +12,10 @@ import pytest
 from icsmdp_jax.envs.expert_routing import TEAM, best_agents, exact_model, expert_routing, states
 from icsmdp_jax.envs.expert_routing.queries import HAND
 from icsmdp_jax.envs.expert_routing.table import published, shares
+from icsmdp_jax.exact.returns import Interval, Returns
 from icsmdp_jax.experiments.experts import DEFAULT, NAME, WEIGHTS, Frontier, run, single, totals
 from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.training import Budget
-from icsmdp_jax.learner.returns import Interval, Returns
 
 
 @cache

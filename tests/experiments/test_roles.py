@@ -9,7 +9,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from icsmdp_jax.envs.role_workflows import Worth, eval_opt, picture, voting, worth
+from icsmdp_jax.drawing.envs import role_workflows as picture
+from icsmdp_jax.envs.role_workflows import Worth, eval_opt, voting, worth
 from icsmdp_jax.envs.role_workflows.model import listing_of
 from icsmdp_jax.experiments import roles, roles_figures, roles_study
 from icsmdp_jax.experiments.options import Options

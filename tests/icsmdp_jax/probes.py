@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 GAMMA, LONGEST = 0.8, 3
 NAMES = ("value", "discounting", "option", "interface", "receiver")

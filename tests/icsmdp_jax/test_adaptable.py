@@ -12,8 +12,9 @@ import numpy as np
 import optax
 import pytest
 
-from icsmdp_jax.envs.workshop import workshop
-from icsmdp_jax.handoff import Segment
+from icsmdp_jax.core.handoff import Segment
+from icsmdp_jax.core.primitive import Lifted, LiftedParams, LiftedState
+from icsmdp_jax.envs.workshop.env import workshop
 from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.adaptable import (
     AdaptableLearner,
@@ -27,7 +28,6 @@ from icsmdp_jax.learner.adaptable import (
 from icsmdp_jax.learner.adaptable_state import situation_index
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.message import protocol
-from icsmdp_jax.primitive import Lifted, LiftedParams, LiftedState
 from tests.helpers import same_bits
 from tests.icsmdp_jax.courier import quick_jit
 from tests.reference import adaptable as twin

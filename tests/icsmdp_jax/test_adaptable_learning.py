@@ -10,8 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from icsmdp_jax.envs.workshop import Workshop, WorkshopParams, feature_tables, workshop
-from icsmdp_jax.envs.workshop_exact import workshop_model
+from icsmdp_jax.envs.workshop.env import Workshop, WorkshopParams, feature_tables, workshop
+from icsmdp_jax.envs.workshop.exact import workshop_model
 from icsmdp_jax.exact.primitive import PrimitiveModel, greedy_workflow, solve
 from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.adaptable import AdaptableLearner, inputs_for, tabular_learner

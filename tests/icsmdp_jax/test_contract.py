@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icsmdp_jax.checks import ContractError, check_environment, random_option
-from icsmdp_jax.environment import Environment
-from icsmdp_jax.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.checks import ContractError, check_environment, random_option
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import EnvSpec, Handoff
 
 KEY = jax.random.key(0)
 Change = Callable[[Handoff], Handoff]

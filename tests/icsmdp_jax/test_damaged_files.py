@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icsmdp_jax.tabular_io import load_model
+from icsmdp_jax.models.files import load_model
 from tests.helpers import as_model, dense_arrays, refused
 
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
+from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact.chain import behaviour_chain, uniform_behaviour
 from icsmdp_jax.exact.moments import kernel_moments
 from icsmdp_jax.learner.diagnostics import (
@@ -22,9 +24,7 @@ from icsmdp_jax.learner.diagnostics import (
     visits_share,
 )
 from icsmdp_jax.learner.exploration import behaviour_table, fixed_behaviour
-from icsmdp_jax.planted import PlantedConfig, planted_model
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_env import tabular_env
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import as_model, chi_square
 from tests.reference import twin
 from tests.reference.models import (

@@ -354,7 +354,7 @@ def test_all_figures_share_one_style() -> None:
 
 def test_matplotlib_loads_where_it_is_used_and_never_its_interactive_part() -> None:
     code = (
-        "import sys, icsmdp_jax.drawing, icsmdp_jax.learner.returns, icsmdp_jax.learner.simulated_returns, "
+        "import sys, icsmdp_jax.drawing, icsmdp_jax.exact.returns, icsmdp_jax.learner.simulated_returns, "
         "icsmdp_jax.learner.diagnostics; early = 'matplotlib' in sys.modules;"
         "import icsmdp_jax.drawing.handoffs, icsmdp_jax.drawing.training;"
         "print(early, 'matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules)"

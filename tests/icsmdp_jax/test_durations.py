@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from icsmdp_jax.durations import (
+from icsmdp_jax.models.durations import (
     LAWS,
     DurationLaw,
     deterministic,

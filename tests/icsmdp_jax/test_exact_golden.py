@@ -7,7 +7,7 @@ import pytest
 
 from icsmdp_jax.exact import kernel_moments, optimal_q
 from icsmdp_jax.exact.interface import interface_model, solve_interface
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import (
     EXPECTED,
     GOLDEN,

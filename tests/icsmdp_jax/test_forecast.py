@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import pytest
 
 from bound_validation.axes.gap import analysed
+from icsmdp_jax.devices.placement import CELLS, REPLICAS, device_grid
+from icsmdp_jax.envs.planted.model import PlantedConfig
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.experiment import default_tabular_step, model_inputs, stationary_env
 from icsmdp_jax.learner.forecast import forecast, state_bytes, table_bytes
 from icsmdp_jax.learner.icq import Learner
 from icsmdp_jax.learner.train import _compiled, replica_keys, stack_inputs
-from icsmdp_jax.planted import PlantedConfig
-from icsmdp_jax.sweeps.placement import CELLS, REPLICAS, device_grid
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact import analyse, chain, iterative, large_limit
 from icsmdp_jax.exact.asymptotics import central_limit
 from icsmdp_jax.exact.certificate import kappa_bounds, largest_of_positive
@@ -25,9 +26,8 @@ from icsmdp_jax.exact.iterative import solve
 from icsmdp_jax.exact.large_chain import Restarted, iterative_stationary_law
 from icsmdp_jax.exact.moments import as_dense, kernel_moments
 from icsmdp_jax.exact.solve import evaluate_policy
-from icsmdp_jax.planted import PlantedConfig, planted_model
-from icsmdp_jax.random_models import large_model
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.random import large_model
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import as_model
 from tests.pages import DOCS, examples_print_what_they_say, named_things_exist
 from tests.reference.models import Model, models, random_behaviour

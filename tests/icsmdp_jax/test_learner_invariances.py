@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from icsmdp_jax.devices.placement import device_grid
+from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact import analyse
 from icsmdp_jax.learner import networks, schedules, train
 from icsmdp_jax.learner.experiment import default_tabular_step, measure_errors, stationary_env
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
 from icsmdp_jax.learner.train import Run
-from icsmdp_jax.sweeps.placement import device_grid
-from icsmdp_jax.tabular_env import tabular_env
 from tests.helpers import GOLDEN_NAMES, as_model, golden, golden_analysis, learner_inputs, same_bits
 from tests.reference import simulate
 from tests.reference.models import Model, random_model

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icsmdp_jax.core.sampling import random_words
+from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.learner import averages, networks, schedules, train
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
 from icsmdp_jax.learner.schedules import StepSize
-from icsmdp_jax.sampling import random_words
-from icsmdp_jax.tabular_env import tabular_env
 from tests.helpers import golden, golden_analysis, learner_inputs, same_bits
 from tests.reference import simulate
 
@@ -348,7 +348,7 @@ def test_visit_counters_pass_the_limit_of_float32() -> None:
 
 
 def train_segment(option: int) -> object:
-    from icsmdp_jax.handoff import Segment
+    from icsmdp_jax.core.handoff import Segment
 
     return Segment(jnp.int32(0), jnp.int32(option), jnp.float32(0), jnp.float32(0), jnp.int32(0))
 

@@ -13,7 +13,7 @@ import pytest
 
 from icsmdp_jax.learner import channel
 from icsmdp_jax.learner.baselines import Setup, setup
-from icsmdp_jax.random_models import random_model
+from icsmdp_jax.models.random import random_model
 from tests.icsmdp_jax.courier import quick_jit
 
 UPDATES = 4

@@ -13,13 +13,13 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from icsmdp_jax.core.handoff import Handoff, Segment
+from icsmdp_jax.envs.tabular import TabularState, tabular_env
 from icsmdp_jax.exact import analyse
 from icsmdp_jax.exact.constants import Analysis
-from icsmdp_jax.handoff import Handoff, Segment
 from icsmdp_jax.learner import networks, schedules, train
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState, take
 from icsmdp_jax.learner.message import Protocol, best_value, protocol
-from icsmdp_jax.tabular_env import TabularState, tabular_env
 from tests.helpers import as_model, learner_inputs, same_bits
 from tests.reference.models import random_model, uniform_behaviour
 

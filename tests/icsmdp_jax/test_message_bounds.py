@@ -15,7 +15,7 @@ from icsmdp_jax.exact.interface import interface_model, solve_both
 from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.learner.channel import Channel, clean, new_history, transmit
 from icsmdp_jax.learner.message_bounds import message_error_bound, model_value_range, value_range
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import GOLDEN_NAMES, as_model, golden, golden_analysis
 from tests.reference.models import Model, models, random_model, uniform_behaviour
 

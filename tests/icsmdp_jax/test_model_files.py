@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from icsmdp_jax import tabular_io
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_io import load_model, save_model
+from icsmdp_jax.models import files as tabular_io
+from icsmdp_jax.models.files import load_model, save_model
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import GOLDEN, GOLDEN_NAMES, as_model, dense_arrays, refused, same_bits
 from tests.reference.models import Model, models, random_model
 

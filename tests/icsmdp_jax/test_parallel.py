@@ -13,14 +13,14 @@ import numpy as np
 import optax
 import pytest
 
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
+from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.learner import channel, networks, schedules
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import StepSize
-from icsmdp_jax.planted import PlantedConfig, planted_model
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_env import tabular_env
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import golden, same_bits
 from tests.icsmdp_jax import courier
 from tests.reference import simulate

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from icsmdp_jax import durations
+from icsmdp_jax.envs.planted.model import PlantedConfig, PlantedModel, planted_model, sharp_family
 from icsmdp_jax.exact import analyse, kappa_certificate, mixing_time
 from icsmdp_jax.exact.fixed_point import projection, whiten
 from icsmdp_jax.exact.interface import (
@@ -15,7 +15,7 @@ from icsmdp_jax.exact.interface import (
 )
 from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.exact.solve import optimal_q
-from icsmdp_jax.planted import PlantedConfig, PlantedModel, planted_model, sharp_family
+from icsmdp_jax.models import durations
 
 ETAS = (0.02, 0.04, 0.08, 0.16, 0.32)
 UNEVEN = PlantedConfig(  # views of different sizes, fields that are not binary, an agent that sees everything

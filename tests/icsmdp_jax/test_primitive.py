@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from icsmdp_jax import primitive
-from icsmdp_jax.envs.workshop import RAW, Workshop, WorkshopParams, WorkshopState, feature_tables, workshop
-from icsmdp_jax.envs.workshop_exact import workshop_model
+from icsmdp_jax.core import primitive
+from icsmdp_jax.core.handoff import Handoff
+from icsmdp_jax.core.primitive import Lifted, LiftedParams, LiftedState, draw_action
+from icsmdp_jax.envs.workshop.env import RAW, Workshop, WorkshopParams, WorkshopState, feature_tables, workshop
+from icsmdp_jax.envs.workshop.exact import workshop_model
 from icsmdp_jax.exact.primitive import (
     PrimitiveModel,
     greedy_local,
@@ -29,8 +31,6 @@ from icsmdp_jax.exact.primitive import (
     solve,
 )
 from icsmdp_jax.exact.solve import modified_policy_iteration
-from icsmdp_jax.handoff import Handoff
-from icsmdp_jax.primitive import Lifted, LiftedParams, LiftedState, draw_action
 from tests.helpers import chi_square, same_bits
 from tests.relay import EPISODE, Relay, RelayState
 

@@ -22,7 +22,7 @@ import pytest
 from jax.extend.core import Var
 from jax.flatten_util import ravel_pytree
 
-from icsmdp_jax.handoff import Handoff
+from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.learner import networks, parallel, targets
 from icsmdp_jax.learner.dispatch import gathered
 from icsmdp_jax.learner.parallel import ParallelLearner, State

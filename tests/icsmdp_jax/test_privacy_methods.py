@@ -16,12 +16,12 @@ import numpy as np
 import optax
 import pytest
 
-from icsmdp_jax.handoff import Handoff
+from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.learner import baselines, networks, rollout, schedules
 from icsmdp_jax.learner.baselines import METHODS, Setup
 from icsmdp_jax.learner.parallel import State
 from icsmdp_jax.learner.rollout import Pending, Rows
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import as_model, same_bits
 from tests.icsmdp_jax.courier import gaussian, random_like
 from tests.reference.models import random_model

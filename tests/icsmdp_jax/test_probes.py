@@ -12,18 +12,18 @@ import numpy as np
 import optax
 import pytest
 
-from icsmdp_jax.environment import Environment
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.wrappers import Central, WithOwner
+from icsmdp_jax.envs.tabular import TabularEnv, TabularState, tabular_env
 from icsmdp_jax.exact.moments import kernel_moments
 from icsmdp_jax.exact.solve import optimal_q
-from icsmdp_jax.handoff import EnvSpec, Handoff
 from icsmdp_jax.learner import baselines, networks, schedules
 from icsmdp_jax.learner.baselines import METHODS, Setup
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import StepSize
-from icsmdp_jax.tabular_env import TabularEnv, TabularState, tabular_env
-from icsmdp_jax.wrappers import Central, WithOwner
 from tests.icsmdp_jax import probes
 from tests.icsmdp_jax.courier import quick_jit
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.icq import Learner
 from icsmdp_jax.learner.processes import (
@@ -28,7 +29,6 @@ from icsmdp_jax.learner.processes import (
     run_processes,
 )
 from icsmdp_jax.learner.schedules import StepSize
-from icsmdp_jax.tabular_env import tabular_env
 from tests.helpers import golden, golden_analysis, learner_inputs
 
 CLOSE = 2e-6  # times the scale of Q: float32 rounding over a few hundred updates; a wrong step is off by 1e-2 and more

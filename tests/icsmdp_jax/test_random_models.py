@@ -9,9 +9,9 @@ from icsmdp_jax.exact.chain import behaviour_chain
 from icsmdp_jax.exact.interface import ais_constants
 from icsmdp_jax.exact.large_chain import period
 from icsmdp_jax.exact.moments import kernel_moments
-from icsmdp_jax.learner.returns import Returns
-from icsmdp_jax.random_models import large_model, random_model
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.exact.returns import Returns
+from icsmdp_jax.models.random import large_model, random_model
+from icsmdp_jax.models.tabular import TabularModel
 
 SEEDS = range(6)
 

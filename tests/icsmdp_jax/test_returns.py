@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from icsmdp_jax.environment import Environment
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import EnvSpec, Handoff
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
+from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact import analyse
-from icsmdp_jax.handoff import EnvSpec, Handoff
-from icsmdp_jax.learner.returns import (
+from icsmdp_jax.exact.returns import (
     Returns,
     central_model,
     greedy,
@@ -26,9 +28,7 @@ from icsmdp_jax.learner.returns import (
     start_law,
 )
 from icsmdp_jax.learner.simulated_returns import discounted_returns, greedy_option, random_option, simulated_return
-from icsmdp_jax.planted import PlantedConfig, planted_model
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_env import tabular_env
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import as_model
 from tests.reference import twin
 from tests.reference.models import (

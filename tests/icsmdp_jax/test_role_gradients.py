@@ -12,13 +12,13 @@ import numpy as np
 import optax
 import pytest
 
+from icsmdp_jax.envs.tabular import tabular_env
+from icsmdp_jax.exact.returns import Returns
 from icsmdp_jax.learner import role_gradients
 from icsmdp_jax.learner.networks import linear, mlp
-from icsmdp_jax.learner.returns import Returns
 from icsmdp_jax.learner.role_gradients import RoleTrainer, groups_of, with_role_code
 from icsmdp_jax.learner.role_state import Episodes, Inputs
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_env import tabular_env
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import chi_square
 
 ROLES = (0, 1, 1)  # three agents, two of which play the same role

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icsmdp_jax.environment import Environment
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.sampling import random_words
+from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.learner import networks, rollout
 from icsmdp_jax.learner.exploration import uniform_option
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import constant
-from icsmdp_jax.sampling import random_words
-from icsmdp_jax.tabular_env import tabular_env
 from tests.helpers import golden, same_bits
 from tests.icsmdp_jax.courier import OPTIONS, Courier, CourierParams, quick_jit
 

@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from icsmdp_jax.sampling import AliasTable, alias_table, draw, draw_at, random_words, split_word, uniform_symmetric
+from icsmdp_jax.core.sampling import (
+    AliasTable,
+    alias_table,
+    draw,
+    draw_at,
+    random_words,
+    split_word,
+    uniform_symmetric,
+)
 from tests.helpers import GOLDEN_NAMES, golden, same_bits
 
 WORD = 2**32

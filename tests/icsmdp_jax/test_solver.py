@@ -18,7 +18,7 @@ from icsmdp_jax.exact.solve import (
     optimal_q,
     value_bounds,
 )
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 EPS = np.finfo(float).eps
 many = settings(max_examples=150, deadline=None, derandomize=True)

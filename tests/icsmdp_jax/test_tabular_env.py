@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from icsmdp_jax.environment import Environment
-from icsmdp_jax.handoff import Handoff
-from icsmdp_jax.sampling import alias_table
-from icsmdp_jax.tabular import TabularModel
-from icsmdp_jax.tabular_env import TabularEnv, TabularParams, TabularState, tabular_env
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import Handoff
+from icsmdp_jax.core.sampling import alias_table
+from icsmdp_jax.envs.tabular import TabularEnv, TabularParams, TabularState, tabular_env
+from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import GOLDEN_NAMES, chi_square, golden, same_bits
 from tests.reference.models import joint_kernel
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icsmdp_jax.handoff import Segment
+from icsmdp_jax.core.handoff import Segment
 from icsmdp_jax.learner import schedules, targets
 from icsmdp_jax.learner.message import best_value, protocol
 from tests.reference import chain as twin_chain

@@ -14,8 +14,8 @@ from unittest import mock
 from bound_validation.axes import gap, total
 from bound_validation.run import execute
 from bound_validation.sweeps import PRESETS
-from icsmdp_jax.cli import set_compilation_cache
-from icsmdp_jax.sweeps import hosts
+from icsmdp_jax.devices import hosts
+from icsmdp_jax.devices.cache import set_compilation_cache
 
 TABULAR = ("gap",)
 

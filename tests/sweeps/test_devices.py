@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bound_validation.results import Row
-from icsmdp_jax.sweeps.meter import read_reports
+from icsmdp_jax.runs.meter import read_reports
 from tests.sweeps.processes import SMALL, finish, joined, rows, start
 from tests.sweeps.small_sweep import TABULAR
 

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from icsmdp_jax.sweeps import engine, meter, status
-from icsmdp_jax.sweeps.directory import RunDirectory, first_difference
-from icsmdp_jax.sweeps.hosts import Hosts
-from icsmdp_jax.sweeps.tasks import Task
+from icsmdp_jax.devices.hosts import Hosts
+from icsmdp_jax.runs import engine, meter, status
+from icsmdp_jax.runs.directory import RunDirectory, first_difference
+from icsmdp_jax.runs.tasks import Task
 from tests.bound_validation.runs import icsmdp, leftovers, refused
 from tests.sweeps.processes import ROOT, environment
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from icsmdp_jax.sweeps.status import status
+from icsmdp_jax.runs.status import status
 from tests.sweeps.processes import finish, start
 
 KILLS = 20
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 from bound_validation.run import validate
-from icsmdp_jax.cli import set_compilation_cache
+from icsmdp_jax.devices.cache import set_compilation_cache
 
 set_compilation_cache()
 with mock.patch("bound_validation.figures.draw_all", lambda rows, summary, out: {}):

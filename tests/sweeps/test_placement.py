@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icsmdp_jax.sweeps import placement
-from icsmdp_jax.sweeps.placement import CELLS, EVERYWHERE, PAIRS, REPLICAS, Grid, compiled, device_grid, over_pairs
+from icsmdp_jax.devices import placement
+from icsmdp_jax.devices.placement import CELLS, EVERYWHERE, PAIRS, REPLICAS, Grid, compiled, device_grid, over_pairs
 
 COUNTS = st.integers(1, 40)
 

@@ -49,6 +49,6 @@ def test_the_page_names_what_exists():
     text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([\w.]+\.md)", text):
         assert (Path(ROOT) / "docs" / link).exists(), link
-    from icsmdp_jax.sweeps import placement
+    from icsmdp_jax.devices import placement
 
     assert placement.MEMORY_VARIABLE in text and f"{placement.USABLE:.0%}".replace("%", " %") in text

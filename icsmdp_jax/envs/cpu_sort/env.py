@@ -25,14 +25,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.arrival import Ended, arrive, no_segment
-from icsmdp_jax.environment import Environment, restart
+from icsmdp_jax.core.arrival import Ended, arrive, no_segment
+from icsmdp_jax.core.environment import Environment, restart
+from icsmdp_jax.core.handoff import EnvSpec, Handoff
 from icsmdp_jax.envs.cpu_sort import machine as kernel
 from icsmdp_jax.envs.cpu_sort import team
 from icsmdp_jax.envs.cpu_sort.numbering import buckets, digest, place_of
 from icsmdp_jax.envs.cpu_sort.team import Situation, View
 from icsmdp_jax.envs.cpu_sort.words import spread
-from icsmdp_jax.handoff import EnvSpec, Handoff
 
 LENGTH_LIMIT = {2: 8, 3: 16, 4: 28}  # default limits: room for programs longer than the shortest known ones
 BUCKETS = 2**14  # interfaces per agent where they are too many to be listed

@@ -23,7 +23,7 @@ from icsmdp_jax.envs.cpu_sort.env import CpuSort, CpuSortParams
 from icsmdp_jax.envs.cpu_sort.numbering import digest
 from icsmdp_jax.envs.cpu_sort.team import Situation
 from icsmdp_jax.envs.cpu_sort.words import spread
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 BATCH = 1024  # situations per call: one compilation serves them all
 CORRECT, LOST = -1, -2  # successors that are terminal

@@ -30,7 +30,7 @@ from icsmdp_jax.envs.expert_routing import queries as world
 from icsmdp_jax.envs.expert_routing.queries import Queries, experts, queries
 from icsmdp_jax.envs.listed import Listed, ListedParams, listed_model, listed_params
 from icsmdp_jax.exact import kernel_moments, optimal_q
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 TEAM = ("DeepSeek-v3", "DeepSeek-v3.1", "Qwen3-235b-thinking", "DeepSeek-R1", "GPT-5-medium")
 BLUR = (1.0, 0.6, 0.6, 0.6, 0.6)  # the front reads in haste

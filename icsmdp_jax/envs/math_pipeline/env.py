@@ -28,7 +28,7 @@ import numpy as np
 from icsmdp_jax.envs.listed import Listed, ListedParams, listed_model, listed_params
 from icsmdp_jax.envs.math_pipeline import pipeline as world
 from icsmdp_jax.envs.math_pipeline.pipeline import ROLES, Problems, problems, team
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 TEAM = ("Qwen3-235b", "Qwen3-235b-thinking", "DeepSeek-v3.1", "GPT-5-medium", "DeepSeek-v3")
 BLUR = (1.0, 1.0, 1.0, 0.4, 0.8)  # the verifier reads most carefully

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.environment import Environment
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.sampling import AliasTable, alias_table, draw, draw_at
 from icsmdp_jax.envs.role_workflows.rules import Listing, Rules, listed
-from icsmdp_jax.handoff import EnvSpec, Handoff
-from icsmdp_jax.sampling import AliasTable, alias_table, draw, draw_at
 
 TAU_BITS = 3  # an outcome's code: number of blocks less 1 in the low bits, whether it pays, then the next state
 LONGEST = 2**TAU_BITS

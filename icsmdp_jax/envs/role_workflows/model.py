@@ -14,7 +14,7 @@ from scipy import sparse
 
 from icsmdp_jax.envs.role_workflows.env import RoleParams, RoleWorkflow
 from icsmdp_jax.envs.role_workflows.rules import Listing, listed
-from icsmdp_jax.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel
 
 
 @lru_cache(maxsize=32)
@@ -65,7 +65,7 @@ class Worth(NamedTuple):
     """What policies of the roles achieve; each ``[...]`` float64.
 
     Attributes:
-      value: discounted return, the ``J`` of ``icsmdp_jax.learner.returns``.
+      value: discounted return, the ``J`` of ``icsmdp_jax.exact.returns``.
       accuracy: probability that the final answer is right, not discounted.
       blocks: mean number of blocks of tokens of an episode.
     """

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.envs.routing.conditions import network_params
 from icsmdp_jax.envs.routing.graph import Graph, critical_load, distances, through_traffic
 from icsmdp_jax.envs.routing.network import TICKS, WORDS, NetworkParams, NetworkSize
 from icsmdp_jax.envs.routing.policies import SHORTEST_PATH
 from icsmdp_jax.envs.routing.simulate import CHUNK, Lane, begin, step_lane
-from icsmdp_jax.sampling import random_words
 
 WARM_UP = 500  # time units from the empty network to the beginning of a recording
 LONGEST_WAIT = 63  # time units: what a byte holds, at four intervals in one

@@ -24,8 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.arrival import Ended, arrive, no_segment
-from icsmdp_jax.environment import Environment, restart
+from icsmdp_jax.core.arrival import Ended, arrive, no_segment
+from icsmdp_jax.core.environment import Environment, restart
+from icsmdp_jax.core.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.sampling import split_word
 from icsmdp_jax.envs.routing.background import LONGEST_WAIT, check_table, record_background
 from icsmdp_jax.envs.routing.graph import (
     IRREGULAR_GRID_LINKS,
@@ -35,8 +37,6 @@ from icsmdp_jax.envs.routing.graph import (
     irregular_grid,
     next_slots,
 )
-from icsmdp_jax.handoff import EnvSpec, Handoff
-from icsmdp_jax.sampling import split_word
 
 
 class RoutingState(NamedTuple):

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import chex
 import jax.numpy as jnp
 
-from icsmdp_jax.sampling import split_word
+from icsmdp_jax.core.sampling import split_word
 
 TICKS = 4096  # per time unit
 NEVER = 2**31 - 1  # ticks: no such event

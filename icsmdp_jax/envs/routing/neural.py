@@ -24,10 +24,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from icsmdp_jax.core.sampling import split_word
 from icsmdp_jax.envs.routing.conditions import Change
 from icsmdp_jax.envs.routing.network import NetworkParams, NetworkSize, NetworkState, backlog, usable
 from icsmdp_jax.envs.routing.policies import Policy, Rates, least, offer
-from icsmdp_jax.sampling import split_word
 
 WIDTH = 192  # hidden units of one node
 ACTIVE = 8  # of them for one destination, at the start

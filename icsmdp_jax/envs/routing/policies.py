@@ -24,8 +24,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from icsmdp_jax.core.sampling import split_word
 from icsmdp_jax.envs.routing.network import TICKS, NetworkParams, NetworkSize, NetworkState, backlog, usable
-from icsmdp_jax.sampling import split_word
 
 Memory = Any
 

@@ -13,6 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.envs.routing.network import (
     TICKS,
     WORDS,
@@ -26,7 +27,6 @@ from icsmdp_jax.envs.routing.network import (
     send,
 )
 from icsmdp_jax.envs.routing.policies import Memory, Policy, Rates
-from icsmdp_jax.sampling import random_words
 
 COUNTS = ("delivered", "delay", "hops", "arrived", "refused", "lost")
 CHUNK = 1024  # steps between two looks at the clocks

@@ -73,7 +73,7 @@ def test_a_family_that_refuses_a_cell_is_quoted_in_one_line(tmp_path, out):
 
 def test_a_model_file_is_a_family(tmp_path, out):
     from examples.own_sweep import drafts
-    from icsmdp_jax.tabular_io import save_model
+    from icsmdp_jax.models.files import save_model
 
     save_model(tmp_path / "mine.npz", drafts(1.0))
     text = TOML.format(family="mine.npz").replace("stakes = [0.0, 1.0, 2.0]", "gamma = [0.5, 0.9]")

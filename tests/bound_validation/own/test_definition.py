@@ -14,10 +14,10 @@ from bound_validation.own.parts import check_shape, parts, shape_of
 from bound_validation.own.refusal import Refusal
 from bound_validation.own.sweep import Figure, Sweep, value_text
 from examples.own_sweep import drafts
+from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.learner.experiment import model_inputs, stationary_env
 from icsmdp_jax.learner.schedules import constant
-from icsmdp_jax.planted import PlantedConfig, planted_model
-from icsmdp_jax.tabular_io import save_model
+from icsmdp_jax.models.files import save_model
 from tests.bound_validation.own.small import exact, small
 from tests.helpers import GOLDEN_NAMES, golden, golden_analysis
 

@@ -1,0 +1,1 @@
+"""The vocabulary of a handoff and the contract of an environment."""

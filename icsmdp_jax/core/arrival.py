@@ -1,0 +1,65 @@
+"""Arriving at an epoch: the handoff that an environment returns before any automatic reset (D2).
+
+Until a reset replaces it, the decision to be taken is the one to which the finished segment led, so ``final_*`` repeat
+the first three fields of the handoff.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax.numpy as jnp
+
+from icsmdp_jax.core.handoff import Handoff
+
+
+class Ended(NamedTuple):
+    """The segment that led to an epoch; the fields are those of ``Handoff``.
+
+    Attributes:
+      reward: ``[]`` float32.
+      duration: ``[]`` int32.
+      discount: ``[]`` float32.
+      terminated: ``[]`` bool.
+      truncated: ``[]`` bool.
+    """
+
+    reward: chex.Array
+    duration: chex.Array
+    discount: chex.Array
+    terminated: chex.Array
+    truncated: chex.Array
+
+
+def no_segment() -> Ended:
+    """What comes before the first epoch of a run: zeros."""
+    zero, no = jnp.float32(0), jnp.zeros((), bool)
+    return Ended(reward=zero, duration=jnp.int32(0), discount=zero, terminated=no, truncated=no)
+
+
+def arrive(agent: chex.Array, interface: chex.Array, mask: chex.Array, ended: Ended) -> Handoff:
+    """The handoff at which a segment has ended.
+
+    Args:
+      agent: ``[]`` int32, who decides now.
+      interface: what that agent sees.
+      mask: ``[O]`` bool, options available to it.
+      ended: the segment.
+
+    Returns:
+      The handoff.
+    """
+    return Handoff(
+        agent=agent,
+        interface=interface,
+        mask=mask,
+        reward=ended.reward,
+        duration=ended.duration,
+        discount=ended.discount,
+        terminated=ended.terminated,
+        truncated=ended.truncated,
+        final_agent=agent,
+        final_interface=interface,
+        final_mask=mask,
+    )

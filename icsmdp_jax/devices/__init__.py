@@ -1,0 +1,1 @@
+"""Where computations run: devices, hosts, the cache of compiled programs."""

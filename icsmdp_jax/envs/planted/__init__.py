@@ -1,0 +1,1 @@
+"""Models built backwards from their solution."""

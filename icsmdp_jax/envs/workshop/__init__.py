@@ -1,0 +1,1 @@
+"""Benches that work on the parts of a workpiece, with their primitive steps."""

@@ -1,0 +1,1 @@
+"""Finite IC-SMDPs as arrays: in memory, on disk, drawn at random."""

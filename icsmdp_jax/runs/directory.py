@@ -1,0 +1,269 @@
+"""A run directory: what is run in ``manifest.json``, what is finished in ``parts/``, one atomic file for each task.
+
+Nothing in it is ever overwritten by accident: a directory of another run, a damaged part and a part of another run are
+refused in one line that names the file. A part file has two lines. The first says which task of which run it is and
+gives the SHA-256 of the second, which is the content; every byte of the file is covered by one check or another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from icsmdp_jax.io import atomic_write, to_plain, write_json
+
+MANIFEST, PARTS, FINISHED = "manifest.json", "parts", "summary.json"
+PROVENANCE = ("schema", "versions", "code", "device", "flags")  # what a manifest says besides the configuration
+
+
+class RunDirectory:
+    """A directory that belongs to one run.
+
+    Attributes:
+      path: where it is.
+      run: digest of the manifest, which every part carries.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.run = _digest(json.dumps(to_plain(manifest), sort_keys=True).encode())
+        self._lock: IO[str] | None = None
+
+    @property
+    def parts(self) -> Path:
+        """The folder of part files."""
+        return self.path / PARTS
+
+    def part(self, task: str) -> Path:
+        """Where the part of a task lies."""
+        return self.parts / f"{task.replace('/', '-')}.jsonl"
+
+    def write(self, task: str, content: Any) -> Any:
+        """Writes a part, atomically, and returns its content as ``read`` will give it."""
+        body = json.dumps(to_plain(content), allow_nan=False)
+        with atomic_write(self.part(task), "w") as stream:
+            stream.write(f"{self._header(task, body)}\n{body}\n")
+        # What was just computed goes through the same door as what is resumed, so both give the same bits.
+        return json.loads(body)
+
+    def read(self, task: str) -> Any:
+        """The content of a part.
+
+        Raises:
+          ValueError: in one line that names the file, if it is damaged or of another task or run.
+        """
+        place = self.part(task)
+        hint = "move it away to compute it again"
+        try:
+            text = place.read_bytes().decode("utf-8")
+            if text.count("\n") != 2 or not text.endswith("\n"):
+                raise ValueError("two whole lines expected")
+            line, body, _ = text.split("\n")
+            header = json.loads(line)
+            if not isinstance(header, dict) or set(header) != {"task", "run", "sha256"}:
+                raise ValueError("its first line is not that of a part")
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{place}: damaged part file ({_one_line(error)}); {hint}") from None
+        if header["sha256"] != _digest(body.encode()) or line != json.dumps(header):
+            raise ValueError(f"{place}: damaged part file (checksum does not match); {hint}")
+        for name, expected in (("task", task), ("run", self.run)):
+            if header[name] != expected:
+                found = header["task"] if name == "task" else "another run"
+                raise ValueError(f"{place}: foreign part file (of {found}), expected the part of {task}; {hint}")
+        return json.loads(body)
+
+    def finished(self, tasks: Sequence[str]) -> dict[str, Any]:
+        """Contents of all parts that are there.
+
+        Raises:
+          ValueError: in one line that names the file, if one is damaged, or belongs to no task of this run.
+        """
+        expected = {self.part(task).name for task in tasks}
+        for found in sorted(self.parts.iterdir()):
+            if found.name not in expected and not found.name.endswith(".part"):
+                raise ValueError(f"{found}: foreign file, expected parts of this run only; move it away to go on")
+        return {task: self.read(task) for task in tasks if self.part(task).exists()}
+
+    def unfinished(self) -> None:
+        """Takes the mark of a finished run away, before anything is computed."""
+        (self.path / FINISHED).unlink(missing_ok=True)
+
+    def lock(self, index: int) -> None:
+        """Keeps a second process from computing the same: the lock ends with the process, however that ends.
+
+        Raises:
+          ValueError: if another process holds it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not on this system; then nobody is kept out
+            return
+        stream = open(self.path / f".lock-{index}", "a")  # noqa: SIM115 - held as long as the run lasts
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+            raise ValueError(f"--out {self.path}: another process is running there, see icsmdp status") from None
+        except OSError:  # a file system without locks
+            pass
+        self._lock = stream
+
+    def close(self) -> None:
+        """Gives the lock back."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _header(self, task: str, body: str) -> str:
+        return json.dumps({"task": task, "run": self.run, "sha256": _digest(body.encode())})
+
+
+def open_directory(
+    out: Path, manifest: dict[str, Any], resume: bool = False, overwrite: bool = False, index: int = 0
+) -> RunDirectory:
+    """Makes a run directory, or opens the one of the very same run.
+
+    Args:
+      out: where; made if it does not exist.
+      manifest: plain data that decides about every number of the run.
+      resume: go on with what is there.
+      overwrite: begin afresh whatever is there; with ``resume``, only if what is there is another run.
+      index: of the process that asks, for its lock.
+
+    Raises:
+      ValueError: in one line, if the place cannot be used or holds a run that nobody said may go.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"--out {out}: is a file, expected a directory") from None
+    if not os.access(out, os.W_OK):
+        raise ValueError(f"--out {out}: cannot be written to")
+    place = RunDirectory(out, manifest)
+    place.lock(index)
+    try:
+        _settle(place, to_plain(manifest), resume, overwrite)
+    except BaseException:
+        place.close()
+        raise
+    return place
+
+
+def follow_directory(out: Path, manifest: dict[str, Any], index: int) -> RunDirectory:
+    """The directory that process 0 of the same run has opened, for another one of its processes.
+
+    Raises:
+      ValueError: in one line, if this process does not see it, or was started for another run.
+    """
+    place = RunDirectory(out, manifest)
+    try:
+        found = read_manifest(out)
+    except ValueError as error:
+        raise ValueError(f"{error}; expected the directory of process 0, on a file system that all hosts see") from None
+    differs = first_difference(found, to_plain(manifest))
+    if differs is not None:
+        raise ValueError(f"--process-id {index}: {differs}; expected the very run of process 0")
+    place.lock(index)
+    return place
+
+
+def _settle(place: RunDirectory, manifest: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    """Keeps the parts that are there, removes them, or refuses."""
+    out, written = place.path, place.path / MANIFEST
+    if not written.exists():
+        if place.parts.exists() and any(place.parts.iterdir()):
+            raise ValueError(f"--out {out}: holds a folder {PARTS} but no {MANIFEST}, so it is no run directory")
+        _begin(place, manifest)
+        return
+    found = read_manifest(out) if not overwrite else _read_or_none(written)
+    differs = first_difference(found, manifest)
+    if resume and differs is None:
+        for left in place.parts.glob(".*.part"):  # of a process that was killed while it wrote
+            left.unlink()
+        place.parts.mkdir(exist_ok=True)
+        return
+    if not overwrite:
+        if resume:
+            raise ValueError(f"{written}: {differs}; a run can only be resumed as it was started")
+        other = first_difference(_configuration(found), _configuration(manifest))
+        if other is not None:
+            raise ValueError(f"{written}: {other}; give another --out, or --overwrite to lose the run that is there")
+        if not (out / FINISHED).exists():
+            raise ValueError(
+                f"--out {out}: holds an unfinished run of this configuration; go on with --resume, or begin afresh "
+                "with --overwrite"
+            )
+    shutil.rmtree(place.parts, ignore_errors=True)
+    place.unfinished()
+    _begin(place, manifest)
+
+
+def _begin(place: RunDirectory, manifest: dict[str, Any]) -> None:
+    write_json(place.path / MANIFEST, manifest)
+    place.parts.mkdir(exist_ok=True)
+
+
+def read_manifest(out: Path) -> dict[str, Any]:
+    """The manifest of a run directory.
+
+    Raises:
+      ValueError: in one line, if there is none, or none that can be read.
+    """
+    place = out / MANIFEST
+    if not place.exists():
+        raise ValueError(f"{out}: holds no {MANIFEST}, so it is no run directory")
+    found = _read_or_none(place)
+    if found is None:
+        raise ValueError(f"{place}: cannot be read as a manifest, so the run cannot be resumed")
+    return found
+
+
+def _read_or_none(place: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _configuration(manifest: dict[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (manifest or {}).items() if key not in PROVENANCE}
+
+
+def first_difference(found: Any, wanted: Any, name: str = "") -> str | None:
+    """The first place where two pieces of plain data differ, in words; None if they are equal."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            inside = f"{name}.{key}" if name else str(key)
+            if (key in found) != (key in wanted):
+                where, lacks = ("now", "there") if key in wanted else ("there", "now")
+                return f"{inside} is given {where}, but not {lacks}"
+            differs = first_difference(found[key], wanted[key], inside)
+            if differs is not None:
+                return differs
+        return None
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        pairs = enumerate(zip(found, wanted, strict=True))
+        inside_list = (first_difference(a, b, f"{name}[{i}]") for i, (a, b) in pairs)
+        return next((differs for differs in inside_list if differs is not None), None)
+    if type(found) is type(wanted) and found == wanted:
+        return None
+    return f"{name} is {_short(found)} there, but {_short(wanted)} now"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:76]} ..."
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

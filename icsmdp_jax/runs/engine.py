@@ -1,0 +1,157 @@
+"""The loop over the tasks of a run: resume, every host its parts, progress, and a clean end whatever happens.
+
+With several hosts, tasks that simulate are computed by all devices together, in the same order everywhere, and one
+host writes the part; tasks that only compute on the host are divided. There is no scheduler: who writes what follows
+from the list of tasks, and hosts wait for each other at the beginning, at the end, and inside the programs they share.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from icsmdp_jax.devices.hosts import Hosts, this_run
+from icsmdp_jax.runs.directory import RunDirectory, follow_directory, open_directory
+from icsmdp_jax.runs.meter import Meter
+from icsmdp_jax.runs.tasks import Task
+
+
+class Finished(NamedTuple):
+    """A finished run.
+
+    Attributes:
+      contents: plain content of every task, in order.
+      seconds: wall time of this process.
+      primary: whether this process is the one that writes what belongs to all.
+    """
+
+    contents: list[Any]
+    seconds: float
+    primary: bool
+
+
+def owners(tasks: list[Task], count: int) -> dict[str, int]:
+    """Which process writes the part of each task: joint ones in turn, the others by their work, largest first."""
+    owner = {task.name: index % count for index, task in enumerate(task for task in tasks if task.joint)}
+    load = [0] * count
+    for task in sorted((task for task in tasks if not task.joint), key=lambda task: -task.work):
+        least = load.index(min(load))
+        owner[task.name] = least
+        load[least] += max(task.work, 1)
+    return owner
+
+
+def run(
+    out: Path,
+    tasks: list[Task],
+    manifest: dict[str, Any],
+    resume: bool = False,
+    overwrite: bool = False,
+    hosts: Hosts | None = None,
+    show: bool = True,
+    complete: Callable[[str], bool] = lambda name: True,
+) -> Finished:
+    """Computes every task that has no part yet, and reads all parts back.
+
+    Args:
+      out: run directory; with several hosts one that all of them see.
+      tasks: what to compute, names distinct, the same list on every host.
+      manifest: plain data that decides about every number of the run.
+      resume: go on with what is in ``out``.
+      overwrite: begin afresh whatever is in ``out``; with ``resume``, only if it is another run.
+      hosts: the processes of this run; those that JAX knows of by default.
+      show: whether to show progress on stderr.
+      complete: whether what a finished task has left outside its part is still there; if not, it is computed again.
+
+    Returns:
+      The contents, the same bits however often the run was interrupted.
+
+    Raises:
+      ValueError: in one line, if the directory or a part in it is refused.
+      OSError: if a part cannot be written.
+    """
+    hosts = this_run() if hosts is None else hosts
+    names = [task.name for task in tasks]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"tasks: {twice} is named twice, expected distinct names")
+    began = time.perf_counter()
+    place = _open(out, manifest, resume, overwrite, hosts)
+    try:
+        found = _checked(place, tasks, hosts)
+        contents = {name: content for name, content in found.items() if complete(name)}
+        if hosts.primary:
+            place.unfinished()
+        meter = Meter(tasks, out, hosts.index, show and hosts.primary)
+        with meter.running():
+            _compute(place, tasks, contents, meter, hosts)
+            hosts.wait("all parts are written")
+        if hosts.count > 1:
+            contents = {name: place.read(name) for name in names}
+        return Finished([contents[name] for name in names], time.perf_counter() - began, hosts.primary)
+    except KeyboardInterrupt:
+        if hosts.primary:
+            print(f"{out}: every finished part is kept; go on with --resume", file=sys.stderr)
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(
+                error.errno, f"no space left for {out}; every finished part is safe, go on with --resume"
+            ) from error
+        raise
+    finally:
+        place.close()
+
+
+def _open(out: Path, manifest: dict[str, Any], resume: bool, overwrite: bool, hosts: Hosts) -> RunDirectory:
+    """Opens the directory on the primary process first; the others follow."""
+    place: RunDirectory | None = None
+    error: Exception | None = None
+    if hosts.primary:
+        try:
+            place = open_directory(out, manifest, resume, overwrite)
+        except (ValueError, OSError) as caught:
+            error = caught
+    hosts.together(error, f"--out {out}")
+    if not hosts.primary:
+        try:
+            place = follow_directory(out, manifest, hosts.index)
+        except (ValueError, OSError) as caught:
+            error = caught
+    hosts.together(error, f"--out {out}")
+    assert place is not None
+    return place
+
+
+def _checked(place: RunDirectory, tasks: list[Task], hosts: Hosts) -> dict[str, Any]:
+    """Contents of the parts that are there, checked before anything is computed."""
+    contents: dict[str, Any] = {}
+    error: Exception | None = None
+    try:
+        contents = place.finished([task.name for task in tasks])
+    except (ValueError, OSError) as caught:
+        error = caught
+    hosts.together(error, f"--out {place.path}")
+    return contents
+
+
+def _compute(place: RunDirectory, tasks: list[Task], contents: dict[str, Any], meter: Meter, hosts: Hosts) -> None:
+    """Computes what has no part: joint tasks first where there are several hosts, so that none waits for long."""
+    order = tasks if hosts.count == 1 else sorted(tasks, key=lambda task: not task.joint)
+    owner = owners(tasks, hosts.count)
+    for task in order:
+        if task.name in contents:
+            meter.kept(task)
+            continue
+        mine = owner[task.name] == hosts.index
+        if not mine and not task.joint:
+            continue
+        meter.begin(task)
+        outcome = task.run(meter.add).plain()
+        if mine:
+            contents[task.name] = place.write(task.name, outcome)
+        meter.end()

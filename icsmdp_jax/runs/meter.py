@@ -1,0 +1,322 @@
+"""How far a run is: counted by the task loop, shown on the terminal, and kept in a file for ``icsmdp status``.
+
+Work is counted in handoffs; tasks that only compute on the host count for as many as take about as long. Compile time
+is what JAX itself reports, and is taken off before anything is divided by time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from icsmdp_jax.io import write_json
+from icsmdp_jax.runs.tasks import Task
+
+FOLDER = "progress"
+BEAT = 2.0  # seconds between two renewals of the file
+LINE = 10.0  # seconds between two lines where there is no terminal
+COMPILING = "/jax/core/compile/backend_compile_duration"  # what JAX calls it; traces within traces would count twice
+FROM_CACHE = "/jax/compilation_cache/cache_hits"
+RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
+
+
+class Report(NamedTuple):
+    """How far one process is, as its progress file says.
+
+    Attributes:
+      state: running, finished, interrupted or failed.
+      task: what is being computed, or was last.
+      tasks_done: tasks with a part file.
+      tasks: all tasks of the run.
+      cells_done: cells in finished tasks.
+      cells: all cells.
+      work_done: work done, finished parts of earlier processes included.
+      work: all work.
+      handoffs: handoffs simulated by this process.
+      handoffs_per_second: while simulating, compile time taken off; None before the first ones.
+      compile_s: seconds of compilation in this process.
+      programs_compiled: programs that it compiled.
+      programs_loaded: programs that it found in the persistent compilation cache.
+      elapsed_s: seconds since this process began.
+      seconds_left: estimate for what is left, or None.
+      host: name of the machine.
+      pid: number of the process.
+      process: number of the process among those of the run.
+      updated: time of the last renewal, in seconds since 1970.
+    """
+
+    state: str
+    task: str
+    tasks_done: int
+    tasks: int
+    cells_done: int
+    cells: int
+    work_done: int
+    work: int
+    handoffs: int
+    handoffs_per_second: float | None
+    compile_s: float
+    programs_compiled: int
+    programs_loaded: int
+    elapsed_s: float
+    seconds_left: float | None
+    host: str
+    pid: int
+    process: int
+    updated: float
+
+
+class CompileClock:
+    """What the compiler did in this process since the clock was made.
+
+    Attributes:
+      seconds: spent in it, or on reading the persistent cache.
+      programs: programs that were asked for.
+      loaded: those of them that the persistent cache had.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.programs = self.loaded = 0
+        self._running = True
+        import jax
+
+        jax.monitoring.register_event_duration_secs_listener(self._hear)
+        jax.monitoring.register_event_listener(self._hear_event)
+
+    def _hear(self, event: str, duration_secs: float, **_: str | int) -> None:
+        if self._running and event == COMPILING:
+            self.seconds += duration_secs
+            self.programs += 1
+
+    def _hear_event(self, event: str, **_: str | int) -> None:
+        if self._running and event == FROM_CACHE:
+            self.loaded += 1
+
+    def stop(self) -> None:
+        """Counts no further."""
+        self._running = False
+
+
+class Meter:
+    """Counts what a run has done and tells about it.
+
+    Args:
+      tasks: all tasks of the run.
+      folder: run directory, or None to keep no file.
+      process: number of this process.
+      show: whether to write to stderr.
+    """
+
+    def __init__(self, tasks: list[Task], folder: Path | None, process: int = 0, show: bool = True) -> None:
+        self._all = tasks
+        self._folder, self._process, self._show = folder, process, show
+        self._done: set[str] = set()
+        self._kept = 0  # work that was there already
+        self._work = 0
+        self._handoffs = 0
+        self._simulating = 0.0
+        self._current: Task | None = None
+        self._inside = 0  # work of the current task so far
+        self._began = time.perf_counter()
+        self._task_began = (self._began, 0.0)
+        self._clock = CompileClock()
+        self._state = RUNNING
+        self._line = self._began
+        self._bar: Any = None
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+
+    @contextmanager
+    def running(self) -> Iterator[Meter]:
+        """Renews the file and the display until the block ends, and says how it ended."""
+        interactive = self._show and sys.stderr.isatty()
+        if interactive:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=sum(task.work for task in self._all), unit=" handoffs", unit_scale=True, file=sys.stderr,
+                delay=2, mininterval=0.2, smoothing=0.05, dynamic_ncols=True,
+            )  # fmt: skip
+        beat = threading.Thread(target=self._beat, daemon=True)
+        self._save()
+        beat.start()
+        try:
+            yield self
+            self._state = FINISHED
+        except KeyboardInterrupt:
+            self._state = INTERRUPTED
+            raise
+        except BaseException:
+            self._state = FAILED
+            raise
+        finally:
+            self._stopping.set()
+            beat.join()
+            self._clock.stop()
+            if self._bar is not None:
+                self._bar.close()
+            self._save()
+
+    def kept(self, task: Task) -> None:
+        """A task whose part was there."""
+        with self._lock:
+            self._done.add(task.name)
+            self._kept += task.work
+            self._work += task.work
+        self._move(task.work)
+
+    def begin(self, task: Task) -> None:
+        """The next task."""
+        with self._lock:
+            self._current, self._inside = task, 0
+            self._task_began = (time.perf_counter(), self._clock.seconds)
+        if self._bar is not None:
+            self._bar.set_description(task.name, refresh=False)
+
+    def add(self, amount: int) -> None:
+        """Work within the current task."""
+        task = self._current
+        if task is None:
+            return
+        with self._lock:
+            amount = min(amount, task.work - self._inside)
+            self._inside += amount
+            self._work += amount
+        self._move(amount)
+
+    def end(self) -> None:
+        """The current task is finished and its part written."""
+        task = self._current
+        if task is None:
+            return
+        self.add(task.work - self._inside)
+        with self._lock:
+            self._done.add(task.name)
+            self._count_simulation(task)
+            self._current, self._inside = None, 0
+
+    def report(self) -> Report:
+        """How far the run is now."""
+        now = time.perf_counter()
+        with self._lock:
+            current, handoffs, simulating = self._current, self._handoffs, self._simulating
+            if current is not None and _simulates(current):
+                handoffs += self._inside
+                simulating += self._since(now)
+            total = sum(task.work for task in self._all)
+            done_here, spent = self._work - self._kept, now - self._began
+            left = None
+            if self._state == RUNNING and done_here > 0:
+                left = (total - self._work) * spent / done_here
+            return Report(
+                state=self._state,
+                task=current.name if current is not None else "",
+                tasks_done=len(self._done),
+                tasks=len(self._all),
+                cells_done=sum(task.cells for task in self._all if task.name in self._done),
+                cells=sum(task.cells for task in self._all),
+                work_done=self._work,
+                work=total,
+                handoffs=handoffs,
+                handoffs_per_second=handoffs / simulating if handoffs and simulating > 0 else None,
+                compile_s=self._clock.seconds,
+                programs_compiled=self._clock.programs - self._clock.loaded,
+                programs_loaded=self._clock.loaded,
+                elapsed_s=spent,
+                seconds_left=left,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                process=self._process,
+                updated=time.time(),
+            )
+
+    def _since(self, now: float) -> float:
+        began, compiled = self._task_began
+        return max(now - began - (self._clock.seconds - compiled), 0.0)
+
+    def _count_simulation(self, task: Task) -> None:
+        if _simulates(task):
+            self._handoffs += task.work
+            self._simulating += self._since(time.perf_counter())
+
+    def _move(self, amount: int) -> None:
+        if self._bar is not None:
+            report = self.report()
+            self._bar.set_postfix_str(
+                f"cells {report.cells_done}/{report.cells}, compiling {report.compile_s:.0f} s", refresh=False
+            )
+            self._bar.update(amount)
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(BEAT):
+            self._save()
+            if self._show and self._bar is None and time.perf_counter() - self._line >= LINE:
+                self._line = time.perf_counter()
+                print(sentence(self.report()), file=sys.stderr, flush=True)
+
+    def _save(self) -> None:
+        if self._folder is None:
+            return
+        place = self._folder / FOLDER
+        try:
+            place.mkdir(exist_ok=True)
+            write_json(place / f"process-{self._process}.json", self.report()._asdict())
+        except OSError:
+            pass  # a full disk stops the run where it loses something, not here
+
+
+def _simulates(task: Task) -> bool:
+    return task.joint and task.simulates
+
+
+def read_reports(folder: Path) -> list[Report]:
+    """Progress files of a run directory, by number of the process; those that cannot be read are left out."""
+    found = []
+    for path in (folder / FOLDER).glob("process-*.json"):
+        try:
+            found.append(Report(**json.loads(path.read_text(encoding="utf-8"))))
+        except (ValueError, TypeError, OSError):
+            continue
+    return sorted(found, key=lambda report: report.process)
+
+
+def sentence(report: Report) -> str:
+    """One line for people."""
+    parts = [
+        f"{report.cells_done} of {report.cells} cells",
+        f"{100 * report.work_done / max(report.work, 1):.0f} % of the work",
+    ]
+    if report.handoffs_per_second is not None:
+        parts.append(f"{scaled(report.handoffs_per_second)} handoffs/s")
+    parts.append(f"{duration(report.elapsed_s)} so far, {duration(report.compile_s)} of it compiling")
+    if report.seconds_left is not None:
+        parts.append(f"about {duration(report.seconds_left)} left")
+    if report.task:
+        parts.append(f"now {report.task}")
+    return ", ".join(parts)
+
+
+def scaled(value: float) -> str:
+    """A count with k, M or G."""
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {letter}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds."""
+    whole = int(round(seconds))
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"

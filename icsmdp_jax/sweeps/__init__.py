@@ -1,1 +1,0 @@
-"""Long sweeps: cells and replicas over devices and hosts, a run directory that survives, progress for another shell."""
