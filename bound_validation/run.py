@@ -115,14 +115,14 @@ def execute(
     for result in results:
         total.add(result)
     if any(row.axis == "total" for row in rows):
-        from bound_validation.axes.total import dominance
+        from bound_validation.axes.total.measure import dominance
 
         total.claims += dominance(rows)
     summary = summarise(rows, total, manifest, done.seconds)
     metadata = {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)}
     write_table(out / "results.parquet", rows, metadata)
-    from bound_validation.figures import draw_all
-    from bound_validation.report import write_report
+    from bound_validation.report.figures import draw_all
+    from bound_validation.report.page import write_report
 
     figures = draw_all(rows, summary, out)
     summary["report"] = str(write_report(rows, summary, figures, out))
@@ -136,13 +136,21 @@ def _plan(preset: str, model: str | None, behaviour: str) -> tuple[list[Task], d
     if model is None:
         import jax
 
-        from bound_validation.axes import agents, durations, gap, messages, mixing, returns, samples, total, width
+        from bound_validation.axes.agents import measure as agents
+        from bound_validation.axes.durations import measure as durations
+        from bound_validation.axes.gap import measure as gap
+        from bound_validation.axes.messages import measure as messages
+        from bound_validation.axes.mixing import measure as mixing
+        from bound_validation.axes.returns import measure as returns
+        from bound_validation.axes.samples import measure as samples
+        from bound_validation.axes.total import measure as total
+        from bound_validation.axes.width import measure as width
 
         chosen = preset_for(preset, jax.default_backend() != "cpu")
         axes = (width, gap, samples, mixing, durations, total, agents, returns, messages)
         tasks = [task for axis in axes for task in axis.tasks(chosen)]
         return tasks, {"model": None, "config": dataclasses.asdict(chosen)}
-    from bound_validation.axes import model as own
+    from bound_validation.axes.model import measure as own
     from icsmdp_jax.commands import read_behaviour
     from icsmdp_jax.exact.constants import analyse
     from icsmdp_jax.models.files import load_model

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bound_validation.own.run import run_sweep
-from bound_validation.own.sweep import Figure, Sweep
+from bound_validation.sweep.definition import Figure, Sweep
+from bound_validation.sweep.run import run_sweep
 from icsmdp_jax.devices.cache import set_compilation_cache
 from icsmdp_jax.models import durations
 from icsmdp_jax.models.tabular import TabularModel

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-from bound_validation.axes import agents, durations, gap, messages, mixing, returns, samples, total, width
+from bound_validation.axes.agents import measure as agents
+from bound_validation.axes.durations import measure as durations
+from bound_validation.axes.gap import measure as gap
+from bound_validation.axes.messages import measure as messages
+from bound_validation.axes.mixing import measure as mixing
+from bound_validation.axes.returns import measure as returns
+from bound_validation.axes.samples import measure as samples
+from bound_validation.axes.total import measure as total
+from bound_validation.axes.width import measure as width
 from bound_validation.results import Row, checked
 from bound_validation.tasks import Claim, Task, TaskResult
 from icsmdp_jax import cli
@@ -91,7 +99,7 @@ def running(tasks: Sequence[Task], draw: bool = False) -> Iterator[None]:
 
 def without_figures() -> Any:
     """Leaves the figures out, for runs in which they are not what is tested."""
-    return mock.patch("bound_validation.figures.draw_all", lambda rows, summary, out: {})
+    return mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out: {})
 
 
 def cheap_row(index: int, measured: float = 0.5) -> Row:

@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 
 from bound_validation import theorem
-from bound_validation.axes import agents, durations, gap, mixing, samples, total, width
-from bound_validation.axes.gap import analysed
+from bound_validation.axes.agents import measure as agents
+from bound_validation.axes.durations import measure as durations
+from bound_validation.axes.gap import measure as gap
+from bound_validation.axes.gap.measure import analysed
+from bound_validation.axes.mixing import measure as mixing
+from bound_validation.axes.samples import measure as samples
+from bound_validation.axes.total import measure as total
+from bound_validation.axes.width import measure as width
 from bound_validation.results import Row, read_table
 from bound_validation.sweeps import (
     LAWS,

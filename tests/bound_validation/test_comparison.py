@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bound_validation.comparison import (
+from bound_validation.compare.comparison import (
     ABSOLUTE,
     CONSTANTS,
     EXACT,

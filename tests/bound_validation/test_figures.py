@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bound_validation.figures import NAMES, draw_all
-from bound_validation.figures.curves import fitted, line, measured, same_line
-from bound_validation.figures.scales import log_scale, thinned, ticks_of
-from bound_validation.figures.style import ALARM, DPI, FULL_WIDTH, house_style
+from bound_validation.drawing.curves import fitted, line, measured, same_line
+from bound_validation.drawing.scales import log_scale, thinned, ticks_of
+from bound_validation.drawing.style import ALARM, DPI, FULL_WIDTH, house_style
+from bound_validation.report.figures import NAMES, draw_all
 from bound_validation.results import Row
 from bound_validation.views import PARTS, Fit, fit_of, normalised, select, shares
 from tests.bound_validation.synthetic_rows import full_rows, make_summary, model_rows, uncertified, violated
@@ -35,7 +35,7 @@ def drawn(tmp_path_factory):
 
 def figure_of(name, rows, summary=SUMMARY):
     with house_style():
-        return importlib.import_module(f"bound_validation.figures.{name}").figure(rows, summary)
+        return importlib.import_module(f"bound_validation.axes.{name}.figure").figure(rows, summary)
 
 
 def alarm_pixels(path: Path) -> int:
@@ -119,7 +119,7 @@ def test_violations_are_marked_in_red(name, drawn, tmp_path):
     rows = violated([row for row in ROWS if row.axis == name], series)
     assert alarm_pixels(drawn[1][name]) == 0
     with house_style():
-        figure = importlib.import_module(f"bound_validation.figures.{name}").figure(rows, SUMMARY)
+        figure = importlib.import_module(f"bound_validation.axes.{name}.figure").figure(rows, SUMMARY)
         figure.savefig(tmp_path / "figure.png", dpi=DPI)
     assert alarm_pixels(tmp_path / "figure.png") > 200  # the cross and the one that explains it
     assert "bound violated" in legend_texts(figure)
@@ -223,7 +223,7 @@ def test_shares_sum_to_one_and_name_the_largest():
 
 def test_no_interactive_backend_is_loaded():
     code = (
-        "import sys, bound_validation.figures as f; early = 'matplotlib' in sys.modules;"
+        "import sys, bound_validation.report.figures as f; early = 'matplotlib' in sys.modules;"
         "f.draw_all([], {}, '.'); print(early, 'matplotlib.pyplot' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 import pytest
 
-from bound_validation.axes import messages as axis
-from bound_validation.axes.messages import Lane
-from bound_validation.axes.returns import planted_ground
+from bound_validation.axes.messages import measure as axis
+from bound_validation.axes.messages.measure import Lane
+from bound_validation.axes.returns.measure import planted_ground
 from bound_validation.ensembles import replica_keys
 from bound_validation.learning_sweeps import HALF_SIZE, MESSAGES, MessagesSpec
 from bound_validation.results import Row

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bound_validation import theorem
-from bound_validation.axes.model import SPECS, greedy_claim, tasks, widths_for
+from bound_validation.axes.model.measure import SPECS, greedy_claim, tasks, widths_for
 from bound_validation.measure import Target
 from bound_validation.results import Row, read_table
 from icsmdp_jax.exact.constants import analyse
@@ -244,7 +244,7 @@ def test_behaviour_decides_the_certificate(tmp_path):
     np.save(tmp_path / "law.npy", law)
     place = tmp_path / "run"
     with without_figures(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bound_validation.axes.model.tasks", lambda known, spec: tasks(known, spec)[:1])
+        patch.setattr("bound_validation.axes.model.measure.tasks", lambda known, spec: tasks(known, spec)[:1])
         outcome = icsmdp(
             "validate", "--preset", "testing", "--model", GOLDEN / "plain.npz", "--out", place,
             "--behaviour", tmp_path / "law.npy",

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bound_validation.figures import NAMES
-from bound_validation.report import interval, number, percent, verdict, write_report
+from bound_validation.report.figures import NAMES
+from bound_validation.report.page import interval, number, percent, verdict, write_report
 from bound_validation.results import to_plain
 from tests.bound_validation.synthetic_rows import full_rows, make_summary, model_rows, uncertified, violated
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bound_validation import ensembles
-from bound_validation.axes import returns as axis
+from bound_validation.axes.returns import measure as axis
 from bound_validation.ensembles import Trained, ensemble, replica_keys
 from bound_validation.learning_sweeps import (
     FAR_SIGHTED,

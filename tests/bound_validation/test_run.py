@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from bound_validation import theorem
-from bound_validation.axes import gap, model, width
-from bound_validation.figures import NAMES
+from bound_validation.axes.gap import measure as gap
+from bound_validation.axes.model import measure as model
+from bound_validation.axes.width import measure as width
+from bound_validation.report.figures import NAMES
 from bound_validation.results import COLUMNS, NAN, Row, read_table
 from bound_validation.run import summarise, verdict
 from bound_validation.sweeps import PRESETS

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from bound_validation.comparison import ABSOLUTE, DISCOVERY_RATE, RELATIVE, key_of
+from bound_validation.compare.comparison import ABSOLUTE, DISCOVERY_RATE, RELATIVE, key_of
 from bound_validation.results import ROUNDING, Row, read_table
 from tests.bound_validation.runs import Outcome, documented_series, icsmdp, shared_run
 

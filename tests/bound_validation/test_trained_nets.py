@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bound_validation.axes import trained, width
-from bound_validation.figures.curves import reference
-from bound_validation.figures.style import house_style
-from bound_validation.figures.width import REFERENCES, trained_panel
+from bound_validation.axes.width import measure as width
+from bound_validation.axes.width import trained
+from bound_validation.axes.width.figure import REFERENCES, trained_panel
+from bound_validation.drawing.curves import reference
+from bound_validation.drawing.style import house_style
 from bound_validation.measure import root_interval
 from bound_validation.results import Row
 from bound_validation.sweeps import PRESETS, TrainedSpec
@@ -217,7 +218,7 @@ def test_reference_lines_have_the_stated_slopes_through_the_first_point():
 def test_figure_says_that_references_are_no_bounds_and_covers_no_point():
     rows = [row for row in full_rows() if row.axis == "width"]
     with house_style():
-        module = importlib.import_module("bound_validation.figures.width")
+        module = importlib.import_module("bound_validation.axes.width.figure")
         plain, figure = module.figure(rows, {}), module.figure(rows + net_rows(), make_summary(rows))
     assert len(plain.axes) == 2 and len([axes for axes in figure.axes if axes.axison]) == 3
     legend = [text.get_text() for text in figure.legends[0].get_texts()]

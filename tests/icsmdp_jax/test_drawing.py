@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Circle, PathPatch, Polygon
 from PIL import Image
 
-import bound_validation.figures.style as figures_style
+import bound_validation.drawing.style as figures_style
 from icsmdp_jax.drawing import style
 from icsmdp_jax.drawing.circle import Nodes, arrows_of, circle_order, curve, ports, spread_angles
 from icsmdp_jax.drawing.handoffs import draw_handoffs, duration_text, handoff_figure, percent_text

@@ -11,7 +11,8 @@ import dataclasses
 from pathlib import Path
 from unittest import mock
 
-from bound_validation.axes import gap, total
+from bound_validation.axes.gap import measure as gap
+from bound_validation.axes.total import measure as total
 from bound_validation.run import execute
 from bound_validation.sweeps import PRESETS
 from icsmdp_jax.devices import hosts
@@ -47,8 +48,8 @@ def main() -> None:
     set_compilation_cache()
     hosts.join(args)
     with (
-        mock.patch("bound_validation.figures.draw_all", lambda rows, summary, out: {}),
-        mock.patch("bound_validation.report.write_report", lambda rows, summary, figures, out: ""),
+        mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out: {}),
+        mock.patch("bound_validation.report.page.write_report", lambda rows, summary, figures, out: ""),
     ):
         execute(args.out, tasks(), {"preset": "testing", "model": None}, args.resume)
 

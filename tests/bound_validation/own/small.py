@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from bound_validation.own.sweep import Sweep
+from bound_validation.sweep.definition import Sweep
 from examples.own_sweep import drafts
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "own_sweep.toml"
@@ -29,7 +29,7 @@ def exact(**changes: Any) -> Sweep:
 
 def without_figures() -> Any:
     """Leaves the figures out, for runs in which they are not what is tested."""
-    return mock.patch("bound_validation.own.figures.draw_all", lambda sweep, rows, out: {})
+    return mock.patch("bound_validation.sweep.figure.draw_all", lambda sweep, rows, out: {})
 
 
 TOML = """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.bound_validation.sweep.small import TOML, without_figures, written
 
 from bound_validation import theorem
 from bound_validation.results import read_table
-from tests.bound_validation.own.small import TOML, without_figures, written
 from tests.bound_validation.runs import icsmdp, refused
 
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.bound_validation.sweep.small import exact, small
 
-from bound_validation.own.families import resolve
-from bound_validation.own.parts import check_shape, parts, shape_of
-from bound_validation.own.refusal import Refusal
-from bound_validation.own.sweep import Figure, Sweep, value_text
+from bound_validation.sweep.definition import Figure, Sweep, value_text
+from bound_validation.sweep.families import resolve
+from bound_validation.sweep.parts import check_shape, parts, shape_of
+from bound_validation.sweep.refusal import Refusal
 from examples.own_sweep import drafts
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.learner.experiment import model_inputs, stationary_env
 from icsmdp_jax.learner.schedules import constant
 from icsmdp_jax.models.files import save_model
-from tests.bound_validation.own.small import exact, small
 from tests.helpers import GOLDEN_NAMES, golden, golden_analysis
 
 PLANTED = {"num_agents": 2, "longest_duration": 24, "duration_mean": 4.0}
@@ -161,7 +161,7 @@ def test_families_from_every_source(tmp_path, monkeypatch):
         assert (found.names, found.required, found.defaults) == ({"a", "b"}, {"a"}, {"b": 2})
         with pytest.raises(ValueError, match="returned int, expected a TabularModel"):
             found.build({"a": 1})
-    assert resolve("bound_validation.own.families:resolve").function is resolve
+    assert resolve("bound_validation.sweep.families:resolve").function is resolve
     assert resolve(drafts).name == "drafts" and resolve(resolve(drafts)) == resolve(drafts)
     assert resolve(lambda **anything: None).names is None
 

@@ -10,12 +10,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from tests.bound_validation.sweep.small import EXAMPLE
 
-from bound_validation.own.families import FILE_COORDINATES
-from bound_validation.own.sweep import MEASURES, Sweep
-from bound_validation.own.toml import SPACED, TABLES, read_sweep, sweep_of
+from bound_validation.sweep.definition import MEASURES, Sweep
+from bound_validation.sweep.families import FILE_COORDINATES
+from bound_validation.sweep.toml import SPACED, TABLES, read_sweep, sweep_of
 from examples import own_sweep
-from tests.bound_validation.own.small import EXAMPLE
 from tests.bound_validation.runs import ROOT, declared
 from tests.test_readme import RUN, SHOWN, blocks, desk  # noqa: F401 - desk is a fixture
 
@@ -66,7 +66,7 @@ def test_no_block_escapes():
 
 
 def test_the_command_is_declared():
-    assert "bound_validation.own.command:add_command" in [entry.value for entry in declared("icsmdp_jax.commands")]
+    assert "bound_validation.sweep.command:add_command" in [entry.value for entry in declared("icsmdp_jax.commands")]
 
 
 def test_the_family_of_the_example_is_what_its_text_says():

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from tests.bound_validation.sweep.small import exact, small, without_figures
 
-from bound_validation.own.cells import UNSETTLED, run_part, work_of
-from bound_validation.own.parts import Part, parts
-from bound_validation.own.run import run_sweep, tasks
-from bound_validation.own.sweep import Figure
 from bound_validation.results import Row, read_table
+from bound_validation.sweep.cells import UNSETTLED, run_part, work_of
+from bound_validation.sweep.definition import Figure
+from bound_validation.sweep.parts import Part, parts
+from bound_validation.sweep.run import run_sweep, tasks
 from examples.own_sweep import drafts
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.learner.train import Traces
-from tests.bound_validation.own.small import exact, small, without_figures
 
 SERIES = {"gap", "gap_value_aware", "gap_mass_span", "policy_loss", "spread", "bias", "rmse", "residual", "total"}
 
@@ -129,7 +129,7 @@ def test_a_cell_on_its_own_gives_the_same_bits(finished):
 @pytest.mark.slow
 def test_a_cell_is_measured_as_by_a_validation_run(finished):
     """Against the samples axis: the same model, seed and counts give the same numbers, bit for bit."""
-    from bound_validation.axes.samples import measure_bounds, measure_limit
+    from bound_validation.axes.samples.measure import measure_bounds, measure_limit
     from bound_validation.measure import Target
     from bound_validation.sweeps import SamplesSpec
 
@@ -192,7 +192,7 @@ def test_twice_gives_the_same_table(finished, tmp_path):
 
 def test_figure_settings_may_change_without_computing_again(finished, tmp_path, monkeypatch):
     place = copied(finished, tmp_path / "other")
-    monkeypatch.setattr("bound_validation.own.run.run_part", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("bound_validation.sweep.run.run_part", lambda *_: pytest.fail("computed again"))
     sweep = small(figure=Figure(x="learner.samples", group="stakes"))
     with without_figures():
         run_sweep(sweep, place, resume=True)

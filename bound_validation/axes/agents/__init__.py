@@ -1,0 +1,1 @@
+"""The bound as the pipeline grows."""

@@ -1,0 +1,44 @@
+"""Agents: the interface gap, the spread and the residual as the pipeline grows (T1, P2, T3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from bound_validation.drawing.curves import line, measured
+from bound_validation.drawing.panels import Q_ERROR, Panel, compose
+from bound_validation.drawing.style import BLUE, FULL_WIDTH, GREEN, GREY, ORANGE, VERMILLION
+from bound_validation.results import Row
+from bound_validation.views import select
+
+X_LABEL = "agents $N$"
+
+
+def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
+    """The exact gap, the spread of the tail average, and the constant step, each against the number of agents."""
+    del summary  # no slope is fitted here
+    mine = [row for row in rows if row.axis == "agents"]
+    gap, spread, steps = (select(mine, "agents", name) for name in ("gap", "spread", "constant_step"))
+    if not mine:
+        return None
+    simulated = [row for row in gap if row.group == "simulated"]
+    only = [row for row in gap if row.group == "analysed only"]
+    exact = [
+        *line(simulated, "bound", "T1", BLUE),
+        *measured(simulated, "gap", BLUE, "o"),
+        *line(only, "bound", "T1, large", ORANGE),
+        *measured(only, "gap, large", ORANGE, "D"),
+    ]
+    limit = [
+        *line(spread, "alternative", "without Poisson terms", GREY),
+        *line(spread, "prediction", "P2", VERMILLION),
+        *measured(spread, "tail average", VERMILLION, "o"),
+    ]
+    residual = [*line(steps, "bound", r"T3$^{1/2}$", GREEN), *measured(steps, "constant step", GREEN, "s")]
+    panels = [
+        Panel("interface", X_LABEL, "gap in sup norm (reward units)", exact),
+        Panel("spread", X_LABEL, "spread in " + Q_ERROR[9:], limit),
+        Panel("residual", X_LABEL, "RMSE in " + Q_ERROR[9:], residual),
+    ]
+    return compose([panel for panel in panels if panel.curves], 3, FULL_WIDTH, 2.6)

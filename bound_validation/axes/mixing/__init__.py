@@ -1,0 +1,1 @@
+"""The residual as the hidden part mixes more slowly."""

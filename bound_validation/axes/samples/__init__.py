@@ -1,0 +1,1 @@
+"""The residual against the number of handoffs."""

@@ -1,0 +1,1 @@
+"""Approximation by few features."""
