@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from bound_validation.report import text as text
+from bound_validation.report import text
+from bound_validation.report.figures import AXES
 from bound_validation.results import TERMS, Row
 from bound_validation.views import PARTS, Share, normalised, select, shares
+from bound_validation.words import Section
 from icsmdp_jax.io import atomic_write
 
-AXES = ("width", "gap", "samples", "mixing", "durations", "total", "agents", "returns", "messages", "model", "sweep")
+ROOMS = {name: f"axes.{name}" for name in (*AXES, "model")} | {"sweep": "sweep"}  # where the words of an axis are
 MOST = 1000  # lines of one table; a sweep over thousands of cells has more, all of which are in the Parquet file
 DASH = Markup("&ndash;")
 
@@ -50,6 +52,7 @@ def write_report(rows: list[Row], summary: dict[str, Any], figure_paths: Mapping
 
 def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -> dict[str, Any]:
     """Everything that the template shows, already taken apart into plain lists."""
+    said = {axis: import_module(f"bound_validation.{room}.words").SECTION for axis, room in ROOMS.items()}
     violations = [row for row in rows if row.holds == 0]
     failed = max(len(violations), int(summary.get("violations") or 0))
     checks = max(int(summary.get("checks") or 0), sum(row.holds >= 0 for row in rows))
@@ -70,13 +73,13 @@ def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -
         "terms": _terms(summary),
         "claims": claims,
         "claims_failed": sum(claim.get("passed") is False for claim in claims),
-        "slopes": _slopes(summary),
+        "slopes": _slopes(summary, said),
         "shares": _shares(rows),
-        "total_caption": Markup(text.SECTIONS["total"].captions["total"]),
+        "total_caption": Markup(said["total"].captions["total"]),
         "constants": _constants(summary),
         "central_limit": _central_limit(rows),
         "uncertified": _uncertified(rows),
-        "sections": _sections(rows, figures),
+        "sections": _sections(rows, figures, said),
         "facts": _facts(summary),
     }
 
@@ -142,9 +145,10 @@ def _terms(summary: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _slopes(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    known = summary.get("slopes") or {}
-    return [{"name": text.SLOPES.get(name, name), **entry} for name, entry in known.items() if entry]
+def _slopes(summary: dict[str, Any], said: dict[str, Section]) -> list[dict[str, Any]]:
+    """The fitted slopes under the names that their axes give them."""
+    names = {name: text for section in said.values() for name, text in section.slopes.items()}
+    return [{"name": names.get(name, name), **entry} for name, entry in (summary.get("slopes") or {}).items() if entry]
 
 
 def _shares(rows: list[Row]) -> dict[str, Any] | None:
@@ -227,14 +231,14 @@ def _uncertified(rows: list[Row]) -> list[Row]:
     return list(cells.values())[::-1]
 
 
-def _sections(rows: list[Row], figures: dict[str, str]) -> list[dict[str, Any]]:
+def _sections(rows: list[Row], figures: dict[str, str], said: dict[str, Section]) -> list[dict[str, Any]]:
     """Words, figures, notes and rows of every axis that has rows."""
     out = []
-    for axis in (*AXES, *sorted({row.axis for row in rows} - set(AXES))):
+    for axis in (*said, *sorted({row.axis for row in rows} - set(said))):
         here = [row for row in rows if row.axis == axis]
         if not here:
             continue
-        words = text.SECTIONS.get(axis, text.Section(f"Axis {axis}", (), {}))
+        words = said.get(axis, Section(f"Axis {axis}", (), {}))
         # What a run on a given model has of these figures belongs to its own section.
         captions = {name: Markup(caption) for name, caption in words.captions.items() if name in figures}
         out.append(
