@@ -169,7 +169,7 @@ def _stroke(axes: Axes, x: float, y: float, style: dict[str, Any]) -> None:
     """A short horizontal line through a lone point."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    points = Affine2D().scale(1 / 72) + figure.dpi_scale_trans + ScaledTranslation(x, y, axes.transData)
+    points = Affine2D().scale(1 / 72) + figure.dpi_scale_trans + ScaledTranslation(x, y, axes.transData)  # type: ignore[arg-type]
     axes.plot([-7, 7], [0, 0], transform=points, **style)
 
 

@@ -77,8 +77,8 @@ def key(figure: Figure, curves: Sequence[Curve]) -> None:
 
 def outside(figure: Figure, side: str, handles: Sequence[Any], names: Sequence[str], **style: Any) -> None:
     """A legend of the whole figure, above (``"upper"``) or below (``"lower"``) all panels, within its width."""
-    columns = legend_columns(names, 72 * figure.get_figwidth() - 12)
-    figure.legend(list(handles), list(names), loc=f"outside {side} center", ncols=columns, **style)
+    style |= dict(loc=f"outside {side} center", ncols=legend_columns(names, 72 * figure.get_figwidth() - 12))
+    figure.legend(list(handles), list(names), **style)
 
 
 def _marker(marker: str, **changes: Any) -> Line2D:

@@ -99,10 +99,7 @@ def draw_panel(axes: Axes, panel: Panel, index: int | None = None) -> None:
         above.xaxis.set_major_locator(FixedLocator(panel.top[0]))
         above.xaxis.set_ticklabels(panel.top[1], fontsize=SMALL)
         above.xaxis.set_minor_locator(FixedLocator([]))
-    if index is None:
-        axes.set_title(panel.title, loc="left", pad=5)
-    else:
-        letter(axes, index, panel.title)
+    letter(axes, index, panel.title)
     panel_legend(axes, panel.curves, room_of(axes) - 20)
 
 
@@ -153,7 +150,7 @@ def tick_at(axes: Axes, values: Sequence[float] | np.ndarray) -> None:
     texts = tick_texts([float(tick) for tick in ticks])
     place = axes.xaxis.get_transform()
     low, high = place.transform(np.array(axes.get_xlim()))
-    points = place.transform(ticks) * (room_of(axes) - 45) / (high - low)  # about 45 points are to the left of the axes
+    points = place.transform(ticks) * (room_of(axes) - 45) / (high - low)  # 45: left of the axes, about
     half = [text_size(text, SETTINGS["xtick.labelsize"])[0] / 2 + 2 for text in texts]
     kept = [0] if ticks[0] == 0 else []
     for index in range(len(ticks) - 1, len(kept) - 1, -1):
@@ -173,16 +170,14 @@ def ticks_of(low: float, high: float) -> tuple[list[float], list[float]]:
         return [float(f"{value:.9g}") for value in values if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
 
     def multiples(*digits: int) -> list[float]:
-        return inside(
-            digit * 10.0**power for power in range(first - first % stride, last + 1, stride) for digit in digits
-        )
+        return inside(digit * 10.0**power for power in powers for digit in digits)
 
-    powers, some = multiples(1), multiples(1, 2, 5)
-    if len(powers) > 2 or high / low >= 100:
-        return powers, multiples(*range(2, 10)) if stride == 1 else []
+    few, some = multiples(1), multiples(1, 2, 5)
+    if len(few) > 2 or high / low >= 100:
+        return few, multiples(*range(2, 10)) if stride == 1 else []
     if len(some) > 2:
         return some, [tick for tick in multiples(*range(1, 10)) if tick not in some]
-    return inside(MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(low, high)), []
+    return inside(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=3).tick_values(low, high)), []
 
 
 def tick_texts(ticks: Sequence[float]) -> list[str]:

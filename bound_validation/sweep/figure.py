@@ -17,17 +17,7 @@ from bound_validation.drawing.panels import BIAS, RMSE, SPREAD, Panel, compose, 
 from bound_validation.drawing.style import GROUPS, TERM_COLOUR, TERM_MARKER
 from bound_validation.results import ROUNDING, TERMS, Row
 from bound_validation.sweep.definition import SAMPLES, WIDTH, Cell, Sweep, value_text
-from icsmdp_jax.drawing.style import (
-    BLUE,
-    COLUMN_WIDTH,
-    FULL_WIDTH,
-    GREY,
-    ORANGE,
-    PURPLE,
-    VERMILLION,
-    house_style,
-    save,
-)
+from icsmdp_jax.drawing.style import BLUE, COLUMN_WIDTH, FULL_WIDTH, GREY, ORANGE, PURPLE, VERMILLION, house_style, save
 
 LOOKS = GROUPS[:6]
 LABELS = {

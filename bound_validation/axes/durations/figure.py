@@ -34,14 +34,15 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
             out += [*theory, *measured(here, "", colour, marker)]
         return out
 
-    right, wrong = r"$1/(1-\bar\gamma)$ of each law", r"$1/(1-\gamma)$"
-    moduli = (r"$\bar\gamma$ of each law", r"$\gamma$")
+    horizons, moduli = (
+        (r"$1/(1-\bar\gamma)$ of each law", r"$1/(1-\gamma)$"),
+        (r"$\bar\gamma$ of each law", r"$\gamma$"),
+    )
+    sharp = curves("amplification", "prediction", *horizons)
+    backup, planted = curves("contraction", "bound", *moduli), curves("planted_ratio", "bound", *horizons)
     panels = [
-        Panel(title, X_LABEL, y_label, curves(name, kind, *texts))
-        for title, y_label, name, kind, texts in (
-            ("sharp family", r"amplification gap$/\varepsilon$", "amplification", "prediction", (right, wrong)),
-            ("one Bellman backup", "contraction modulus", "contraction", "bound", moduli),
-            ("planted model", r"gap$/\beta$", "planted_ratio", "bound", (right, wrong)),
-        )
+        Panel("sharp family", X_LABEL, r"amplification gap$/\varepsilon$", sharp),
+        Panel("one Bellman backup", X_LABEL, "contraction modulus", backup),
+        Panel("planted model", X_LABEL, r"gap$/\beta$", planted),
     ]
     return compose(panels, 3, FULL_WIDTH, 2.6, [Entry(law.replace("_", " "), *looks[law]) for law in laws])

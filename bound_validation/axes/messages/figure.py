@@ -99,7 +99,7 @@ def _returns(axes: Axes, rows: list[Row], kinds: tuple[str, ...]) -> None:
         promised = [row for row in rows if row.group == kind and np.isfinite(row.prediction)]
         if promised:
             x, y = [row.x for row in promised], [row.prediction for row in promised]
-            alone = dict(marker="_", markersize=13) if len(x) == 1 else {}
+            alone: dict[str, Any] = dict(marker="_", markersize=13) if len(x) == 1 else {}
             axes.plot(x, y, color=BLUE, zorder=5, **LINE["prediction"], **alone)
     if kinds[0] in LOGARITHMIC:
         axes.set_xscale("log")

@@ -16,17 +16,7 @@ from bound_validation.drawing.panels import Panel, draw_panel, thinned
 from bound_validation.drawing.style import TERM_COLOUR, TERM_MARKER
 from bound_validation.results import Row
 from bound_validation.views import PARTS, Share, normalised, select, shares
-from icsmdp_jax.drawing.style import (
-    BLACK,
-    BLUE,
-    FULL_WIDTH,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SMALL,
-    lettered,
-    new_figure,
-)
+from icsmdp_jax.drawing.style import BLACK, BLUE, FULL_WIDTH, GREY, ORANGE, PURPLE, SMALL, lettered, new_figure
 
 CORNER_LOOKS = ((BLUE, "o"), (ORANGE, "s"), (BLACK, "D"), (PURPLE, "^"))
 HATCH = {"residual": "....", "approximation": "////", "interface": ""}

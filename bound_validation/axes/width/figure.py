@@ -60,7 +60,7 @@ def trained_panel(rows: list[Row], summary: dict[str, Any]) -> list[Panel]:
         *line(fixed, "alternative", r"frozen features, $C\,m^{-1/2}(1-\kappa^2)^{-1/2}$", BLACK),
         *measured(nets, "hidden layer trained", GREEN, "^"),
         *measured(fixed, r"frozen features, $\|Q_m - Q_\phi\|_d$", PURPLE, "D"),
-        *measured(spread, "its spread between two runs from one start", SKY, "v"),
+        *measured(spread, "spread of these nets between two runs from one start", SKY, "v"),
         *fitted(limited_by_width(nets, spread), fit_of(summary, "width_trained_limited")),
     ]
     title = "nets trained by IC-Q: no bound is claimed"
