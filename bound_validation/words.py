@@ -21,8 +21,8 @@ class Section(NamedTuple):
     """
 
     title: str
-    paragraphs: tuple[str, ...]
-    captions: Mapping[str, str]
+    paragraphs: tuple[str, ...] = ()
+    captions: Mapping[str, str] = MappingProxyType({})
     slopes: Mapping[str, str] = MappingProxyType({})
 
 

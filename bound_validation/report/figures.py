@@ -1,15 +1,15 @@
-"""Figures of a validation run, one of each axis behind an overview: measurements, bounds and predictions."""
+"""The figures of a validation run: the overview, and that of each axis."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from bound_validation.axes import AXES
+from bound_validation.axis import resolved
 from bound_validation.results import Row
 
-AXES = ("width", "gap", "samples", "mixing", "durations", "total", "agents", "returns", "messages")  # as in the report
-NAMES = ("overview", *AXES)
+NAMES = ("overview", *(name for name, axis in AXES.items() if axis.figure is not None))
 
 
 def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path) -> dict[str, Path]:
@@ -27,7 +27,7 @@ def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path) -> dict[
     from icsmdp_jax.drawing.style import house_style, save
 
     drawn = {"overview": overview.figure}
-    drawn |= {name: import_module(f"bound_validation.axes.{name}.figure").figure for name in AXES}
+    drawn |= {name: resolved(axis.figure) for name, axis in AXES.items() if axis.figure is not None}
     paths = {}
     with house_style():
         for name, draw in drawn.items():

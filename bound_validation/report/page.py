@@ -5,21 +5,22 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
-from importlib import import_module, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bound_validation.axes import AXES
+from bound_validation.axis import resolved
 from bound_validation.report import text
-from bound_validation.report.figures import AXES
 from bound_validation.results import TERMS, Row
+from bound_validation.sweep.words import SECTION as SWEEP
 from bound_validation.views import PARTS, Share, normalised, select, shares
 from bound_validation.words import Section
 from icsmdp_jax.io import atomic_write
 
-ROOMS = {name: f"axes.{name}" for name in (*AXES, "model")} | {"sweep": "sweep"}  # where the words of an axis are
 MOST = 1000  # lines of one table; a sweep over thousands of cells has more, all of which are in the Parquet file
 DASH = Markup("&ndash;")
 
@@ -52,7 +53,7 @@ def write_report(rows: list[Row], summary: dict[str, Any], figure_paths: Mapping
 
 def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -> dict[str, Any]:
     """Everything that the template shows, already taken apart into plain lists."""
-    said = {axis: import_module(f"bound_validation.{room}.words").SECTION for axis, room in ROOMS.items()}
+    said = {name: resolved(axis.words) for name, axis in AXES.items() if axis.words is not None} | {"sweep": SWEEP}
     violations = [row for row in rows if row.holds == 0]
     failed = max(len(violations), int(summary.get("violations") or 0))
     checks = max(int(summary.get("checks") or 0), sum(row.holds >= 0 for row in rows))
@@ -75,7 +76,7 @@ def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -
         "claims_failed": sum(claim.get("passed") is False for claim in claims),
         "slopes": _slopes(summary, said),
         "shares": _shares(rows),
-        "total_caption": Markup(said["total"].captions["total"]),
+        "total_caption": Markup(said["total"].captions["total"] if "total" in said else ""),
         "constants": _constants(summary),
         "central_limit": _central_limit(rows),
         "uncertified": _uncertified(rows),
@@ -234,11 +235,11 @@ def _uncertified(rows: list[Row]) -> list[Row]:
 def _sections(rows: list[Row], figures: dict[str, str], said: dict[str, Section]) -> list[dict[str, Any]]:
     """Words, figures, notes and rows of every axis that has rows."""
     out = []
-    for axis in (*said, *sorted({row.axis for row in rows} - set(said))):
+    for axis in dict.fromkeys((*said, *(row.axis for row in rows))):
         here = [row for row in rows if row.axis == axis]
         if not here:
             continue
-        words = said.get(axis, Section(f"Axis {axis}", (), {}))
+        words = said.get(axis, Section(f"Axis {axis}"))
         # What a run on a given model has of these figures belongs to its own section.
         captions = {name: Markup(caption) for name, caption in words.captions.items() if name in figures}
         out.append(

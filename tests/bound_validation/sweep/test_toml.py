@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.bound_validation.sweep.small import EXAMPLE, written
 
 from bound_validation.sweep.definition import Figure, Sweep
 from bound_validation.sweep.toml import read_sweep
 from tests.bound_validation.runs import icsmdp, refused
+from tests.bound_validation.sweep.small import EXAMPLE, written
 
 BASE = """
 [sweep]
@@ -83,22 +83,30 @@ def test_names_are_relative_to_the_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("[axes]", "[axis]", "[axis]: unknown table, expected axes, perhaps"),
-        ('name = "t"', 'nme = "t"', "[sweep] nme: unknown key, expected name, perhaps"),
+        ("[axes]", "[axis]", "[axis]: unknown table, did you mean axes?"),
+        ('name = "t"', 'nme = "t"', "[sweep] nme: unknown key, did you mean name?"),
         ('name = "t"', "", "[sweep] name: missing"),
         ('family = "planted"', "", "[model] family: missing"),
         ('name = "t"', "name = 3", "[sweep] name = 3: expected letters"),
-        ('name = "t"', 'name = "t"\nmeasure = ["limit", "teorem"]', "[sweep] measure = 'teorem': expected theorem"),
+        (
+            'name = "t"',
+            'name = "t"\nmeasure = ["limit", "teorem"]',
+            "[sweep] measure = 'teorem': did you mean theorem?",
+        ),
         ('name = "t"', 'name = "t"\nmeasure = "limit"', "[sweep] measure = 'limit': expected a list"),
-        ('"planted"', '"plant"', "[model] family = 'plant': expected planted, perhaps"),
+        ('"planted"', '"plant"', "[model] family = 'plant': did you mean planted?"),
         ('"planted"', "7", "[model] family = 7: expected a text"),
         ('"planted"', '"planted"\nfixed = 3', "[model] fixed = 3: expected a table"),
-        ('"planted"', '"planted"\nfixed = { gapp = 1 }', "[model.fixed] gapp: unknown coordinate of planted, expected"),
+        (
+            '"planted"',
+            '"planted"\nfixed = { gapp = 1 }',
+            "[model.fixed] gapp: unknown coordinate of planted, did you",
+        ),
         ("gap = [0.0, 0.1]", "gap = 0.1", "[axes] gap = 0.1: expected a list or {from, to, count, spacing}"),
         ("gap = [0.0, 0.1]", 'gap = ["a"]', "[axes] gap = 'a': expected a number"),
-        ("gap = [0.0, 0.1]", "gpa = [0.1]", "[axes] gpa: unknown coordinate of planted, expected gap, perhaps"),
+        ("gap = [0.0, 0.1]", "gpa = [0.1]", "[axes] gpa: unknown coordinate of planted, did you mean gap?"),
         ("gap = [0.0, 0.1]", "gap = {from = 0, to = 1}", "[axes] gap.count: missing, expected a number"),
-        ("gap = [0.0, 0.1]", "gap = {from = 0, to = 1, coun = 2}", "[axes] gap.coun: unknown key, expected count"),
+        ("gap = [0.0, 0.1]", "gap = {from = 0, to = 1, coun = 2}", "[axes] gap.coun: unknown key, did you mean count?"),
         ("gap = [0.0, 0.1]", "gap = {from = 0, to = 1, count = 1}", "[axes] gap.count = 1: expected a whole number"),
         ("gap = [0.0, 0.1]", 'gap = {from = 0, to = 1, count = 2, spacing = "log"}', "expected ends above 0"),
         ("gap = [0.0, 0.1]", 'gap = {from = 1, to = 2, count = 2, spacing = "lg"}', "gap.spacing = 'lg': expected"),
@@ -106,9 +114,9 @@ def test_names_are_relative_to_the_file(tmp_path, monkeypatch):
         ("gap = [0.0, 0.1]", "gap = [-1.0]", "cell t/gap=-1: gap = -1.0: expected 0 or more"),
         ("[axes]", "[learner]\nsamples = 400\n[axes]", "[learner] samples = 400: expected a list"),
         ("[axes]", "[learner]\nsamples = [401]\n[axes]", "[learner] samples = [401]: expected increasing even"),
-        ("[axes]", "[learner]\nreplica = 4\n[axes]", "[learner] replica: unknown key, expected replicas, perhaps"),
+        ("[axes]", "[learner]\nreplica = 4\n[axes]", "[learner] replica: unknown key, did you mean replicas?"),
         ("[axes]", '[learner]\nreplicas = "4"\n[axes]', "[learner] replicas = '4': expected a whole number of 2"),
-        ("[axes]", '[figure]\nx = "gpa"\n[axes]', "[figure] x = 'gpa': expected gap, perhaps"),
+        ("[axes]", '[figure]\nx = "gpa"\n[axes]', "[figure] x = 'gpa': did you mean gap?"),
         ("[axes]", "[figure]\nx = 1\n[axes]", "[figure] x = 1: expected a text"),
         ("[axes]", '[figure.labels]\ngap = "$x"\n[axes]', "[figure] labels['gap'] = '$x': expected a text"),
         ("[axes]", '[figure.labels]\ngap = "$\\\\nothing$"\n[axes]', "labels['gap']"),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.bound_validation.sweep.small import exact, small
 
 from bound_validation.sweep.definition import Figure, Sweep, value_text
 from bound_validation.sweep.families import resolve
@@ -19,6 +18,7 @@ from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.learner.experiment import model_inputs, stationary_env
 from icsmdp_jax.learner.schedules import constant
 from icsmdp_jax.models.files import save_model
+from tests.bound_validation.sweep.small import exact, small
 from tests.helpers import GOLDEN_NAMES, golden, golden_analysis
 
 PLANTED = {"num_agents": 2, "longest_duration": 24, "duration_mean": 4.0}
@@ -170,23 +170,23 @@ def test_families_from_every_source(tmp_path, monkeypatch):
     ("changes", "message"),
     [
         ({"name": "a/b"}, "name = 'a/b': expected letters, digits, dots, dashes and underscores"),
-        ({"family": "plantd"}, "family = 'plantd': expected planted, perhaps"),
+        ({"family": "plantd"}, "family = 'plantd': did you mean planted?"),
         ({"family": 3}, "family = 3: expected a function or a name"),
         ({"family": "none.py:f"}, "family = 'none.py:f': no such file"),
         ({"family": "no_module_here:f"}, "family = 'no_module_here:f': no module no_module_here"),
-        ({"family": "examples.own_sweep:drfts"}, "no function drfts, expected drafts, perhaps"),
+        ({"family": "examples.own_sweep:drfts"}, "no function drfts, did you mean drafts?"),
         ({"family": "none.npz"}, "family = 'none.npz': "),
         ({"axes": {}}, "axes = {}: expected one axis or more"),
         ({"axes": {"stakes": ()}}, "axes['stakes'] = (): expected a list of one value or more"),
         ({"axes": {"stakes": (1.0, 1)}}, "axes['stakes'] = [1.0, 1]: expected distinct values, but 1 is there twice"),
         ({"axes": {"stakes": (float("nan"),)}}, "axes['stakes'] = [nan]: expected finite numbers"),
-        ({"axes": {"stake": (1.0,)}}, "axes['stake']: unknown coordinate of drafts, expected stakes, perhaps"),
-        ({"axes": {"learner.widths": (1,)}}, "unknown axis, expected learner.width, perhaps"),
+        ({"axes": {"stake": (1.0,)}}, "axes['stake']: unknown coordinate of drafts, did you mean stakes?"),
+        ({"axes": {"learner.widths": (1,)}}, "unknown axis, did you mean learner.width?"),
         ({"axes": {"stakes": (1.0,), "learner.width": (1.5,)}}, "axes['learner.width'] = [1.5]: expected whole"),
-        ({"fixed": {"acuracy": 0.5}}, "fixed['acuracy']: unknown coordinate of drafts, expected accuracy, perhaps"),
+        ({"fixed": {"acuracy": 0.5}}, "fixed['acuracy']: unknown coordinate of drafts, did you mean accuracy?"),
         ({"fixed": {"stakes": 0.5}}, "fixed['stakes'] = 0.5: expected nothing, because it is an axis"),
         ({"axes": {"accuracy": (0.5, 0.6)}}, "fixed['stakes']: missing, expected a value"),
-        ({"measure": ("limits",)}, "measure = 'limits': expected limit, perhaps"),
+        ({"measure": ("limits",)}, "measure = 'limits': did you mean limit?"),
         ({"measure": ()}, "measure = []: expected one or more of interface, limit, theorem"),
         ({"samples": (400, 401)}, "samples = [400, 401]: expected increasing even whole numbers"),
         ({"samples": (800, 400)}, "samples = [800, 400]: expected increasing even whole numbers"),
@@ -196,8 +196,8 @@ def test_families_from_every_source(tmp_path, monkeypatch):
         ({"width": True}, "width = True: expected a whole number of 0 or more"),
         ({"seed": -1}, "seed = -1: expected a whole number of 0 or more"),
         ({"cells_per_part": 0}, "cells_per_part = 0: expected a whole number of 1 or more"),
-        ({"sizes": ("stake",)}, "sizes['stake']: unknown coordinate of drafts, expected stakes, perhaps"),
-        ({"figure": Figure(x="stake")}, "figure['x'] = 'stake': expected stakes, perhaps"),
+        ({"sizes": ("stake",)}, "sizes['stake']: unknown coordinate of drafts, did you mean stakes?"),
+        ({"figure": Figure(x="stake")}, "figure['x'] = 'stake': did you mean stakes?"),
         ({"figure": Figure(group="learner.samples")}, "figure['group'] = 'learner.samples': expected another axis"),
         ({"figure": Figure(at={"stakes": 1.0})}, "figure['at']['stakes']: expected"),
         ({"figure": Figure(at={"learner.samples": 5})}, "figure['at']['learner.samples'] = 5: expected one of"),
