@@ -156,6 +156,7 @@ def tick_at(axes: Axes, values: Sequence[float] | np.ndarray) -> None:
     for index in range(len(ticks) - 1, len(kept) - 1, -1):
         if all(abs(points[index] - points[other]) >= half[index] + half[other] for other in kept):
             kept.append(index)
+    kept.sort()
     axes.set_xticks(ticks[kept], [texts[index] for index in kept])
     axes.xaxis.set_minor_locator(FixedLocator([]))
 

@@ -81,6 +81,7 @@ SETTINGS: dict[str, Any] = {
     "pdf.fonttype": 42,
     "pdf.compression": 6,
     "text.parse_math": True,
+    "text.hinting": "no_hinting",  # letters stand as close in a PNG as in its PDF, and as ``text_size`` says
 }
 
 
@@ -102,9 +103,9 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def letter(axes: Axes, index: int, title: str) -> None:
-    """``(a) what this panel is about`` above the upper left corner."""
-    axes.set_title(lettered(index, title), loc="left", pad=5)
+def letter(axes: Axes, index: int | None, title: str) -> None:
+    """``(a) what this panel is about`` above the upper left corner; without a letter if it is the only one."""
+    axes.set_title(title if index is None else lettered(index, title), loc="left", pad=5)
 
 
 def lettered(index: int, title: str) -> str:
