@@ -1,4 +1,4 @@
-"""Environments seen through other eyes: with the owner's name attached, or with everything in view.
+"""Other views of an environment: with the owner's name attached, or with everything in view.
 
 Both wrappers exist for baselines. They change what the active agent sees and nothing else: not the dynamics, not the
 options, not the segment.
@@ -60,17 +60,16 @@ class Central(Environment[Any, Any]):
     """One agent that sees the global state, for the central learner.
 
     Attributes:
-      env: an environment with a method ``global_view(state, params)`` that returns a vector; whose turn it is must be
-        part of it.
-      size: length of that vector.
+      env: an environment with a global view.
+      size: length of that view, see ``Environment.global_view_size``.
     """
 
-    env: Any
+    env: Environment
     size: int
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.env, "global_view", None)):
-            raise ValueError(f"{self.env.spec.name}: expected a method global_view(state, params) for a central view")
+        if not self.env.has_global_view:
+            raise ValueError(f"{self.env.spec.name}: no global_view, expected an environment that implements it")
 
     @property
     def spec(self) -> EnvSpec:

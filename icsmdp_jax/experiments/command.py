@@ -113,7 +113,7 @@ def oracle_only(name: str) -> dict[str, Any]:
     env, params = registry.make(name)
     from icsmdp_jax.experiments.known import Known
 
-    return {"environment": name, **Known(registry.exact_model(name, env, params)).table()}
+    return {"environment": name, **Known(env.exact_model(params)).table()}
 
 
 def _shortest(num_values: int) -> dict[str, Any]:

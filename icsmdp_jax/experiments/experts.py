@@ -19,7 +19,6 @@ from icsmdp_jax.envs.expert_routing import (
     TEAM,
     ExpertRouting,
     best_agents,
-    exact_model,
     expert_routing,
     states,
 )
@@ -51,7 +50,7 @@ SCALE = {"right": 100, "routed": 100, "dollars": 1000, "blocks": 1, "handed on":
 def run(options: Options) -> Result:
     """All methods on expert routing, the frontier, and who answers what."""
     env, params = expert_routing()
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     budget = Budget(
         updates=options.pick(10, 3000, 12000), copies=16, length=8, replicas=options.pick(2, 10, 32),
         explore="behaviour", step_power=0.9,
@@ -133,11 +132,11 @@ class Frontier:
     def __init__(self, env: ExpertRouting, params: ListedParams, budget: Budget, seed: int) -> None:
         self.env, self.weights = env, WEIGHTS
         settings = [params._replace(dollar_weight=jnp.float32(weight)) for weight in WEIGHTS]
-        model = exact_model(env, params)
+        model = env.exact_model(params)
         tables = train_sweep("ic_q", env, settings, model, budget, seed)
         along = []
         for weight, setting in enumerate(settings):
-            priced = exact_model(env, setting)
+            priced = env.exact_model(setting)
             count, returns = totals(env, setting, priced), Returns(priced)
             along.append(of_policies(count, returns, tables[weight]))
             if weight == DEFAULT:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from icsmdp_jax.envs.registry import exact_model, make
+from icsmdp_jax.envs.registry import make
 from icsmdp_jax.experiments.known import Known
 from icsmdp_jax.experiments.result import Table
 
@@ -28,6 +28,7 @@ def over_knob(
     """
     rows = []
     for value in values:
-        known = Known(exact_model(environment, *make(environment, **{knob: value}))).table()
+        env, params = make(environment, **{knob: value})
+        known = Known(env.exact_model(params)).table()
         rows.append([value, *(known[quantity] for quantity in columns)])
     return Table(title, (label, *columns.values()), rows, name=name)

@@ -14,7 +14,7 @@ import numpy as np
 
 from icsmdp_jax.drawing import style
 from icsmdp_jax.envs.listed import ListedParams
-from icsmdp_jax.envs.math_pipeline import MathPipeline, exact_model, math_pipeline, states
+from icsmdp_jax.envs.math_pipeline import MathPipeline, math_pipeline, states
 from icsmdp_jax.envs.math_pipeline.pipeline import (
     FINALIZER,
     MENUS,
@@ -60,7 +60,7 @@ WORKFLOWS: dict[str, tuple[int, ...]] = {  # who works, in this order; whoever i
 def run(options: Options) -> Result:
     """All methods on the pipeline, what becomes of a problem, and a sweep over the noise of reading."""
     env, params = math_pipeline()
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     budget = Budget(
         updates=options.pick(10, 5000, 20000), copies=16, length=8, replicas=options.pick(2, 12, 32),
         explore="behaviour", step_power=0.9,
@@ -136,7 +136,7 @@ class Sweep:
 
     def __init__(self, env: MathPipeline, budget: Budget, seed: int) -> None:
         settings = [math_pipeline(noise=noise)[1] for noise in NOISES]
-        models = [exact_model(env, setting) for setting in settings]
+        models = [env.exact_model(setting) for setting in settings]
         tables = train_sweep("ic_q", env, settings, models[DEFAULT], budget, seed)
         self.returns = [Returns(model) for model in models]
         self.learned = [over_replicas(r.of_greedy(t)) for r, t in zip(self.returns, tables, strict=True)]

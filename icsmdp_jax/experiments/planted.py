@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from icsmdp_jax.envs.registry import exact_model, make
+from icsmdp_jax.envs.registry import make
 from icsmdp_jax.experiments.comparison import Budget, compare
 from icsmdp_jax.experiments.knob import over_knob
 from icsmdp_jax.experiments.options import Options
@@ -21,7 +21,7 @@ def run(options: Options) -> Result:
         "planted",
         env,
         params,
-        exact_model("planted", env, params),
+        env.exact_model(params),
         budget,
         methods=("ic_q", "central_learner", "no_message", "no_message_team", "immediate", "random"),
         seed=options.seed,

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from icsmdp_jax.envs import role_workflows
-from icsmdp_jax.envs.role_workflows import exact_model
 from icsmdp_jax.experiments.comparison import Budget, compare
 from icsmdp_jax.experiments.known import Known
 from icsmdp_jax.experiments.options import Options
@@ -43,7 +42,7 @@ def run(options: Options) -> Result:
         options.name,
         env,
         params,
-        exact_model(env, params),
+        env.exact_model(params),
         budget,
         seed=options.seed,
         progress=lambda method: print(f"{options.name}: {method}", file=sys.stderr),
@@ -65,7 +64,7 @@ def _in_parallel(done: Study, registered: Mapping[str, float]) -> list[str]:
     """What one scalar carries when agents of one role do not see one another's work; exact but for the training."""
     if done.crowd is None:
         return []
-    table = Known(exact_model(done.env, done.params)).table()
+    table = Known(done.env.exact_model(done.params)).table()
     role = done.roles[done.crowd]
     return [
         f"Where a {role} sees nothing of the other {role}s, the exact greedy policy of Q_phi falls from "
@@ -85,7 +84,8 @@ def _variants(maker: Callable[..., Any], name: str) -> Table:
     names = ("random", "greedy_immediate", "interface_optimum", "oracle", "epsilon", "delta")
     rows = []
     for text, overrides in forms.items():
-        known = Known(exact_model(*maker(**overrides)))
+        env, params = maker(**overrides)
+        known = Known(env.exact_model(params))
         table = known.table()
         rows.append([text, *(table[key] for key in names), table["interface_optimum_normalised"]])
     return Table(

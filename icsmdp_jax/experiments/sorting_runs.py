@@ -148,6 +148,4 @@ def share(hits: np.ndarray) -> Interval:
 def unshaped(env: CpuSort, params: CpuSortParams) -> Any:
     """The exact listing without the potential: the return of a correct program of ``L`` instructions is
     ``gamma^(L-1)``, that of any other 0."""
-    from icsmdp_jax.envs.cpu_sort import exact_model
-
-    return exact_model(env, params._replace(shaping=np.float32(0)))
+    return env.exact_model(params._replace(shaping=np.float32(0)))

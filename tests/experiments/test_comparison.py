@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from icsmdp_jax.envs.cpu_sort import cpu_sort
-from icsmdp_jax.envs.cpu_sort import exact_model as sorting_model
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact.returns import Interval, Returns
@@ -19,6 +18,7 @@ from icsmdp_jax.experiments.result import Result, exactly
 from icsmdp_jax.experiments.training import parts_of, prepared, scalars_per_handoff, train
 from icsmdp_jax.models.random import random_model
 from icsmdp_jax.models.tabular import TabularModel
+from tests.helpers import exact_model
 
 GAMMA = 0.9
 
@@ -99,8 +99,8 @@ def test_sorting_two_values_with_a_native_central_learner():
     env, params = cpu_sort(2)
     central = cpu_sort(2, sees_all=True)
     result = compare(
-        "cpu-sort2", env, params, sorting_model(env, params), Budget(updates=200, copies=16, replicas=6),
-        methods=("ic_q", "central_learner", "random"), central=(*central, sorting_model(*central)),
+        "cpu-sort2", env, params, env.exact_model(params), Budget(updates=200, copies=16, replicas=6),
+        methods=("ic_q", "central_learner", "random"), central=(*central, exact_model(central)),
     )  # fmt: skip
     assert result.normalised["ic_q"].mean == result.normalised["central_learner"].mean == pytest.approx(1)
     assert result.methods["exact_oracle"].mean == pytest.approx(GAMMA**3)

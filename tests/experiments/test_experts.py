@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from icsmdp_jax.envs.expert_routing import TEAM, best_agents, exact_model, expert_routing, states
+from icsmdp_jax.envs.expert_routing import TEAM, best_agents, expert_routing, states
 from icsmdp_jax.envs.expert_routing.queries import HAND
 from icsmdp_jax.envs.expert_routing.table import published, shares
 from icsmdp_jax.exact.returns import Interval, Returns
@@ -21,7 +21,7 @@ from icsmdp_jax.experiments.training import Budget
 @cache
 def parts():  # type: ignore[no-untyped-def]
     env, params = expert_routing()
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     return env, params, model, totals(env, params, model)
 
 
@@ -69,7 +69,7 @@ def test_totals_of_the_random_workflow_by_simulation() -> None:
 def test_returns_are_totals_without_discount() -> None:
     """As gamma goes to 1, the oracle's return is what its totals are worth."""
     env, params = expert_routing(gamma=0.99999)
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     count, returns = totals(env, params, model), Returns(model)
     found = count.of(count.by_choice(returns.q_star.q.argmax(axis=1)))
     worth = found["right"] - 3.0 * found["dollars"] - 0.01 * found["blocks"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from icsmdp_jax.envs.expert_routing.table import published, shares
-from icsmdp_jax.envs.math_pipeline import TEAM, exact_model, math_pipeline
+from icsmdp_jax.envs.math_pipeline import TEAM, math_pipeline
 from icsmdp_jax.exact.returns import Interval, Returns
 from icsmdp_jax.experiments.mathematics import DEFAULT, NAME, NOISES, WORKFLOWS, run, totals, workflow
 from icsmdp_jax.experiments.options import Options
@@ -23,7 +23,7 @@ REPAIR, HARM, LIFT = 0.7, 0.1, 3.0  # the environment's own
 @cache
 def parts():  # type: ignore[no-untyped-def]
     env, params = math_pipeline()
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     return env, params, model, totals(env, params, model)
 
 
@@ -53,7 +53,7 @@ def test_fixed_workflows_in_closed_form(name: str) -> None:
 
 def test_returns_are_totals_without_discount() -> None:
     env, params = math_pipeline(gamma=0.99999)
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     count, returns = totals(env, params, model), Returns(model)
     found = count.of(count.by_choice(returns.q_star.q.argmax(axis=1)))
     assert math.isclose(found["right"] - found["dollars"] - 0.01 * found["blocks"], returns.oracle, abs_tol=2e-4)

@@ -18,7 +18,10 @@ import numpy as np
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw, draw_at
-from icsmdp_jax.envs.role_workflows.rules import Listing, Rules, listed
+from icsmdp_jax.envs.finite import check_made_from
+from icsmdp_jax.envs.role_workflows.model import listing_of, workflow_model
+from icsmdp_jax.envs.role_workflows.rules import Listing, Rules
+from icsmdp_jax.models.tabular import TabularModel
 
 TAU_BITS = 3  # an outcome's code: number of blocks less 1 in the low bits, whether it pays, then the next state
 LONGEST = 2**TAU_BITS
@@ -115,6 +118,23 @@ class RoleWorkflow(Environment[RoleState, RoleParams]):
         now, final = self._decision(index, params), self._decision(entered, params)
         return self._handoff(now, final, reward, tau, discount, done), RoleState(index)
 
+    def global_view(self, state: RoleState, params: RoleParams) -> chex.Array:
+        """``[S]`` float32, which state it is, hidden correctness and whose turn it is included: one 1 among zeros."""
+        return (jnp.arange(params.epoch.shape[0]) == state.index).astype(jnp.float32)
+
+    def interface_features(self, params: RoleParams) -> np.ndarray:
+        """``[Z, D]`` float32, what each interface shows, in ``rules.feature_names``; zeros for the terminal one."""
+        return listing_of(self.rules).features.astype(np.float32)
+
+    def exact_model(self, params: RoleParams) -> TabularModel:
+        """The workflow as a finite IC-SMDP.
+
+        Raises:
+          ValueError: for parameters of other rules.
+        """
+        check_made_from(params, _params(listing_of(self.rules)), "env.rules")
+        return workflow_model(self.rules)
+
     def _outcome(
         self, word: chex.Array, state: RoleState, option: chex.Array, params: RoleParams
     ) -> tuple[chex.Array, chex.Array, chex.Array, chex.Array, chex.Array]:
@@ -143,14 +163,9 @@ class RoleWorkflow(Environment[RoleState, RoleParams]):
         return Handoff(*now, reward, tau, discount, done, jnp.zeros((), bool), *final)
 
 
-def global_view(state: RoleState, params: RoleParams) -> chex.Array:
-    """``[S]`` float32, which state it is, hidden correctness and whose turn it is included: one 1 among zeros."""
-    return (jnp.arange(params.epoch.shape[0]) == state.index).astype(jnp.float32)
-
-
 def workflow(rules: Rules) -> tuple[RoleWorkflow, RoleParams]:
     """The environment of any rules, and its parameters."""
-    listing = listed(rules)
+    listing = listing_of(rules)
     env = RoleWorkflow(rules, len(listing.views) + 1, int(listing.most.max()))
     return env, _params(listing)
 
