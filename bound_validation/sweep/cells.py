@@ -19,6 +19,7 @@ from bound_validation.results import NAN, Row, checked
 from bound_validation.sweep.definition import Cell, Sweep
 from bound_validation.sweep.parts import Part, build, check_shape
 from bound_validation.tasks import TaskResult
+from icsmdp_jax.exact.chain import MixingClock
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.fixed_point import FeatureBasis, whiten
 from icsmdp_jax.learner.experiment import STAND_IN_DIM, measure_errors, random_relu
@@ -103,9 +104,12 @@ def _known(sweep: Sweep, part: Part, cell: Cell) -> Known:
 
 
 def _lighter(known: Analysis, accuracies: list[float]) -> Analysis:
-    """The analysis with its mixing times as numbers: the clock keeps powers of the chain, too much for many cells."""
-    times = {accuracy: known.clock(accuracy) for accuracy in accuracies}
-    return dataclasses.replace(known, clock=times.__getitem__)  # type: ignore[arg-type]
+    """The analysis with these mixing times known: the powers of the chain are too much for many cells."""
+    for accuracy in accuracies:
+        known.clock(accuracy)
+    if isinstance(known.clock, MixingClock):
+        known.clock.forget()
+    return known
 
 
 def _features(known: Analysis, width: int, seed: int) -> FeatureBasis | None:

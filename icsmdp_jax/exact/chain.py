@@ -217,10 +217,10 @@ class MixingClock:
     exact = True
 
     def __init__(self, transition: Matrix, stationary: np.ndarray, longest: int = 2**40) -> None:
-        dense = as_dense(transition)
-        self._powers = [dense]
-        self._distances = [distance_to_stationarity(dense, stationary)]
+        self._transition = transition
         self._stationary = stationary
+        self._powers: list[np.ndarray] = []
+        self._distances: list[float] = []
         self._longest = longest
         self._known: dict[float, float] = {}
 
@@ -234,11 +234,18 @@ class MixingClock:
         """``(low, high)`` with ``low <= t_mix(accuracy) <= high``: here both are the mixing time itself."""
         return self(accuracy), self(accuracy)
 
+    def forget(self) -> None:
+        """Lets the powers go, which take much memory; times that were asked for stay known."""
+        self._powers, self._distances = [], []
+
     def _search(self, accuracy: float) -> float:
         if 1.0 - float(self._stationary.min()) <= accuracy:
             return 0.0  # P^0 is the identity
         if accuracy <= 0:
             return math.inf
+        if not self._powers:
+            self._powers = [as_dense(self._transition)]
+            self._distances = [distance_to_stationarity(self._powers[0], self._stationary)]
         level = 0
         while self._distances[level] > accuracy:
             level += 1

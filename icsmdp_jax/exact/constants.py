@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,24 @@ import numpy as np
 from icsmdp_jax.exact.asymptotics import CentralLimit, central_limit
 from icsmdp_jax.exact.certificate import kappa_bounds
 from icsmdp_jax.exact.chain import MixingClock
-from icsmdp_jax.exact.fixed_point import projection
+from icsmdp_jax.exact.fixed_point import (
+    FeatureBasis,
+    ProjectedSolution,
+    Projection,
+    projected_fixed_point,
+    projection,
+)
 from icsmdp_jax.exact.interface import (
     AISConstants,
     InterfaceGap,
     InterfaceModel,
     ais_constants,
     interface_gap,
-    solve_both,
+    interface_model,
 )
 from icsmdp_jax.exact.mixing_bounds import MixingBounds
 from icsmdp_jax.exact.moments import as_dense, scale_rows
+from icsmdp_jax.exact.returns import Returns
 from icsmdp_jax.exact.solve import Solution
 from icsmdp_jax.models.tabular import TabularModel
 
@@ -48,32 +56,93 @@ def kappa_certificate(interface: InterfaceModel) -> float:
     return math.sqrt(max(float(top), 0.0))
 
 
-@dataclasses.dataclass(frozen=True)
+SHARED = ("returns", "ais", "gap", "kappa", "omega", "clock")  # what does not depend on the function class
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Analysis:
-    """Everything that is known of one model under one behaviour policy without sampling.
+    """Everything that is known without sampling of one model, one behaviour policy and one function class.
+
+    Each quantity is computed when it is first asked for; the linear solves behind some of them raise a ``ValueError``
+    then if they do not reach their tolerance (large models only).
 
     Attributes:
       interface: the interface model (D5).
-      q_phi: its fixed point.
-      q_star: the oracle's fixed point (D3).
-      ais: epsilon, delta and delta_mass (D6).
-      gap: the interface gap and its bounds (T1).
-      kappa: certificate of A6 (P1).
-      omega: smallest eigenvalue of the tabular second moment: least ``d(z, o)``.
-      clock: mixing times ``t_mix(e)`` of the behaviour chain (D8); on large models their upper ends, with both ends
-        from ``clock.bounds``.
-      limit: central limit of tabular IC-Q (P2).
+      basis: whitened features of a linear class (D7); None for tables.
     """
 
     interface: InterfaceModel
-    q_phi: Solution
-    q_star: Solution
-    ais: AISConstants
-    gap: InterfaceGap
-    kappa: float
-    omega: float
-    clock: MixingClock | MixingBounds
-    limit: CentralLimit
+    basis: FeatureBasis | None = None
+
+    def with_features(self, basis: FeatureBasis) -> Analysis:
+        """The same model with a linear class (D7); whatever does not depend on the class is computed once."""
+        other = Analysis(self.interface, basis)
+        vars(other).update((name, getattr(self, name)) for name in SHARED)  # where cached_property looks first
+        return other
+
+    @cached_property
+    def returns(self) -> Returns:
+        """Exact returns of policies (D3)."""
+        return Returns.on(self.interface)
+
+    @property
+    def q_phi(self) -> Solution:
+        """``Q_phi``, the fixed point on interfaces (D5)."""
+        return self.returns.q_phi
+
+    @property
+    def q_star(self) -> Solution:
+        """``Q*``, the oracle's fixed point on states (D3)."""
+        return self.returns.q_star
+
+    @cached_property
+    def q_phi_table(self) -> np.ndarray:
+        """``[Z, O]`` ``Q_phi``, 0 outside the mask."""
+        return np.where(self.interface.mask, self.q_phi.q, 0.0)
+
+    @cached_property
+    def ais(self) -> AISConstants:
+        """epsilon, delta and delta_mass (D6)."""
+        return ais_constants(self.interface)
+
+    @cached_property
+    def gap(self) -> InterfaceGap:
+        """The interface gap and its bounds (T1)."""
+        return interface_gap(self.interface, self.q_phi, self.q_star, self.ais)
+
+    @cached_property
+    def kappa(self) -> float:
+        """Certificate of A6, for every class at once (P1)."""
+        return kappa_certificate(self.interface)
+
+    @cached_property
+    def omega(self) -> float:
+        """Smallest eigenvalue of the second moment of tables: least ``d(z, o)``; ``operator.omega`` is the class's."""
+        return float(self.interface.pair_weight[self.interface.mask].min())
+
+    @cached_property
+    def clock(self) -> MixingClock | MixingBounds:
+        """Mixing times ``t_mix(e)`` of the behaviour chain (D8); on large models their upper ends."""
+        chain = self.interface.chain
+        return (MixingBounds if chain.sparse else MixingClock)(chain.transition, chain.stationary[chain.states])
+
+    @cached_property
+    def operator(self) -> Projection:
+        """The projection on the function class (D7)."""
+        return projection(self.interface, self.basis)
+
+    @cached_property
+    def fixed(self) -> ProjectedSolution:
+        """``Q_m``, where IC-Q with this class converges, and its coefficients (D7); ``Q_phi`` for tables."""
+        if self.basis is None:
+            theta = self.q_phi_table[self.interface.mask]
+            return ProjectedSolution(self.q_phi_table, theta, 0.0, True, 0)
+        return projected_fixed_point(self.interface, self.operator, self.q_phi_table)
+
+    @cached_property
+    def limit(self) -> CentralLimit:
+        """Central limit of tail-averaged IC-Q with this class (P2)."""
+        return central_limit(self.interface, self.operator, self.fixed.q)
 
     @property
     def a6_certified(self) -> bool:
@@ -127,7 +196,7 @@ def _finite(value: float) -> float | None:
 
 
 def analyse(model: TabularModel, behaviour: np.ndarray | None = None, sparse: bool | None = None) -> Analysis:
-    """Computes every constant of the theory for one model, in float64 on the host.
+    """What is known of one model without sampling, in float64 on the host; each constant when it is first asked for.
 
     Args:
       model: the IC-SMDP.
@@ -137,24 +206,9 @@ def analyse(model: TabularModel, behaviour: np.ndarray | None = None, sparse: bo
         parameters the central limit's coefficients are estimates with a standard error.
 
     Returns:
-      An ``Analysis``.
+      An ``Analysis`` for tables; ``with_features`` gives that of a linear class.
 
     Raises:
-      ValueError: if the behaviour chain has not exactly one recurrent class, the policy is not one, or an iterative
-        solver does not reach its tolerance.
+      ValueError: if the behaviour chain has not exactly one recurrent class, or the policy is not one.
     """
-    interface, q_phi, q_star = solve_both(model, behaviour, sparse)
-    ais = ais_constants(interface)
-    chain = interface.chain
-    finite_q = np.where(interface.mask, q_phi.q, 0.0)
-    return Analysis(
-        interface=interface,
-        q_phi=q_phi,
-        q_star=q_star,
-        ais=ais,
-        gap=interface_gap(interface, q_phi, q_star, ais),
-        kappa=kappa_certificate(interface),
-        omega=float(interface.pair_weight[interface.mask].min()),
-        clock=(MixingBounds if chain.sparse else MixingClock)(chain.transition, chain.stationary[chain.states]),
-        limit=central_limit(interface, projection(interface, None), finite_q),
-    )
+    return Analysis(interface_model(model, behaviour, iterative=sparse))

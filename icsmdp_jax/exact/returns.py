@@ -160,6 +160,13 @@ class Returns:
     model: TabularModel
     behaviour: np.ndarray | None = None
 
+    @staticmethod
+    def on(interface: InterfaceModel) -> Returns:
+        """Returns on a model whose interface model is there already, so that it is not computed again."""
+        found = Returns(interface.model, interface.chain.behaviour)
+        vars(found).update(moments=interface.moments, interface=interface)  # where cached_property looks first
+        return found
+
     @cached_property
     def moments(self) -> KernelMoments:
         """Moments of the option kernel (D2)."""
