@@ -28,19 +28,23 @@ class TabularState(NamedTuple):
 
 
 class Decisions(Protocol):
-    """What all parameters of finite environments have.
+    """What all parameters of finite environments have."""
 
-    Attributes:
-      agent: ``[S]`` int32, who decides.
-      interface: ``[S]`` int32, what it sees.
-      mask: ``[Z, O]`` bool, what is available to it.
-      first: law of the first state.
-    """
+    @property
+    def agent(self) -> chex.Array:
+        """``[S]`` int32, who decides."""
 
-    agent: Any
-    interface: Any
-    mask: Any
-    first: Any
+    @property
+    def interface(self) -> chex.Array:
+        """``[S]`` int32, what it sees."""
+
+    @property
+    def mask(self) -> chex.Array:
+        """``[Z, O]`` bool, what is available to it."""
+
+    @property
+    def first(self) -> AliasTable:
+        """Law of the first state."""
 
 
 Params = TypeVar("Params", bound=Decisions)

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.core.handoff import Handoff
-from icsmdp_jax.devices.placement import on_replicas
 from icsmdp_jax.envs.cpu_sort import CpuSort, CpuSortParams, CpuSortState, cpu_sort, machine
 from icsmdp_jax.exact.returns import Interval
-from icsmdp_jax.experiments.training import Budget, compiler_options, offers_per_handoff, parts_of
+from icsmdp_jax.experiments.training import Budget, offers_per_handoff
 from icsmdp_jax.learner import networks
-from icsmdp_jax.learner.baselines import METHODS
 from icsmdp_jax.learner.exploration import ramp
+from icsmdp_jax.learner.grid import GridTrainer, replica_keys
+from icsmdp_jax.learner.methods import named
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 
 CENTRAL = "central_learner"
@@ -72,18 +72,19 @@ def trained(method: str, num_values: int, budget: Budget, seed: int) -> Team:
         copies=budget.copies,
         length=budget.length,
         explore=budget.explore,
-        bootstrap=METHODS[parts_of(method)[0]].bootstrap,
+        bootstrap=named(method).bootstrap,
     )
     explore = ramp(budget.epsilon_begin, budget.epsilon_end, budget.ramp_share * budget.updates)
     hyper = Hyper(params, None, budget.step_size("tabular"), None, explore)
 
-    def run(key: jax.Array, given: Hyper) -> tuple[Any, Any]:
-        learned = learner.train(key, given, budget.updates)[0].params
-        return learned, _written(env, given.env_params, lambda now: learner.greedy(learned, now, given))
+    keys = replica_keys(jax.random.key(seed), budget.replicas)
+    learned = GridTrainer(learner, hyper).train(keys, budget.updates).params[0]
 
-    keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(seed), r))(jnp.arange(budget.replicas))
-    learned, written = on_replicas(run, keys, hyper, compiler_options())[0](keys, hyper)
-    return Team(learned, Written(*written), offers_per_handoff(learner, jax.tree.map(jnp.asarray, hyper)))
+    def write(table: jax.Array) -> Written:
+        return _written(env, params, lambda now: learner.greedy(table, now, hyper))
+
+    written = jax.tree.map(np.asarray, jax.jit(jax.vmap(write))(learned))
+    return Team(learned, written, offers_per_handoff(learner, jax.tree.map(jnp.asarray, hyper)))
 
 
 def _written(env: CpuSort, params: CpuSortParams, choose: Callable[[Handoff], jax.Array]) -> Written:

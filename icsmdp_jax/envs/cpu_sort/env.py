@@ -174,7 +174,7 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
 
     def _numbers(self, params: CpuSortParams) -> np.ndarray:
         reach = reachable(self.num_values, self.length_limit)
-        return interface_numbers(reach, self.sees_all, np.asarray(params.salt), np.asarray(params.keys))
+        return interface_numbers(reach, self.sees_all, np.uint32(params.salt), np.asarray(params.keys))
 
     def interface(self, situation: Situation, params: CpuSortParams) -> chex.Array:
         """What the active agent is shown: ``[]`` int32 or ``[width]`` float32."""
