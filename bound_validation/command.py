@@ -24,10 +24,10 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
     """Adds what every command with a run directory has: resuming, overwriting, and several hosts."""
     from icsmdp_jax.devices.hosts import add_arguments
 
-    command.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    command.add_argument("--resume", action="store_true", help="resume an interrupted run")
     command.add_argument(
         "--overwrite", action="store_true",
-        help="begin afresh, whatever run is in --out; with --resume, only if it is another one",
+        help="start over, whatever run is in --out; with --resume, only if it is another one",
     )  # fmt: skip
     add_arguments(command)
 

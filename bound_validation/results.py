@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from typing import Any
 
 from icsmdp_jax.io import atomic_write
 from icsmdp_jax.io import to_plain as to_plain
@@ -90,6 +91,13 @@ class Row:
             return NAN
         return self.measured / self.bound
 
+    @property
+    def constants(self) -> dict[str, Any]:
+        """The constants of its cell's model, with zero for what is rounding noise of quantities of order one."""
+        values = {name: getattr(self, name) for name in CONSTANTS}
+        noise = {name for name, value in values.items() if isinstance(value, float) and abs(value) < 1e-12}
+        return {name: 0.0 if name in noise else value for name, value in values.items()}
+
 
 def checked(row: Row) -> Row:
     """The row with its interval completed and ``holds`` decided from measured and bound."""
@@ -103,6 +111,7 @@ def checked(row: Row) -> Row:
 
 
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
+CONSTANTS = (*COLUMNS[COLUMNS.index("note") + 1 :], "certified")  # columns that say which model a row is about
 _TYPES = {field.name: field.type for field in dataclasses.fields(Row)}
 
 

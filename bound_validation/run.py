@@ -1,8 +1,9 @@
-"""A validation run: tasks into part files, part files into one table, one summary, figures and a report.
+"""The one way to finish a run: tasks into part files, part files into one table, one summary, figures and a report.
 
-A run directory holds ``manifest.json`` (what is run, on which versions), ``parts/`` (one atomic file per finished
-task), ``progress/`` (for ``icsmdp status``) and, at the end, ``results.parquet``, ``summary.json``, ``figures/`` and
-``report.html``. An interrupted run resumed with the same configuration gives the same table, bit for bit.
+Validation runs and custom sweeps both end in ``execute``. A run directory holds ``manifest.json`` (what is run, on
+which versions), ``parts/`` (one atomic file per finished task), ``progress/`` (for ``icsmdp status``) and, at the end,
+``results.parquet``, ``summary.json``, ``figures/`` and ``report.html``. An interrupted run resumed with the same
+configuration gives the same table, bit for bit.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bound_validation.axis import SETTINGS, Axis, resolved
 from bound_validation.results import Row, write_table
-from bound_validation.tasks import Task, TaskResult
+from bound_validation.tasks import Claim, Task, TaskResult
 from icsmdp_jax.io import to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
 
@@ -68,30 +70,113 @@ def validate(
     resume: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any] | None:
-    """Runs a preset, on planted models or on a model file, and writes everything into ``out``.
+    """Runs a preset of every axis, on planted models or on a model file, and writes everything into ``out``.
 
     Args:
       out: run directory, made if it does not exist.
       preset: testing, quick or full.
       model: a model file, or None for the planted models.
       behaviour: with a model, ``uniform`` or a ``.npy`` file.
-      resume: whether to go on with what is in ``out``.
-      overwrite: whether to begin afresh whatever is in ``out``; with ``resume``, only if it is another run.
+      resume: whether to keep what is finished in ``out``.
+      overwrite: whether to start over whatever is in ``out``; with ``resume``, only if it is another run.
 
     Returns:
       The summary, as written to ``summary.json``; None on all processes but the first one.
 
     Raises:
-      ValueError: in one line, for bad input, or if ``out`` holds a run that neither option allows to go on or to lose.
+      ValueError: in one line, for bad input, or if ``out`` holds another run and neither option says what to do.
     """
+    import jax
+
+    from bound_validation.axes import AXES
+
     if model is None and behaviour != "uniform":
         raise ValueError("--behaviour: only with --model; planted models bring their own")
-    tasks, about = _plan(preset, model, behaviour)
-    return execute(out, tasks, {"preset": preset, **about}, resume, overwrite)
+    settings = SETTINGS[preset]
+    about: dict[str, Any] = {"preset": preset, "model": None}
+    if model is not None:
+        from icsmdp_jax.commands import read_behaviour
+        from icsmdp_jax.exact.constants import analyse
+        from icsmdp_jax.models.files import load_model
+
+        settings = dataclasses.replace(settings, known=analyse(load_model(model), read_behaviour(behaviour)))
+        about |= {"model": Path(model).name, "model_sha256": _sha256(model), "behaviour": "uniform"}
+        if behaviour != "uniform":
+            about["behaviour"] = _sha256(behaviour)
+    accelerator = jax.default_backend() != "cpu"
+    specs = {axis: axis.spec(preset, accelerator) for axis in AXES.values() if axis.given == (model is not None)}
+    about["config"] = {"chunk": settings.chunk, "resamples": settings.resamples}
+    about["config"] |= {axis.name: _plain(spec) for axis, spec in specs.items()}
+    tasks = [task for axis, spec in specs.items() for task in resolved(axis.tasks)(spec, settings)]
+    return execute(out, tasks, about, resume, overwrite)
+
+
+def _plain(spec: Any) -> Any:
+    return [_plain(one) for one in spec] if isinstance(spec, tuple) else dataclasses.asdict(spec)
+
+
+def _sha256(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def claims_of_axes(rows: list[Row]) -> list[Claim]:
+    """What only all rows of an axis together can say."""
+    from bound_validation.axes import AXES
+
+    def of(axis: Axis) -> list[Claim]:
+        return resolved(axis.claims)([row for row in rows if row.axis == axis.name])
+
+    return [claim for axis in AXES.values() if axis.claims is not None for claim in of(axis)]
+
+
+def constants_of_models(rows: list[Row]) -> list[dict[str, Any]]:
+    """One line of constants per distinct model and function class of the run."""
+    seen: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(f"{value:.6g}" for value in row.constants.values())  # models that differ by rounding only are one
+        setting = f", eta = {row.gap:g}" if math.isfinite(row.gap) and row.group != "sharp" else ""
+        label = f"{row.axis}{', ' + row.group if row.group else ''}{setting}"
+        if row.axis != "durations":
+            seen.setdefault(key, {"model": label, **row.constants})
+    return list(seen.values())
+
+
+def figures_of_axes(rows: list[Row], summary: dict[str, Any], out: Path) -> Mapping[str, Path]:
+    """The overview and the figure of each axis that has rows."""
+    from bound_validation.report.figures import draw_all
+
+    return draw_all(rows, summary, out)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """What differs between runs once all tasks are done; the defaults are those of a validation run.
+
+    Attributes:
+      arrange: gives the rows of all tasks the order, and what else they need, of the table.
+      claims: what can be said of all rows together.
+      constants: the lines of the table of constants.
+      figures: draws into the run directory; paths of the PNG files by name.
+      summary: further keys of the summary.
+    """
+
+    arrange: Callable[[list[Row]], list[Row]] = list
+    claims: Callable[[list[Row]], list[Claim]] = claims_of_axes
+    constants: Callable[[list[Row]], list[dict[str, Any]]] = constants_of_models
+    figures: Callable[[list[Row], dict[str, Any], Path], Mapping[str, Path]] = figures_of_axes
+    summary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+VALIDATION = Ending()
 
 
 def execute(
-    out: Path, tasks: list[Task], about: dict[str, Any], resume: bool = False, overwrite: bool = False
+    out: Path,
+    tasks: list[Task],
+    about: dict[str, Any],
+    resume: bool = False,
+    overwrite: bool = False,
+    ending: Ending = VALIDATION,
 ) -> dict[str, Any] | None:
     """Runs tasks in a run directory and writes table, summary, figures and report.
 
@@ -101,76 +186,35 @@ def execute(
       about: plain data that decides what the tasks compute, with ``preset`` and ``model``.
       resume: as in ``validate``.
       overwrite: as in ``validate``.
+      ending: what is made of the rows.
 
     Returns:
       The summary; None on all processes but the first one.
     """
+    from bound_validation.report.page import write_report
+
     manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **provenance.record(PACKAGES)}
     done = engine.run(out, tasks, manifest, resume, overwrite)
     if not done.primary:
         return None
-    results = [TaskResult.from_plain(content) for content in done.contents]
-    rows = [row for result in results for row in result.rows]
     total = TaskResult()
-    for result in results:
-        total.add(result)
-    if any(row.axis == "total" for row in rows):
-        from bound_validation.axes.total.measure import dominance
-
-        total.claims += dominance(rows)
-    summary = summarise(rows, total, manifest, done.seconds)
-    metadata = {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)}
-    write_table(out / "results.parquet", rows, metadata)
-    from bound_validation.report.figures import draw_all
-    from bound_validation.report.page import write_report
-
-    figures = draw_all(rows, summary, out)
-    summary["report"] = str(write_report(rows, summary, figures, out))
+    for content in done.contents:
+        total.add(TaskResult.from_plain(content))
+    total.rows = ending.arrange(total.rows)
+    total.claims += ending.claims(total.rows)
+    summary = summarise(total, manifest, done.seconds)
+    summary |= {"constants": ending.constants(total.rows), **ending.summary}
+    write_table(out / "results.parquet", total.rows, {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)})
+    summary["report"] = str(write_report(total.rows, summary, ending.figures(total.rows, summary, out), out))
     write_json(out / "summary.json", summary)
     return summary
 
 
-def _plan(preset: str, model: str | None, behaviour: str) -> tuple[list[Task], dict[str, Any]]:
-    from bound_validation.sweeps import preset_for
-
-    if model is None:
-        import jax
-
-        from bound_validation.axes.agents import measure as agents
-        from bound_validation.axes.durations import measure as durations
-        from bound_validation.axes.gap import measure as gap
-        from bound_validation.axes.messages import measure as messages
-        from bound_validation.axes.mixing import measure as mixing
-        from bound_validation.axes.returns import measure as returns
-        from bound_validation.axes.samples import measure as samples
-        from bound_validation.axes.total import measure as total
-        from bound_validation.axes.width import measure as width
-
-        chosen = preset_for(preset, jax.default_backend() != "cpu")
-        axes = (width, gap, samples, mixing, durations, total, agents, returns, messages)
-        tasks = [task for axis in axes for task in axis.tasks(chosen)]
-        return tasks, {"model": None, "config": dataclasses.asdict(chosen)}
-    from bound_validation.axes.model import measure as own
-    from icsmdp_jax.commands import read_behaviour
-    from icsmdp_jax.exact.constants import analyse
-    from icsmdp_jax.models.files import load_model
-
-    known = analyse(load_model(model), read_behaviour(behaviour))
-    about: dict[str, Any] = {"model": Path(model).name, "model_sha256": _sha256(Path(model)), "behaviour": "uniform"}
-    if behaviour != "uniform":
-        about["behaviour"] = _sha256(Path(behaviour))
-    about["config"] = dataclasses.asdict(own.SPECS[preset])
-    return own.tasks(known, own.SPECS[preset]), about
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def summarise(rows: list[Row], total: TaskResult, manifest: dict[str, Any], run_s: float) -> dict[str, Any]:
-    """The content of ``summary.json``: verdicts, ratios, slopes, claims, versions."""
+def summarise(total: TaskResult, manifest: dict[str, Any], run_s: float) -> dict[str, Any]:
+    """What ``summary.json`` says of every run: verdicts, ratios, slopes, claims, versions."""
     import numpy as np
 
+    rows = total.rows
     checked = [row for row in rows if row.holds >= 0]
     terms: dict[str, list[Row]] = {}
     for row in checked:
@@ -186,13 +230,6 @@ def summarise(rows: list[Row], total: TaskResult, manifest: dict[str, Any], run_
         return out
 
     violations = sum(row.holds == 0 for row in checked)
-    slopes = {
-        name: {
-            "slope": s.slope, "ci_low": s.ci_low, "ci_high": s.ci_high, "intercept": s.intercept, "target": s.target,
-            "target_low": s.target_low, "target_high": s.target_high, "passed": s.passed,
-        }
-        for name, s in total.slopes.items()
-    }  # fmt: skip
     return {
         "preset": manifest["preset"],
         "model": manifest["model"],
@@ -205,7 +242,7 @@ def summarise(rows: list[Row], total: TaskResult, manifest: dict[str, Any], run_
         "checks_per_term": {
             term: {"held": sum(row.holds == 1 for row in group), "checked": len(group)} for term, group in terms.items()
         },
-        "slopes": slopes,
+        "slopes": {name: {**vars(slope), "passed": slope.passed} for name, slope in total.slopes.items()},
         "claims": [to_plain(vars(claim)) for claim in total.claims],
         "a6_uncertified_cells": sorted({row.cell for row in rows if not row.certified}),
         "handoffs": total.handoffs,
@@ -213,27 +250,4 @@ def summarise(rows: list[Row], total: TaskResult, manifest: dict[str, Any], run_
         "run_s": run_s,
         "versions": manifest["versions"],
         "device": provenance.device(),
-        "constants": _constants(rows),
     }
-
-
-def _rounded(value: float) -> float:
-    """Zero for what is rounding noise of quantities of order one."""
-    return 0.0 if abs(value) < 1e-12 else value
-
-
-def _constants(rows: list[Row]) -> list[dict[str, Any]]:
-    """One line of constants per distinct model and function class of the run."""
-    names = (
-        "gamma", "gamma_bar", "kappa", "certified", "epsilon", "delta", "value_norm", "omega", "mixing_time",
-        "width_constant", "clt_coefficient", "clt_coefficient_iid", "reward_max", "radius", "action_gap", "q_norm",
-    )  # fmt: skip
-    seen: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
-        values = {name: _rounded(getattr(row, name)) for name in names}
-        key = tuple(f"{v:.6g}" for v in values.values())  # models that differ by rounding only are one
-        setting = f", eta = {row.gap:g}" if math.isfinite(row.gap) and row.group != "sharp" else ""
-        label = f"{row.axis}{', ' + row.group if row.group else ''}{setting}"
-        if key not in seen and row.axis != "durations":
-            seen[key] = {"model": label, **values}
-    return list(seen.values())

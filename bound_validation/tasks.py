@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from typing import Any
 
-from bound_validation.measure import Slope
+from bound_validation.intervals import Slope
 from bound_validation.results import Row
 from icsmdp_jax.io import to_plain
-from icsmdp_jax.runs.tasks import Task
+from icsmdp_jax.runs.tasks import Progress, Task
 
-__all__ = ["Claim", "Task", "TaskResult", "in_range"]
+__all__ = ["Claim", "Progress", "Task", "TaskResult", "dominance", "in_range", "line_ratio"]
+
+TERM_OF = {"residual": "residual", "approximation": "approximation", "interface": "interface", "gap": "interface"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +43,34 @@ class Claim:
 def in_range(name: str, text: str, value: float, low: float, high: float, **interval: float | None) -> Claim:
     """A claim that a value lies in ``[low, high]``."""
     return Claim(name, text, value, f"in [{low:g}, {high:g}]", bool(low <= value <= high), **interval)
+
+
+def line_ratio(name: str, text: str, row: Row, low: float, high: float) -> Claim:
+    """A claim that a measured value over its prediction lies in ``[low, high]``."""
+    interval = {"ci_low": row.ci_low / row.prediction, "ci_high": row.ci_high / row.prediction}
+    return in_range(name, text, row.measured / row.prediction, low, high, **interval)
+
+
+def dominance(name: str, where: str, rows: Iterable[Row]) -> list[Claim]:
+    """In how many cells each measured term is the largest (T4); cells without residual or interface are left out.
+
+    Args:
+      name: of the claim.
+      where: words for ``Largest measured term {where}: ...``, with the number of cells in the place of ``{}``.
+      rows: those of which the terms are taken, by their series; all others are ignored.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.series in TERM_OF and math.isfinite(row.measured):
+            found.setdefault(row.cell, {})[TERM_OF[row.series]] = row.measured
+    cells = [cell for cell in found.values() if {"residual", "interface"} <= set(cell)]
+    if not cells:
+        return []
+    names = dict.fromkeys(TERM_OF.values())
+    largest = [max((term for term in names if term in cell), key=cell.__getitem__) for cell in cells]
+    text = ", ".join(f"{term} in {largest.count(term)}" for term in names)
+    return [Claim(name, f"Largest measured term {where.format(len(cells))}: {text}.", float(len(set(largest))),
+                  "reported", None)]  # fmt: skip
 
 
 @dataclasses.dataclass

@@ -22,17 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from bound_validation.results import NAN, Row
+from bound_validation.results import CONSTANTS, NAN, Row
 
 DISCOVERY_RATE = 0.05
 RELATIVE = 1e-9  # differences of exact values that count
 ABSOLUTE = 1e-10  # what rounding leaves of a difference of numbers of order one, such as a gap that is closed
 EXACT, NOISY, UNKNOWN = "exact", "noisy", "unknown noise"
 MEASURED_BOUNDS = ("fixed_point",)  # T2 is put to the measured projection error: such a bound has noise itself
-CONSTANTS = (
-    "gamma", "gamma_bar", "kappa", "epsilon", "delta", "value_norm", "omega", "mixing_time", "width_constant",
-    "clt_coefficient", "clt_coefficient_iid", "reward_max", "radius", "action_gap", "q_norm", "certified",
-)  # fmt: skip
 
 
 class Key(NamedTuple):
@@ -145,7 +141,7 @@ def standard_error_of_difference(a: Row, b: Row) -> tuple[float, float]:
     A standard error is the half-width of the 95 % interval over the t quantile of ``replicas - 1`` degrees of freedom,
     by which it was made (1.96 where the replicas are not known). The half-widths are read off on one of two scales. A
     mean has a symmetric interval. A root mean square has the root of a symmetric interval for the mean square
-    (``bound_validation.measure.root_interval``), so that its two sides differ, and the test belongs on the scale of
+    (``bound_validation.intervals.root_interval``), so that its two sides differ, and the test belongs on the scale of
     squares, where nothing is lost by treating ``sqrt`` as linear. The table does not say which rows are roots; the
     scale is the one on which both intervals together are more nearly symmetric. A lower end of 0 is where an
     interval was cut off and tells nothing: then the upper side counts alone, on the scale of squares, which is right

@@ -12,12 +12,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bound_validation.axes import AXES
+from bound_validation.axis import resolved
 from bound_validation.report import text as text
 from bound_validation.results import TERMS, Row
 from bound_validation.views import PARTS, Share, normalised, select, shares
 from icsmdp_jax.io import atomic_write
 
-AXES = ("width", "gap", "samples", "mixing", "durations", "total", "agents", "returns", "messages", "model", "sweep")
 MOST = 1000  # lines of one table; a sweep over thousands of cells has more, all of which are in the Parquet file
 DASH = Markup("&ndash;")
 
@@ -230,11 +231,11 @@ def _uncertified(rows: list[Row]) -> list[Row]:
 def _sections(rows: list[Row], figures: dict[str, str]) -> list[dict[str, Any]]:
     """Words, figures, notes and rows of every axis that has rows."""
     out = []
-    for axis in (*AXES, *sorted({row.axis for row in rows} - set(AXES))):
+    for axis in dict.fromkeys((*AXES, *(row.axis for row in rows))):
         here = [row for row in rows if row.axis == axis]
         if not here:
             continue
-        words = text.SECTIONS.get(axis, text.Section(f"Axis {axis}", (), {}))
+        words = _words(axis)
         # What a run on a given model has of these figures belongs to its own section.
         captions = {name: Markup(caption) for name, caption in words.captions.items() if name in figures}
         out.append(
@@ -249,6 +250,13 @@ def _sections(rows: list[Row], figures: dict[str, str]) -> list[dict[str, Any]]:
             }
         )
     return out
+
+
+def _words(axis: str) -> text.Section:
+    known = AXES.get(axis)
+    if known is not None and known.words is not None and axis not in text.SECTIONS:
+        return resolved(known.words)
+    return text.SECTIONS.get(axis, text.Section(f"Axis {axis}", (), {}))
 
 
 def _facts(summary: dict[str, Any]) -> list[tuple[str, Any]]:

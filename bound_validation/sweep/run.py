@@ -1,28 +1,21 @@
-"""Running a sweep: parts become tasks, tasks part files, and these the table, summary, figures and report."""
+"""Running a custom sweep: its parts become tasks; what is said and shown of them at the end."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bound_validation.axes.samples.measure import ASYMPTOTIC_FROM, TIE
-from bound_validation.results import Row, to_plain, write_json, write_table
-from bound_validation.run import PACKAGES, SCHEMA, summarise
+from bound_validation.cell import ASYMPTOTIC_FROM, TIE
+from bound_validation.results import Row
+from bound_validation.run import Ending, execute
 from bound_validation.sweep.cells import run_part, work_of
 from bound_validation.sweep.definition import SAMPLES, Cell, Sweep, value_text
-from bound_validation.sweep.parts import Part, parts
-from bound_validation.tasks import Claim, Task, TaskResult, in_range
-from icsmdp_jax.runs import engine, provenance
-
-CONSTANTS = (
-    "gamma", "gamma_bar", "kappa", "certified", "epsilon", "delta", "value_norm", "omega", "mixing_time",
-    "clt_coefficient", "clt_coefficient_iid", "reward_max", "radius", "action_gap", "q_norm",
-)  # fmt: skip
+from bound_validation.sweep.parts import parts
+from bound_validation.tasks import Claim, Task, dominance, in_range
 
 
 def run_sweep(sweep: Sweep, out: Path, resume: bool = False, overwrite: bool = False) -> dict[str, Any] | None:
@@ -31,48 +24,38 @@ def run_sweep(sweep: Sweep, out: Path, resume: bool = False, overwrite: bool = F
     Args:
       sweep: what is run.
       out: run directory, made if it does not exist.
-      resume: go on with what is in ``out``; of a finished run only figures and report are made again.
-      overwrite: begin afresh whatever is in ``out``; with ``resume``, only if it is another run.
+      resume: keep what is finished in ``out``; of a finished run only figures and report are made again.
+      overwrite: start over whatever is in ``out``; with ``resume``, only if it is another run.
 
     Returns:
       The summary, as written to ``summary.json``; None on all processes but the first one.
 
     Raises:
-      ValueError: in one line, for bad input, or if ``out`` holds a run that neither option allows to go on or to lose.
+      ValueError: in one line, for bad input, or if ``out`` holds another run and neither option says what to do.
     """
-    from bound_validation.report.page import write_report
     from bound_validation.sweep.figure import draw_all
 
-    todo = tasks(sweep)
-    manifest = {
-        "schema": SCHEMA, "preset": "sweep", "model": sweep.source.name, "tasks": [task.name for task in todo],
-        **sweep.manifest(), **provenance.record(PACKAGES),
-    }  # fmt: skip
-    out = Path(out)
-    done = engine.run(out, todo, manifest, resume, overwrite)
-    if not done.primary:
-        return None
-    total = TaskResult()
-    for content in done.contents:
-        total.add(TaskResult.from_plain(content))
-    rows = placed(sweep, total.rows)
-    total.claims += claims(sweep, rows)
-    summary = summarise(rows, total, manifest, done.seconds)
-    summary |= {"sweep": sweep.name, "axes": manifest["axes"], "constants": constants(rows)}
-    write_table(out / "results.parquet", rows, {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)})
-    summary["report"] = str(write_report(rows, summary, draw_all(sweep, rows, out), out))
-    write_json(out / "summary.json", summary)
-    return summary
+    about = {"preset": "sweep", "model": sweep.source.name, **sweep.manifest()}
+    ending = Ending(
+        arrange=partial(placed, sweep),
+        claims=partial(claims, sweep),
+        constants=constants,
+        figures=lambda rows, summary, out: draw_all(sweep, rows, out),
+        summary={"sweep": sweep.name, "axes": about["axes"]},
+    )
+    return execute(Path(out), tasks(sweep), about, resume, overwrite, ending)
 
 
 def tasks(sweep: Sweep) -> list[Task]:
     """One task for each part, named by the sweep and the number of the part."""
-
-    def run_of(part: Part) -> Callable[[Callable[[int], None]], TaskResult]:
-        return lambda progress: run_part(sweep, part, progress)
-
     return [
-        Task(f"{sweep.name}/{part.index:05d}", run_of(part), work_of(sweep, part), len(part.cells), sweep.learns)
+        Task(
+            f"{sweep.name}/{part.index:05d}",
+            lambda progress, part=part: run_part(sweep, part, progress),  # type: ignore[misc]
+            work_of(sweep, part),
+            len(part.cells),
+            sweep.learns,
+        )
         for part in parts(sweep)
     ]
 
@@ -123,34 +106,11 @@ def claims(sweep: Sweep, rows: list[Row]) -> list[Claim]:
             out.append(Claim("sweep_limit", f"{text}; too few handoffs to claim it.", middle, "not claimed", None))
         else:
             out.append(in_range("sweep_limit", f"{text}.", middle, 0.9, 1.1))
-    return out + _dominance(rows, last)
-
-
-def _dominance(rows: list[Row], samples: int) -> list[Claim]:
-    """Which measured term is the largest in how many cells at the last K."""
-    terms = {"residual": "residual", "approximation": "approximation", "gap": "interface"}
-    found: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if row.series in terms and row.samples in (0, samples) and np.isfinite(row.measured):
-            found.setdefault(row.cell, {})[terms[row.series]] = row.measured
-    whole = [cell for cell in found.values() if {"residual", "interface"} <= set(cell)]
-    if not whole:
-        return []
-    counts = {term: sum(max(cell, key=cell.__getitem__) == term for cell in whole) for term in terms.values()}
-    text = ", ".join(f"{term} in {count}" for term, count in counts.items())
-    line = f"Largest measured term at {samples} handoffs over {len(whole)} cells: {text}."
-    return [Claim("sweep_dominance", line, float(sum(count > 0 for count in counts.values())), "reported", None)]
+    here = (row for row in rows if row.samples in (0, last))
+    return out + dominance("sweep_dominance", f"at {last} handoffs over {{}} cells", here)
 
 
 def constants(rows: list[Row]) -> list[dict[str, Any]]:
     """One line of constants for each cell."""
-    seen = {row.cell: row for row in reversed(rows)}
-    return [
-        {"model": cell, **{name: _settled(getattr(row, name)) for name in CONSTANTS}}
-        for cell, row in reversed(seen.items())
-    ]
-
-
-def _settled(value: Any) -> Any:
-    """Zero for what is rounding noise of quantities of order one."""
-    return 0.0 if isinstance(value, float) and abs(value) < 1e-12 else value
+    first = {row.cell: row for row in reversed(rows)}
+    return [{"model": cell, **row.constants} for cell, row in reversed(first.items())]

@@ -1,6 +1,6 @@
 """Cells and replicas on a grid of devices: one compiled program per static shape, memory bounded by batches.
 
-A sweep computes one function for every pair of a *cell* (a setting of traced inputs) and a *replica* (a key). The
+A run computes one function for every pair of a *cell* (a setting of traced inputs) and a *replica* (a key). The
 devices of all hosts form a grid with these two axes; each device gets a block of pairs, and no device ever waits for
 another one. Where the numbers do not divide, the last cell or replica is repeated and what it gives is dropped. What
 one pair computes does not depend on where it runs, nor on who runs beside it.

@@ -1,4 +1,4 @@
-"""What a sweep consists of: named tasks, each of which computes one part of the result."""
+"""What a run consists of: named tasks, each of which computes one part of the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Task:
       name: frozen readable id, e.g. ``samples/tabular``.
       run: computes the result; called with a progress callback that counts work.
       work: total work that ``run`` reports, in handoffs (exact tasks report their share once).
-      cells: number of cells of the sweep that it covers.
+      cells: number of cells of the run that it covers.
       joint: whether all devices of all hosts compute it together; otherwise one host does.
       simulates: whether ``work`` is a number of simulated handoffs, if it is joint.
     """

@@ -2,83 +2,70 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from bound_validation import theorem
-from bound_validation.axes.gap.measure import analysed
-from bound_validation.measure import Progress
+from bound_validation.axes.durations.spec import DurationsSpec
+from bound_validation.axis import Settings
+from bound_validation.cell import analysed
 from bound_validation.results import Row, checked
-from bound_validation.sweeps import Preset
-from bound_validation.tasks import Claim, Task, TaskResult
+from bound_validation.tasks import Claim, Progress, Task, TaskResult
 from icsmdp_jax.envs.planted.model import sharp_family
-from icsmdp_jax.exact.constants import Analysis
-from icsmdp_jax.exact.interface import InterfaceModel, ais_constants, interface_gap, solve_both
+from icsmdp_jax.exact.constants import analyse
+from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.solve import backup, greedy_value
 
 WORK_PER_MODEL = 100_000
 RARE_FLIP = 1e-4  # the sharp family is then within 0.1 % of Theorem 1 at every mean duration of the presets
 
 
-def tasks(preset: Preset) -> list[Task]:
+def tasks(spec: DurationsSpec, settings: Settings) -> list[Task]:
     """One exact task over laws and means."""
-    spec = preset.durations
     cells = len(spec.laws) * len(spec.means)
-    return [Task("durations", lambda progress: measure(preset, progress), WORK_PER_MODEL * cells, cells, False)]
+    return [Task("durations", partial(measure, spec), WORK_PER_MODEL * cells, cells, joint=False)]
 
 
-def measure(preset: Preset, progress: Progress) -> TaskResult:
+def measure(spec: DurationsSpec, progress: Progress) -> TaskResult:
     """Error constant of the sharp family and of planted models, and the contraction of one backup."""
-    spec = preset.durations
-    gamma = spec.model.gamma
-    naive = theorem.effective_horizon(gamma)
     rows: list[Row] = []
     for law in spec.laws:
         for index, mean in enumerate(spec.means):
-            cell = f"durations/{law}/{index}"
-            model = sharp_family(1.0, gamma, RARE_FLIP, mean, law, spec.longest)
-            interface, q_phi, q_star = solve_both(model)
-            ais = ais_constants(interface)
-            gap = interface_gap(interface, q_phi, q_star, ais)
-            modulus = interface.gamma_bar
-            horizon = theorem.effective_horizon(modulus)
-            rows.append(checked(Row(
-                axis="durations", cell=cell, series="amplification", group=law, term="interface",
-                x_name="mean duration", x=mean, measured=gap.gap / ais.epsilon, bound=horizon, prediction=horizon,
-                alternative=naive, gamma=gamma, gamma_bar=modulus, epsilon=ais.epsilon, delta=ais.delta,
-            )))  # fmt: skip
-            config = spec.model.replace(
-                duration_law=law, duration_mean=mean, longest_duration=spec.longest, duration_spread=0.0
-            )
-            rows += _planted(cell, law, mean, analysed(config), gamma, naive, spec.perturbations, spec.seed)
+            rows += _cell(spec, law, index, mean)
             progress(WORK_PER_MODEL)
     return TaskResult(rows, {}, _claims(rows))
 
 
-def _planted(
-    cell: str,
-    law: str,
-    mean: float,
-    known: Analysis,
-    gamma: float,
-    naive: float,
-    perturbations: int,
-    seed: int,
-) -> list[Row]:
-    interface, gap = known.interface, known.gap
-    modulus = interface.gamma_bar
+def _cell(spec: DurationsSpec, law: str, index: int, mean: float) -> list[Row]:
+    gamma = spec.model.gamma
+    naive = theorem.effective_horizon(gamma)
     shared: dict[str, Any] = {
-        "axis": "durations", "cell": cell, "group": law, "x_name": "mean duration", "x": mean, "gamma": gamma,
-        "gamma_bar": modulus, "kappa": known.kappa, "certified": known.a6_certified,
+        "axis": "durations", "cell": f"durations/{law}/{index}", "group": law, "x_name": "mean duration", "x": mean,
+        "gamma": gamma,
     }  # fmt: skip
+    sharp = analyse(sharp_family(1.0, gamma, RARE_FLIP, mean, law, spec.longest))
+    modulus = sharp.interface.gamma_bar
+    horizon = theorem.effective_horizon(modulus)
+    amplification = Row(
+        series="amplification", term="interface", measured=sharp.gap.gap / sharp.ais.epsilon, bound=horizon,
+        prediction=horizon, alternative=naive, gamma_bar=modulus, epsilon=sharp.ais.epsilon, delta=sharp.ais.delta,
+        **shared,
+    )  # fmt: skip
+    config = spec.model.replace(
+        duration_law=law, duration_mean=mean, longest_duration=spec.longest, duration_spread=0.0
+    )
+    known = analysed(config)
+    modulus = known.interface.gamma_bar
+    shared |= {"gamma_bar": modulus, "kappa": known.kappa, "certified": known.a6_certified}
     ratio = Row(
-        series="planted_ratio", term="interface", measured=gap.gap / gap.value_numerator,
+        series="planted_ratio", term="interface", measured=known.gap.gap / known.gap.value_numerator,
         bound=theorem.effective_horizon(modulus), alternative=naive, **shared,
     )  # fmt: skip
-    observed = measured_contraction(interface, perturbations, seed)
+    observed = measured_contraction(known.interface, spec.perturbations, spec.seed)
     contraction = Row(series="contraction", measured=observed, bound=modulus, alternative=gamma, **shared)
-    return [checked(ratio), checked(contraction)]
+    return [checked(amplification), checked(ratio), checked(contraction)]
 
 
 def measured_contraction(interface: InterfaceModel, perturbations: int, seed: int) -> float:

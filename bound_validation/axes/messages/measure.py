@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bound_validation.axes.messages.spec import MessagesSpec
 from bound_validation.axes.returns.measure import ENOUGH, JUDGED_FROM, constants, keys_of, planted_known
-from bound_validation.learning_sweeps import MessagesSpec
-from bound_validation.measure import Progress
+from bound_validation.axis import Settings
 from bound_validation.results import NAN, Row, checked
-from bound_validation.sweeps import Preset
-from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
 from icsmdp_jax.exact.returns import half_width, mean_interval
 from icsmdp_jax.learner.baselines import setup
 from icsmdp_jax.learner.channel import ATTACKS, Channel, clean
@@ -95,9 +94,8 @@ def channel_of(lane: Lane, spec: MessagesSpec, agents: int, bounds: ValueRange) 
     return out.clipped() if lane.clips else out
 
 
-def tasks(preset: Preset) -> list[Task]:
+def tasks(spec: MessagesSpec, settings: Settings) -> list[Task]:
     """One task: all channels in one program."""
-    spec = preset.messages
     lanes = len(lanes_of(spec))
     return [Task("messages", lambda progress: measure(spec, progress), lanes * spec.replicas * spec.samples, lanes)]
 

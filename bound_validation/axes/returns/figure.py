@@ -27,17 +27,8 @@ from bound_validation.drawing.style import (
 )
 from bound_validation.results import Row
 from bound_validation.views import select
+from icsmdp_jax.learner.methods import METHODS, WHOLE_STATE
 
-METHODS = {
-    "ic_q": "IC-Q",
-    "central": "central learner",
-    "full_information": "full information",
-    "shared": "shared parameters",
-    "federated": "federated averages",
-    "no_message_team": "no message, team reward",
-    "no_message": "no message",
-    "immediate": "immediate reward only",
-}
 CLASSES = {"tabular": "tables", "mlp": "networks"}
 LOOKS = ((BLACK, "o"), (BLUE, "s"), (VERMILLION, "D"), (GREEN, "^"), (PURPLE, "v"), (ORANGE, "P"))
 ENOUGH = 0.99
@@ -70,7 +61,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         labels.letter(grid[index], index, CLASSES[kind])
         mine = [row for row in found if _part(row, 1) == kind]
         _ladder(grid[index], mine, methods, looks, scale, {m: v for (k, m), v in crossing.items() if k == kind})
-        grid[index].set_yticklabels([METHODS[name] for name in methods] if index == 0 else [])
+        grid[index].set_yticklabels([METHODS[name].label for name in methods] if index == 0 else [])
     jobs = []
     if loss:
         axes = grid[-1]
@@ -146,8 +137,10 @@ def _ladder(
                 ha="center", va="center", backgroundcolor="white",
             )  # fmt: skip
         if method in crossing:
+            number = crossing[method]
+            text = f"{number:.3g}" if np.isfinite(number) else WHOLE_STATE.replace(" ", "\n")
             axes.annotate(
-                f"{crossing[method]:.3g}", (1.0, index), xycoords=("axes fraction", "data"), xytext=(3, 0),
+                text, (1.0, index), xycoords=("axes fraction", "data"), xytext=(3, 0),
                 textcoords="offset points", fontsize=6.8, va="center", color=GREY, annotation_clip=False,
             )  # fmt: skip
         axes.axhline(index + 0.5, color=GREY, linewidth=0.25, zorder=0)

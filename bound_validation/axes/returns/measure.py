@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from bound_validation import theorem
-from bound_validation.learning_sweeps import TABLE_STEP, LearnerSpec, ReturnsSpec, StepSetting
-from bound_validation.measure import Progress
+from bound_validation.axes.returns.spec import TABLE_STEP, LearnerSpec, ReturnsSpec, StepSetting
+from bound_validation.axis import Settings
 from bound_validation.results import Row, checked
-from bound_validation.sweeps import Preset
-from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.returns import mean_interval
@@ -86,9 +85,8 @@ def places(config: PlantedConfig, random: tuple[tuple[int, int], ...]) -> tuple[
     return (Place("planted", planted_known(config)), *named)
 
 
-def tasks(preset: Preset) -> list[Task]:
+def tasks(spec: ReturnsSpec, settings: Settings) -> list[Task]:
     """The exact references, one task for each method of each function class, and the sweep over the gap."""
-    spec = preset.returns
     models = 1 + len(spec.random)
     out = [Task("returns/reference", lambda progress: reference(spec), 1, models * len(REFERENCES), False)]
     for learner in spec.learners:

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from bound_validation import theorem
 from bound_validation.axes.width import trained
-from bound_validation.measure import Progress, fitted_slope, resampled_roots, root_interval
+from bound_validation.axes.width.spec import WidthSpec
+from bound_validation.axis import Settings
+from bound_validation.cell import feature_errors
+from bound_validation.intervals import fitted_slope, resampled_roots, root_interval
 from bound_validation.results import ROUNDING, Row, checked
-from bound_validation.sweeps import Preset
-from bound_validation.tasks import Claim, Task, TaskResult, in_range
+from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
 from icsmdp_jax.envs.planted.model import PlantedModel, planted_model
 from icsmdp_jax.exact.constants import kappa_certificate
-from icsmdp_jax.exact.fixed_point import projected_fixed_point, projection, whiten
 from icsmdp_jax.exact.interface import InterfaceModel
 
 DOUBT = 1e-12  # ratio of eigenvalues of a Gram matrix below which its rank is left to a singular value decomposition
 WORK_PER_DRAW = 20_000  # progress units (about one handoff each) that one feature draw is worth
 
 
-def tasks(preset: Preset) -> list[Task]:
+def tasks(spec: WidthSpec, settings: Settings) -> list[Task]:
     """All feature draws, everything exact in float64; and, where the preset has them, trained nets."""
-    spec = preset.width
     work = WORK_PER_DRAW * spec.draws * len(spec.widths)
-    out = [Task("width", lambda progress: measure(preset, progress), work, len(spec.widths), False)]
+    out = [Task("width", partial(measure, spec, settings), work, len(spec.widths), joint=False)]
     if spec.trained is not None:
         nets = spec.trained
-        work = trained.work(nets)
-        out.append(Task("width/trained", lambda p: measure_trained(preset, p), work, len(nets.widths)))
+        out.append(Task("width/trained", partial(measure_trained, spec), trained.work(nets), len(nets.widths)))
     return out
 
 
-def measure_trained(preset: Preset, progress: Progress) -> TaskResult:
+def measure_trained(spec: WidthSpec, progress: Progress) -> TaskResult:
     """Nets whose hidden layer is trained by IC-Q, on the same planted model."""
-    planted = planted_model(preset.width.model)
-    spec = preset.width.trained
-    assert spec is not None
-    return trained.measure(planted, constants(planted), spec, progress)
+    planted = planted_model(spec.model)
+    assert spec.trained is not None
+    return trained.measure(planted, constants(planted), spec.trained, progress)
 
 
 def constants(planted: PlantedModel) -> dict[str, Any]:
@@ -56,9 +55,8 @@ def constants(planted: PlantedModel) -> dict[str, Any]:
     }
 
 
-def measure(preset: Preset, progress: Progress) -> TaskResult:
+def measure(spec: WidthSpec, settings: Settings, progress: Progress) -> TaskResult:
     """Errors of the sampled approximant, the projection and ``Q_m`` over independent feature draws."""
-    spec = preset.width
     planted = planted_model(spec.model)
     shared = constants(planted) | {"replicas": spec.draws}
     kappa, c = shared["kappa"], shared["width_constant"]
@@ -92,7 +90,7 @@ def measure(preset: Preset, progress: Progress) -> TaskResult:
         values = np.array([r.measured for r in rows if r.series == series])
         positive = values > ROUNDING  # from some width on the features span everything
         draws = resampled_roots([s for s, keep in zip(squares[series], positive, strict=True) if keep],
-                                preset.resamples, spec.seed)  # fmt: skip
+                                settings.resamples, spec.seed)  # fmt: skip
         slopes[f"width_{series}"] = fitted_slope(widths[positive], values[positive], draws, **target)
     off = max(abs(r.measured / r.prediction - 1) for r in rows if r.series == "approximant")
     slope = slopes["width_approximant"]
@@ -122,10 +120,9 @@ def _draw_errors(planted: PlantedModel, width: int, draws: int, seed: int, progr
             out["projection"].append(0.0)
             out["fixed_point"].append(0.0)
         else:
-            operator = projection(interface, whiten(raw, interface))
-            fixed = projected_fixed_point(interface, operator, q, tolerance=1e-10)
-            out["projection"].append(interface.norm(operator(q) - q) ** 2)
-            out["fixed_point"].append(interface.norm(fixed.q - q) ** 2 if fixed.converged else np.nan)
+            projected, fixed = feature_errors(interface, raw, q)
+            out["projection"].append(projected)
+            out["fixed_point"].append(fixed)
         progress(WORK_PER_DRAW)
     return {name: np.array(values) for name, values in out.items()}
 

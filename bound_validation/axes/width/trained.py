@@ -16,10 +16,10 @@ import numpy as np
 import optax
 from scipy import stats
 
-from bound_validation.measure import Progress, Slope, fitted_slope
+from bound_validation.axes.width.spec import TrainedSpec
+from bound_validation.intervals import Slope, fitted_slope
 from bound_validation.results import NAN, Row, checked
-from bound_validation.sweeps import TrainedSpec
-from bound_validation.tasks import Claim, TaskResult
+from bound_validation.tasks import Claim, Progress, TaskResult
 from bound_validation.views import MOSTLY
 from icsmdp_jax.envs.planted.model import PlantedModel
 from icsmdp_jax.envs.tabular import tabular_env

@@ -10,13 +10,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tests.bound_validation.sweep.small import EXAMPLE
 
 from bound_validation.sweep.definition import MEASURES, Sweep
 from bound_validation.sweep.families import FILE_COORDINATES
 from bound_validation.sweep.toml import SPACED, TABLES, read_sweep, sweep_of
 from examples import own_sweep
 from tests.bound_validation.runs import ROOT, declared
+from tests.bound_validation.sweep.small import EXAMPLE
 from tests.test_readme import RUN, SHOWN, blocks, desk  # noqa: F401 - desk is a fixture
 
 PAGE = "docs/sweeps.md"

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.bound_validation.sweep.small import exact, small
 
 from bound_validation.sweep.definition import Figure, Sweep, value_text
 from bound_validation.sweep.families import resolve
@@ -19,6 +18,7 @@ from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.learner.experiment import model_inputs, stationary_env
 from icsmdp_jax.learner.schedules import constant
 from icsmdp_jax.models.files import save_model
+from tests.bound_validation.sweep.small import exact, small
 from tests.helpers import GOLDEN_NAMES, golden, golden_analysis
 
 PLANTED = {"num_agents": 2, "longest_duration": 24, "duration_mean": 4.0}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.bound_validation.sweep.small import TOML, without_figures, written
 
 from bound_validation import theorem
 from bound_validation.results import read_table
 from tests.bound_validation.runs import icsmdp, refused
+from tests.bound_validation.sweep.small import TOML, without_figures, written
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from tests.bound_validation.sweep.small import exact
 
 from bound_validation.drawing.style import house_style
 from bound_validation.results import Row, checked
 from bound_validation.sweep.definition import Cell, Figure, Sweep
 from bound_validation.sweep.figure import LOOKS, _checks, _interface, _single, draw_all, look_of
+from tests.bound_validation.sweep.small import exact
 
 
 def rows_of(sweep: Sweep) -> list[Row]:

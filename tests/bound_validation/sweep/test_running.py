@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from tests.bound_validation.sweep.small import exact, small, without_figures
 
 from bound_validation.results import Row, read_table
 from bound_validation.sweep.cells import UNSETTLED, run_part, work_of
@@ -20,6 +19,7 @@ from bound_validation.sweep.run import run_sweep, tasks
 from examples.own_sweep import drafts
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.learner.train import Traces
+from tests.bound_validation.sweep.small import exact, small, without_figures
 
 SERIES = {"gap", "gap_value_aware", "gap_mass_span", "policy_loss", "spread", "bias", "rmse", "residual", "total"}
 
@@ -129,9 +129,10 @@ def test_a_cell_on_its_own_gives_the_same_bits(finished):
 @pytest.mark.slow
 def test_a_cell_is_measured_as_by_a_validation_run(finished):
     """Against the samples axis: the same model, seed and counts give the same numbers, bit for bit."""
-    from bound_validation.axes.samples.measure import measure_bounds, measure_limit
     from bound_validation.measure import Target
     from bound_validation.sweeps import SamplesSpec
+
+    from bound_validation.axes.samples.measure import measure_bounds, measure_limit
 
     spec = SamplesSpec("tabular", "tabular", (400, 800), 4, (400, 800), 4, seed=0)
     target = Target(analyse(drafts(1.0)))

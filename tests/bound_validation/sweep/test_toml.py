@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.bound_validation.sweep.small import EXAMPLE, written
 
 from bound_validation.sweep.definition import Figure, Sweep
 from bound_validation.sweep.toml import read_sweep
 from tests.bound_validation.runs import icsmdp, refused
+from tests.bound_validation.sweep.small import EXAMPLE, written
 
 BASE = """
 [sweep]

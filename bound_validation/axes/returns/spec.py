@@ -1,4 +1,4 @@
-"""Presets of the two axes that are about returns: which learners, on which models, and through which channels."""
+"""Presets of the axis of returns: which learners, on which models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 from icsmdp_jax.envs.planted.model import PlantedConfig
+from icsmdp_jax.learner.methods import METHODS
 
 FAR_SIGHTED = PlantedConfig(
     gamma=0.97,
@@ -22,8 +23,7 @@ HALF_SIZE = FAR_SIGHTED.replace(private_states=1)  # 20 interfaces: the same que
 # greedy-immediate workflow earns little, and the handoffs of these presets suffice. Other seeds may need more of them.
 RANDOM, HALF_SIZE_RANDOM = ((21, 3), (8, 4), (7, 5)), ((2, 3), (5, 4), (21, 5))
 
-# Tables have no parameters to share, so that with them these methods are IC-Q and are not run again.
-ONLY_NETWORKS = ("full_information", "shared", "federated")
+WITH_TABLES = tuple(name for name, method in METHODS.items() if not method.needs_networks)
 
 
 class StepSetting(NamedTuple):
@@ -40,7 +40,7 @@ class LearnerSpec:
 
     Attributes:
       label: ``tabular`` or ``mlp``.
-      methods: keys of ``baselines.METHODS``.
+      methods: keys of ``methods.METHODS``.
       updates: number of updates.
       copies: environments side by side.
       length: handoffs of each environment between two updates.
@@ -90,46 +90,6 @@ class ReturnsSpec:
     seed: int = 18
 
 
-@dataclasses.dataclass(frozen=True)
-class MessagesSpec:
-    """Axis of messages: faults of the channel by kind, each with and without clipping.
-
-    Attributes:
-      faults: kind and strengths: ``loss`` (probability), ``late`` (messages), ``nearest`` and ``random`` (bits,
-        rounding to the nearest level or to one of two at random), ``noise`` (standard deviation in widths of the value
-        range), ``high``, ``low`` and ``negate`` (share of agents that lie).
-      updates: of tabular IC-Q; a multiple of ``parts``.
-      replicas: replicas, which share their handoffs over all channels.
-      excess: how far beyond the value range ``high`` and ``low`` are, in its widths.
-      parts: a run is looked at after each of so many parts; strengths of ``loss`` are multiples of ``1 / parts``.
-      copies: environments side by side.
-      length: handoffs of each environment between two updates.
-      step: step size.
-      model: the planted model.
-      seed: of all runs.
-    """
-
-    faults: tuple[tuple[str, tuple[float, ...]], ...]
-    updates: int
-    replicas: int
-    excess: float = 1.0
-    parts: int = 10
-    copies: int = 32
-    length: int = 8
-    step: StepSetting = StepSetting(1.0, 0.8, 0.5)
-    model: PlantedConfig = FAR_SIGHTED
-    seed: int = 19
-
-    @property
-    def samples(self) -> int:
-        """Handoffs of one replica."""
-        return self.updates * self.copies * self.length
-
-
-METHODS = (
-    "ic_q", "central", "full_information", "shared", "federated", "no_message_team", "no_message", "immediate",
-)  # fmt: skip
-WITH_TABLES = tuple(name for name in METHODS if name not in ONLY_NETWORKS)
 TABLE_STEP = StepSetting(1.0, 0.8, 0.5)
 TABLE_STEPS = (TABLE_STEP, StepSetting(1.0, 0.7, 1.0), StepSetting(1.0, 1.0, 0.2), StepSetting(1.0, 0.85, 0.3))
 
@@ -145,7 +105,7 @@ def networks(methods: tuple[str, ...], updates: int, width: int, rates: tuple[fl
     return LearnerSpec("mlp", methods, updates, 16, 8, steps, width)
 
 
-RETURNS = {
+PRESETS = {
     "testing": ReturnsSpec(
         (tables(("ic_q",), 20), networks(("ic_q",), 20, 8)),
         replicas=4, baseline_replicas=4, random=HALF_SIZE_RANDOM[:1],
@@ -157,29 +117,8 @@ RETURNS = {
         gaps=(0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8), gap_updates=800, gap_replicas=8, model=HALF_SIZE,
     ),
     "full": ReturnsSpec(
-        (tables(WITH_TABLES, 3200, TABLE_STEPS), networks(METHODS, 2400, 32, (0.005, 0.01, 0.02, 0.04))),
+        (tables(WITH_TABLES, 3200, TABLE_STEPS), networks(tuple(METHODS), 2400, 32, (0.005, 0.01, 0.02, 0.04))),
         replicas=32, baseline_replicas=32, random=RANDOM,
         gaps=(0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), gap_updates=8000, gap_replicas=32,
-    ),
-}  # fmt: skip
-MESSAGES = {
-    "testing": MessagesSpec(
-        (("loss", (0.5,)), ("late", (1,)), ("nearest", (2, 8)), ("random", (2, 8)), ("noise", (0.01,)),
-         ("high", (0.1,)), ("low", (0.1,)), ("negate", (0.1,))),
-        updates=20, replicas=4, model=HALF_SIZE,
-    ),
-    "quick": MessagesSpec(
-        (("loss", (0.1, 0.3, 0.5, 0.8)), ("late", (1, 2, 4, 8)), ("nearest", (1, 2, 3, 4, 6, 8)),
-         ("random", (1, 2, 3, 4, 6, 8)), ("noise", (0.001, 0.003, 0.01, 0.03, 0.1)),
-         ("high", (0.1, 0.2, 0.3, 0.5)), ("low", (0.1, 0.2, 0.3, 0.5)), ("negate", (0.1, 0.2, 0.3, 0.5))),
-        updates=600, replicas=8, model=HALF_SIZE,
-    ),
-    "full": MessagesSpec(
-        (("loss", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)), ("late", (1, 2, 4, 8, 16)),
-         ("nearest", (1, 2, 3, 4, 5, 6, 7, 8, 10)), ("random", (1, 2, 3, 4, 5, 6, 7, 8, 10)),
-         ("noise", (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)),
-         ("high", (0.1, 0.2, 0.3, 0.4, 0.5)), ("low", (0.1, 0.2, 0.3, 0.4, 0.5)),
-         ("negate", (0.1, 0.2, 0.3, 0.4, 0.5))),
-        updates=4000, replicas=32,
     ),
 }  # fmt: skip

@@ -1,0 +1,117 @@
+"""Roots of mean squares with their intervals, and slopes in log-log coordinates."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from bound_validation.results import NAN
+
+
+def root_interval(squares: np.ndarray, degrees_lost: int = 0) -> tuple[float, float, float]:
+    """Root mean square with a 95 % t-interval for the mean square.
+
+    Args:
+      squares: ``[replicas]`` squared errors (or squared deviations, with ``degrees_lost=1``).
+      degrees_lost: 1 to divide by ``replicas - 1``.
+
+    Returns:
+      ``(value, low, high)``.
+    """
+    count = len(squares)
+    factor = count / (count - degrees_lost)
+    mean = float(np.mean(squares)) * factor
+    half = 0.0
+    if count > 1:
+        half = float(stats.t.ppf(0.975, count - 1)) * float(np.std(squares, ddof=1)) * factor / np.sqrt(count)
+    return float(np.sqrt(mean)), float(np.sqrt(max(mean - half, 0.0))), float(np.sqrt(mean + half))
+
+
+@dataclasses.dataclass(frozen=True)
+class Slope:
+    """A fitted slope in log-log coordinates.
+
+    Attributes:
+      slope: least-squares slope.
+      ci_low: lower end of the 95 % interval.
+      ci_high: upper end.
+      intercept: log10 of the fit at abscissa 1.
+      target: slope that the theory names, or None.
+      target_low: lower end of the admitted range, or None.
+      target_high: upper end, or None.
+    """
+
+    slope: float
+    ci_low: float
+    ci_high: float
+    intercept: float
+    target: float | None = None
+    target_low: float | None = None
+    target_high: float | None = None
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the fitted slope lies in the admitted range; None if there is none."""
+        if self.target_low is None or self.target_high is None:
+            return None
+        return self.target_low <= self.slope <= self.target_high
+
+
+def fitted_slope(x: np.ndarray, y: np.ndarray, draws: np.ndarray | None = None, **target: float) -> Slope:
+    """Slope of ``log y`` against ``log x``.
+
+    Args:
+      x: ``[n]`` abscissae.
+      y: ``[n]`` values.
+      draws: ``[resamples, n]`` values recomputed on resampled replicas, whose slopes give a percentile interval;
+        without them the interval is that of least squares.
+      **target: ``target``, ``target_low`` and ``target_high`` of ``Slope``.
+
+    Returns:
+      The fit.
+    """
+    if not (np.asarray(y) > 0).all():
+        return Slope(NAN, NAN, NAN, NAN, **target)
+    fit = stats.linregress(np.log10(x), np.log10(y))
+    if draws is None:
+        half = float(stats.t.ppf(0.975, len(x) - 2)) * float(fit.stderr) if len(x) > 2 else float("nan")
+        low, high = fit.slope - half, fit.slope + half
+    else:
+        centred = np.log10(x) - np.log10(x).mean()
+        slopes = (np.log10(np.maximum(draws, np.finfo(float).tiny)) @ centred) / (centred @ centred)
+        low, high = np.percentile(slopes, [2.5, 97.5])
+    return Slope(float(fit.slope), float(low), float(high), float(fit.intercept), **target)
+
+
+def resampled_spreads(tables: Sequence[np.ndarray], weight: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Spreads recomputed on resampled replicas, the same resample at every checkpoint of one run.
+
+    Args:
+      tables: for each checkpoint ``[replicas, Z, O]``.
+      weight: ``[Z, O]`` weights of the norm.
+      resamples: number of bootstrap resamples.
+      seed: seed of the resampling.
+
+    Returns:
+      ``[resamples, checkpoints]``.
+    """
+    count = len(tables[0])
+    picks = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    out = np.empty((resamples, len(tables)))
+    for column, table in enumerate(tables):
+        flat = (np.asarray(table) * np.sqrt(weight)).reshape(count, -1)
+        gram = (flat - flat.mean(axis=0)) @ (flat - flat.mean(axis=0)).T
+        total = picks @ np.diag(gram)
+        mean = np.einsum("rb,bc,rc->r", picks, gram, picks) / count
+        out[:, column] = np.sqrt(np.maximum(total - mean, 0.0) / (count - 1))
+    return out
+
+
+def resampled_roots(squares: Sequence[np.ndarray], resamples: int, seed: int) -> np.ndarray:
+    """Root mean squares recomputed on resampled draws: ``[resamples, n]`` from n arrays of squared errors."""
+    rng = np.random.default_rng(seed)
+    columns = [np.sqrt(rng.choice(s, size=(resamples, len(s))).mean(axis=1)) for s in map(np.asarray, squares)]
+    return np.stack(columns, axis=1)
