@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import io
 import json
@@ -13,18 +14,12 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
-from bound_validation.axes.agents import measure as agents
-from bound_validation.axes.durations import measure as durations
-from bound_validation.axes.gap import measure as gap
-from bound_validation.axes.messages import measure as messages
-from bound_validation.axes.mixing import measure as mixing
-from bound_validation.axes.returns import measure as returns
-from bound_validation.axes.samples import measure as samples
-from bound_validation.axes.total import measure as total
-from bound_validation.axes.width import measure as width
+from bound_validation.axes import AXES
+from bound_validation.axis import Axis
 from bound_validation.results import Row, checked
 from bound_validation.tasks import Claim, Task, TaskResult
 from icsmdp_jax import cli
@@ -80,6 +75,11 @@ def leftovers(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.endswith(".part"))
 
 
+def preset(name: str) -> SimpleNamespace:
+    """The specs of all axes in a preset, by the name of the axis."""
+    return SimpleNamespace(**{axis.name: axis.spec(name) for axis in AXES.values()})
+
+
 def parts(place: Path) -> list[str]:
     """Names of the part files of a run."""
     return sorted(path.name for path in (place / "parts").iterdir())
@@ -88,10 +88,12 @@ def parts(place: Path) -> list[str]:
 @contextlib.contextmanager
 def running(tasks: Sequence[Task], draw: bool = False) -> Iterator[None]:
     """Replaces the tasks of every preset, and leaves the figures out unless they are asked for."""
+
+    def replaced(axis: Axis) -> Axis:
+        return dataclasses.replace(axis, tasks=lambda spec, settings: list(tasks) if axis.name == "width" else [])
+
     with contextlib.ExitStack() as stack:
-        for axis in (width, gap, samples, mixing, durations, total, agents, returns, messages):
-            mine = list(tasks) if axis is width else []
-            stack.enter_context(mock.patch.object(axis, "tasks", lambda preset, mine=mine: mine))
+        stack.enter_context(mock.patch.dict(AXES, {name: replaced(axis) for name, axis in AXES.items()}))
         if not draw:
             stack.enter_context(without_figures())
         yield

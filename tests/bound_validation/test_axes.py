@@ -11,31 +11,28 @@ import pytest
 
 from bound_validation import theorem
 from bound_validation.axes.agents import measure as agents
+from bound_validation.axes.agents.spec import AgentsSpec
 from bound_validation.axes.durations import measure as durations
+from bound_validation.axes.durations.spec import LAWS
 from bound_validation.axes.gap import measure as gap
-from bound_validation.axes.gap.measure import analysed
+from bound_validation.axes.gap.spec import GapSpec
 from bound_validation.axes.mixing import measure as mixing
+from bound_validation.axes.mixing.spec import MixingSpec
 from bound_validation.axes.samples import measure as samples
+from bound_validation.axes.samples.spec import SamplesSpec
 from bound_validation.axes.total import measure as total
+from bound_validation.axes.total.spec import TotalSpec
 from bound_validation.axes.width import measure as width
+from bound_validation.axes.width.spec import WidthSpec
+from bound_validation.axis import Settings
+from bound_validation.cell import analysed, residual_bound
 from bound_validation.results import Row, read_table
-from bound_validation.sweeps import (
-    LAWS,
-    PRESETS,
-    AgentsSpec,
-    GapSpec,
-    MixingSpec,
-    Preset,
-    SamplesSpec,
-    TotalSpec,
-    WidthSpec,
-)
 from bound_validation.tasks import TaskResult
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model, sharp_family
 from icsmdp_jax.exact.constants import Analysis, analyse
-from tests.bound_validation.runs import shared_run
+from tests.bound_validation.runs import preset, shared_run
 
-TESTING = PRESETS["testing"]
+TESTING = preset("testing")
 TERM_OF = {
     ("width", "approximant"): "", ("width", "projection"): "approximation", ("width", "fixed_point"): "approximation",
     ("width", "trained"): "", ("width", "trained_bias"): "", ("width", "trained_spread"): "",
@@ -190,11 +187,11 @@ def test_sharp_family_meets_its_closed_form(rows):
 
 def test_samples_axis_draws_the_central_limit(rows):
     for spec in TESTING.samples:
-        target = samples.target_of(spec)
+        known = samples.known_of(spec)
         for k in spec.limit_samples:
             (row,) = of(rows, "samples", "spread", group=spec.label, x=k)
             assert row.samples == k and row.tail_samples == k - k // 2
-            assert row.clt_coefficient == pytest.approx(target.limit.coefficient, rel=1e-9)
+            assert row.clt_coefficient == pytest.approx(known.limit.coefficient, rel=1e-9)
             assert row.prediction == pytest.approx(row.clt_coefficient / row.tail_samples**0.5, rel=1e-12)
             assert row.alternative == pytest.approx(row.clt_coefficient_iid / row.tail_samples**0.5, rel=1e-12)
             (bias,) = of(rows, "samples", "bias", group=spec.label, x=k)
@@ -205,7 +202,7 @@ def test_samples_axis_draws_the_central_limit(rows):
         for k in spec.theorem_samples:
             for series in ("constant_step", "decaying_step"):
                 (row,) = of(rows, "samples", series, group=spec.label, x=k)
-                assert row.bound == pytest.approx(target.residual_bound(k, series == "decaying_step"), rel=1e-9)
+                assert row.bound == pytest.approx(residual_bound(known, k, series == "decaying_step"), rel=1e-9)
                 assert row.samples == row.tail_samples == k
 
 
@@ -319,44 +316,37 @@ def test_total_is_the_sum_of_its_terms(rows):
 
 
 def test_dominance_counts_cells(rows):
-    (claim,) = total.dominance(rows)
+    (claim,) = total.claims(rows)
     assert claim.passed is None and "8 cells" in claim.text
     made = [
         Row("total", cell, series, "handoffs", 1.0, value)
         for cell, values in {"a": (3, 1, 2), "b": (0, 5, 1), "c": (4, 1, 1)}.items()
         for series, value in zip(("residual", "approximation", "interface"), values, strict=True)
     ]
-    (claim,) = total.dominance(made)
+    (claim,) = total.claims(made)
     assert "residual in 2, approximation in 1, interface in 0" in claim.text and claim.value == 2.0
-    assert total.dominance([]) == []
+    assert total.claims([]) == []
+
+
+def ignore(done: int) -> None:
+    """No progress is shown."""
 
 
 # Without A6
 
 SHORT = PlantedConfig.small(duration_mean=2.0)  # kappa is above 1
 ETAS = (0.0, 0.2)
-MEASURED_ONLY = Preset(
-    name="short options",
-    width=WidthSpec((2, 4), 3, SHORT),
-    gap=GapSpec(ETAS, (0.1,), 200, 4, SHORT),
-    samples=(SamplesSpec("tabular", "tabular", (200, 400), 8, (100, 200), 4, SHORT),),
-    mixing=MixingSpec((0.5,), 0.2, 400, 8, 200, 4, SHORT),
-    durations=TESTING.durations,
-    total=TotalSpec((2,), ETAS, (100,), 4, SHORT),
-    agents=AgentsSpec((2,), 100, 4, SHORT),
-    returns=TESTING.returns,
-    messages=TESTING.messages,
-    chunk=100,
-    resamples=20,
-)
+FEW = Settings(chunk=100, resamples=20)
 WITHOUT_A6 = {
-    "width": lambda: width.measure(MEASURED_ONLY, lambda done: None),
-    "gap/learned": lambda: gap.learned_error(MEASURED_ONLY, lambda done: None),
-    "samples/theorem": lambda: samples.bounds(MEASURED_ONLY, MEASURED_ONLY.samples[0], lambda done: None),
-    "mixing/limit": lambda: mixing.limit(MEASURED_ONLY, lambda done: None),
-    "mixing/theorem": lambda: mixing.bounds(MEASURED_ONLY, lambda done: None),
-    "agents": lambda: agents.bounds(MEASURED_ONLY, 2, lambda done: None),
-    "total": lambda: total.measure(MEASURED_ONLY, 2, lambda done: None),
+    "width": lambda: width.measure(WidthSpec((2, 4), 3, SHORT), FEW, ignore),
+    "gap/learned": lambda: gap.learned_error(GapSpec(ETAS, (0.1,), 200, 4, SHORT), FEW, ignore),
+    "samples/theorem": lambda: samples.bounds(
+        SamplesSpec("tabular", "tabular", (200, 400), 8, (100, 200), 4, SHORT), FEW, ignore
+    ),
+    "mixing/limit": lambda: mixing.limit(MixingSpec((0.5,), 0.2, 400, 8, 200, 4, SHORT), FEW, ignore),
+    "mixing/theorem": lambda: mixing.bounds(MixingSpec((0.5,), 0.2, 400, 8, 200, 4, SHORT), FEW, ignore),
+    "agents": lambda: agents.bounds(AgentsSpec((2,), 100, 4, SHORT), FEW, 2, ignore),
+    "total": lambda: total.measure(TotalSpec((2,), ETAS, (100,), 4, SHORT), FEW, 2, ignore),
 }
 NEEDS_A6 = {"fixed_point", "icq_error", "constant_step", "decaying_step", "residual", "approximation", "total"}
 

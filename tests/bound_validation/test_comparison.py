@@ -24,7 +24,7 @@ from bound_validation.compare.comparison import (
     discoveries,
     relation,
 )
-from bound_validation.measure import root_interval
+from bound_validation.intervals import root_interval
 from bound_validation.results import COLUMNS, Row, checked
 from tests.bound_validation.synthetic_rows import full_rows
 

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pytest
 
-from bound_validation.measure import Slope, fitted_slope, resampled_roots, resampled_spreads, root_interval
+from bound_validation.intervals import Slope, fitted_slope, resampled_roots, resampled_spreads, root_interval
 
 LEVEL = 0.95
 

@@ -13,10 +13,11 @@ import pytest
 
 from bound_validation.axes.messages import measure as axis
 from bound_validation.axes.messages.measure import Lane
+from bound_validation.axes.messages.spec import PRESETS, MessagesSpec
 from bound_validation.axes.returns.measure import keys_of, planted_known
-from bound_validation.learning_sweeps import HALF_SIZE, MESSAGES, MessagesSpec
+from bound_validation.axes.returns.spec import HALF_SIZE
+from bound_validation.axis import SETTINGS
 from bound_validation.results import Row
-from bound_validation.sweeps import PRESETS
 from bound_validation.tasks import Claim, TaskResult
 from icsmdp_jax.learner import baselines, grid
 from icsmdp_jax.learner.channel import HIGH, LOW, NEGATE
@@ -276,10 +277,9 @@ def test_claims_of_a_run_are_not_judged_when_it_is_short() -> None:
 
 
 def test_presets_sweep_every_fault() -> None:
-    for name, preset in PRESETS.items():
-        spec = preset.messages
-        assert spec == MESSAGES[name] and {kind for kind, _ in spec.faults} == set(axis.STRENGTHS)
-        (task,) = axis.tasks(preset)
+    for name, spec in PRESETS.items():
+        assert {kind for kind, _ in spec.faults} == set(axis.STRENGTHS)
+        (task,) = axis.tasks(spec, SETTINGS[name])
         assert task.work == len(axis.lanes_of(spec)) * spec.replicas * spec.samples
         assert spec.updates % spec.parts == 0 and (spec.samples >= axis.JUDGED_FROM) == (name != "testing")
         for strength in dict(spec.faults)["loss"]:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from bound_validation import theorem
-from bound_validation.axes.model.measure import SPECS, greedy_claim, tasks, widths_for
-from bound_validation.measure import Target
+from bound_validation.axes.model.measure import greedy_claim, tasks, widths_for
+from bound_validation.axis import Settings
+from bound_validation.cell import residual_bound
 from bound_validation.results import Row, read_table
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.models.files import load_model, save_model
@@ -26,12 +27,13 @@ from tests.bound_validation.runs import (
     documented_series,
     icsmdp,
     leftovers,
+    preset,
     refused,
     without_figures,
 )
 from tests.helpers import EXPECTED, golden_analysis
 
-SPEC = SPECS["testing"]
+SPEC = preset("testing").model
 INTERFACE = {"gap", "gap_value_aware", "gap_mass_span", "policy_loss"}
 LIMIT = {"spread", "bias", "rmse"}
 THEOREM = {"constant_step", "decaying_step"}
@@ -59,8 +61,8 @@ class Finished(NamedTuple):
         return (self.place / "report.html").read_text()
 
 
-def finished(place: Path, model: Path, preset: str = "testing") -> Finished:
-    outcome = icsmdp("validate", "--preset", preset, "--model", model, "--out", place)
+def finished(place: Path, model: Path, size: str = "testing") -> Finished:
+    outcome = icsmdp("validate", "--preset", size, "--model", model, "--out", place)
     assert outcome.code == 0, outcome.err
     assert outcome.out.splitlines()[-1] == str(place / "report.html")
     assert leftovers(place) == []
@@ -139,13 +141,13 @@ def test_figures_are_drawn_without_a6(plain):
 
 
 def test_with_a6_theorem_3_is_claimed_and_holds(ten_agents):
-    target = Target(golden_analysis("ten_agents"))
+    known = golden_analysis("ten_agents")
     for series in sorted(THEOREM):
         rows = ten_agents.of(series)
         assert [row.samples for row in rows] == list(SPEC.theorem_samples)
         for row in rows:
             assert row.term == "residual" and row.holds == 1 and row.replicas == SPEC.theorem_replicas
-            assert row.bound == pytest.approx(target.residual_bound(row.samples, series == "decaying_step"))
+            assert row.bound == pytest.approx(residual_bound(known, row.samples, series == "decaying_step"))
     assert ten_agents.claim("model_a6")["passed"] is True
     assert ten_agents.summary["a6_uncertified_cells"] == []
     assert all(row.note == "" for row in ten_agents.rows)
@@ -235,7 +237,7 @@ def test_a_finished_model_run_is_resumed(plain, tmp_path):
     ],
 )
 def test_tasks_follow_from_the_model(name, expected):
-    assert [task.name for task in tasks(golden_analysis(name), SPEC)] == expected
+    assert [task.name for task in tasks(SPEC, Settings(known=golden_analysis(name)))] == expected
 
 
 def test_behaviour_decides_the_certificate(tmp_path):
@@ -244,7 +246,7 @@ def test_behaviour_decides_the_certificate(tmp_path):
     np.save(tmp_path / "law.npy", law)
     place = tmp_path / "run"
     with without_figures(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bound_validation.axes.model.measure.tasks", lambda known, spec: tasks(known, spec)[:1])
+        patch.setattr("bound_validation.axes.model.measure.tasks", lambda spec, settings: tasks(spec, settings)[:1])
         outcome = icsmdp(
             "validate", "--preset", "testing", "--model", GOLDEN / "plain.npz", "--out", place,
             "--behaviour", tmp_path / "law.npy",
@@ -257,14 +259,14 @@ def test_behaviour_decides_the_certificate(tmp_path):
 
 
 def test_greedy_claim_counts_replicas():
-    target = Target(golden_analysis("episodic_masks"))
-    q, mask = target.q_phi, target.known.interface.mask
+    known = golden_analysis("episodic_masks")
+    q, mask = known.q_phi_table, known.interface.mask
     assert not mask.all()
     worst = np.where(mask, -q, 1e9)  # an unavailable option never counts
-    claim = greedy_claim(target, np.stack([q, q + 1.0, worst]), 1000)
+    claim = greedy_claim(known, np.stack([q, q + 1.0, worst]), 1000)
     assert claim.value == 2.0 and "in this many of 3 replicas (1000 handoffs each)" in claim.text
     assert claim.passed is None
-    tied = Target(analyse(tie_model()))
+    tied = analyse(tie_model())
     tables = np.stack([np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[0.0, 1.0], [0.0, 1.0]])])
     assert greedy_claim(tied, tables, 1).value == 2.0  # both options are best
 

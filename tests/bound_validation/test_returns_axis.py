@@ -17,14 +17,15 @@ from bound_validation.axes.returns.spec import (
     FAR_SIGHTED,
     HALF_SIZE,
     HALF_SIZE_RANDOM,
+    PRESETS,
     RANDOM,
     WITH_TABLES,
     LearnerSpec,
     ReturnsSpec,
     StepSetting,
 )
+from bound_validation.axis import SETTINGS
 from bound_validation.results import Row
-from bound_validation.sweeps import PRESETS
 from bound_validation.tasks import TaskResult
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.learner import baselines, grid
@@ -324,17 +325,17 @@ def test_without_messages_the_oracle_must_not_be_reached_on_any_model() -> None:
 
 def test_presets_run_every_method_and_claim_what_they_can() -> None:
     assert set(METHODS) - set(WITH_TABLES) == {"full_information", "shared", "federated"}
-    for name, preset in PRESETS.items():
-        assert preset.returns == RETURNS[name]
-        names = [task.name for task in axis.tasks(preset)]
+    for name, spec in PRESETS.items():
+        tasks = axis.tasks(spec, SETTINGS[name])
+        names = [task.name for task in tasks]
         assert len(set(names)) == len(names) and {"returns/reference", "returns/gap", "returns/tabular/ic_q"} <= set(
             names
         )
-        assert all(task.work > 0 for task in axis.tasks(preset))
+        assert all(task.work > 0 for task in tasks)
         judged = name != "testing"
-        assert all((learner.samples >= axis.JUDGED_FROM) == judged for learner in preset.returns.learners)
-        assert preset.returns.replicas >= 32 or not judged
-    tables, networks = RETURNS["full"].learners
+        assert all((learner.samples >= axis.JUDGED_FROM) == judged for learner in spec.learners)
+        assert spec.replicas >= 32 or not judged
+    tables, networks = PRESETS["full"].learners
     assert set(tables.methods) == set(WITH_TABLES) and set(networks.methods) == set(METHODS)
     assert len(tables.steps) == len(networks.steps) == 4
 

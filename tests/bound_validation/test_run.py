@@ -18,12 +18,11 @@ import pytest
 
 from bound_validation import theorem
 from bound_validation.axes.gap import measure as gap
-from bound_validation.axes.model import measure as model
 from bound_validation.axes.width import measure as width
+from bound_validation.axis import PRESETS, SETTINGS
 from bound_validation.report.figures import NAMES
 from bound_validation.results import COLUMNS, NAN, Row, read_table
 from bound_validation.run import summarise, verdict
-from bound_validation.sweeps import PRESETS
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
 from icsmdp_jax.runs.provenance import versions
 from tests.bound_validation.runs import (
@@ -36,6 +35,7 @@ from tests.bound_validation.runs import (
     icsmdp,
     leftovers,
     parts,
+    preset,
     refused,
     running,
     section,
@@ -126,7 +126,7 @@ def test_manifest_says_what_was_run(testing):
     assert [name.replace("/", "-") + ".jsonl" for name in manifest["tasks"]] != []
     assert sorted(name.replace("/", "-") + ".jsonl" for name in manifest["tasks"]) == parts(testing[0])
     assert {"schema", "preset", "config", "code", "versions", "device", "flags"} <= set(manifest)
-    assert manifest["config"]["gap"]["seed"] == PRESETS["testing"].gap.seed
+    assert manifest["config"]["gap"]["seed"] == preset("testing").gap.seed
     metadata = pq.read_schema(testing[0] / "results.parquet").metadata
     assert json.loads(metadata[b"icsmdp_jax"]) == manifest
 
@@ -136,25 +136,21 @@ def test_manifest_says_what_was_run(testing):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_ask_for_whole_chunks(name):
-    preset = PRESETS[name]
-    counts = [preset.gap.samples, preset.mixing.theorem_samples, *preset.total.samples]
-    for spec in preset.samples:
+    specs = preset(name)
+    counts = [specs.gap.samples, specs.mixing.theorem_samples, *specs.total.samples]
+    for spec in (*specs.samples, specs.model):
         counts += [*spec.theorem_samples, *spec.limit_samples, *(k // 2 for k in spec.limit_samples)]
-    counts += [preset.mixing.samples, preset.mixing.samples // 2]
-    assert {count % preset.chunk for count in counts} == {0}
-    assert preset.name == name
-    own = model.SPECS[name]
-    counts = [*own.theorem_samples, *own.limit_samples, *(k // 2 for k in own.limit_samples)]
-    assert {count % own.chunk for count in counts} == {0}
+    counts += [specs.mixing.samples, specs.mixing.samples // 2]
+    assert {count % SETTINGS[name].chunk for count in counts} == {0}
 
 
 def test_presets_grow():
     sizes = []
-    for name in ("testing", "quick", "full"):
-        preset = PRESETS[name]
-        sizes.append((len(preset.gap.gaps), preset.gap.samples, preset.width.draws, len(preset.width.widths)))
+    for name in PRESETS:
+        specs = preset(name)
+        sizes.append((len(specs.gap.gaps), specs.gap.samples, specs.width.draws, len(specs.width.widths)))
+        assert 0.0 in specs.gap.gaps and 0.0 in specs.total.gaps
     assert sizes == sorted(sizes)
-    assert all(0.0 in preset.gap.gaps and 0.0 in preset.total.gaps for preset in PRESETS.values())
 
 
 # Verdicts
@@ -183,8 +179,8 @@ def test_a_theorem_that_promises_too_much_is_found_out(tmp_path, monkeypatch):
     """The real task of the sharp family, whose gap all but meets Theorem 1, against half of Theorem 1."""
     right = theorem.interface_bound
     monkeypatch.setattr(theorem, "interface_bound", lambda *constants: right(*constants) / 2)
-    preset = PRESETS["testing"]
-    sharp = next(task for task in gap.tasks(preset) if task.name == "gap/sharp")
+    tasks = gap.tasks(preset("testing").gap, SETTINGS["testing"])
+    sharp = next(task for task in tasks if task.name == "gap/sharp")
     with running([sharp]):
         outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--json")
     assert outcome.code == 1
@@ -220,7 +216,7 @@ def test_ratios_of_the_summary():
     rows.append(dataclasses.replace(cheap_row(3), term="interface", bound=0.0, measured=0.0, holds=1))
     rows.append(dataclasses.replace(cheap_row(4), bound=NAN, holds=-1, certified=False))
     manifest = {"preset": "testing", "model": None, "versions": {}}
-    found = summarise(rows, TaskResult(), manifest, 1.0)
+    found = summarise(TaskResult(rows), manifest, 1.0)
     assert found["worst_ratio"] == {"approximation": pytest.approx(0.9), "interface": None}
     assert found["median_ratio"] == {"approximation": pytest.approx(0.4), "interface": None}
     assert found["a6_uncertified_cells"] == ["width/4"]
@@ -325,7 +321,7 @@ def test_quick_preset_keeps_its_cells(quick):
     """Ids of cells are frozen: published numbers are looked up by them."""
     rows: list[Row] = read_table(quick[0] / "results.parquet")
     cells = {row.cell for row in rows}
-    assert {f"width/{i}" for i in range(len(PRESETS["quick"].width.widths))} <= cells
+    assert {f"width/{i}" for i in range(len(preset("quick").width.widths))} <= cells
     assert {"gap/0", "gap/6", "gap/sharp/5", "mixing/open/4", "mixing/closed/0", "samples/tabular/4000",
             "samples/linear/theorem/1000", "durations/geometric/2", "total/m4/eta0.1/K10000"} <= cells  # fmt: skip
-    assert width.tasks(PRESETS["quick"])[0].name == "width"
+    assert width.tasks(preset("quick").width, SETTINGS["quick"])[0].name == "width"

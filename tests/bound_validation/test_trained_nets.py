@@ -14,11 +14,12 @@ from scipy import stats
 from bound_validation.axes.width import measure as width
 from bound_validation.axes.width import trained
 from bound_validation.axes.width.figure import REFERENCES, trained_panel
+from bound_validation.axes.width.spec import PRESETS, TrainedSpec
+from bound_validation.axis import SETTINGS
 from bound_validation.drawing.curves import reference
 from bound_validation.drawing.style import house_style
-from bound_validation.measure import root_interval
+from bound_validation.intervals import root_interval
 from bound_validation.results import Row
-from bound_validation.sweeps import PRESETS, TrainedSpec
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.fixed_point import projected_fixed_point, projection, whiten
 from icsmdp_jax.learner import networks
@@ -171,14 +172,14 @@ def test_frozen_layer_learns_the_exact_projected_fixed_point_of_its_own_features
 
 
 def test_presets_have_trained_nets_within_their_means():
-    sizes = {name: preset.width.trained for name, preset in PRESETS.items()}
+    sizes = {name: spec.trained for name, spec in PRESETS.items()}
     assert len(sizes["testing"].widths) == 2 and trained.work(sizes["testing"]) < 1_000_000
     assert len(sizes["quick"].widths) == 5 and trained.work(sizes["quick"]) < 60_000_000
     assert max(sizes["full"].widths) >= 1024 and sizes["full"].samples > sizes["quick"].samples
-    names = [task.name for task in width.tasks(PRESETS["testing"])]
+    names = [task.name for task in width.tasks(PRESETS["testing"], SETTINGS["testing"])]
     assert names == ["width", "width/trained"]
-    without = dataclasses.replace(PRESETS["testing"].width, trained=None)
-    assert len(width.tasks(dataclasses.replace(PRESETS["testing"], width=without))) == 1
+    without = dataclasses.replace(PRESETS["testing"], trained=None)
+    assert len(width.tasks(without, SETTINGS["testing"])) == 1
     with pytest.raises(ValueError, match="updates = 250: expected a multiple of 100"):
         TrainedSpec((2,), 1, 250)
 

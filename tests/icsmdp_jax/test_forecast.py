@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bound_validation.axes.gap.measure import analysed
+from bound_validation.cell import analysed
 from icsmdp_jax.devices.placement import CELLS, REPLICAS, device_grid
 from icsmdp_jax.envs.planted.model import PlantedConfig
 from icsmdp_jax.learner import networks

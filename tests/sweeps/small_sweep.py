@@ -11,31 +11,26 @@ import dataclasses
 from pathlib import Path
 from unittest import mock
 
+from bound_validation.axes import AXES
 from bound_validation.axes.gap import measure as gap
 from bound_validation.axes.total import measure as total
+from bound_validation.axis import Settings
 from bound_validation.run import execute
-from bound_validation.sweeps import PRESETS
 from icsmdp_jax.devices import hosts
 from icsmdp_jax.devices.cache import set_compilation_cache
 
 TABULAR = ("gap",)
 
 
-def preset():
-    """The testing preset cut down; five replicas, so that most numbers of devices leave places empty."""
-    whole = PRESETS["testing"]
-    return dataclasses.replace(
-        whole,
-        gap=dataclasses.replace(whole.gap, samples=500, replicas=5),
-        total=dataclasses.replace(whole.total, widths=(2,), samples=(500,), replicas=5),
-        chunk=250,
-    )  # fmt: skip
-
-
 def tasks():
-    """Its tasks: two that simulate and two that do not."""
-    chosen = preset()
-    return [*gap.tasks(chosen), *total.tasks(chosen)]
+    """Two axes of the testing preset cut down: two tasks that simulate and two that do not.
+
+    Five replicas, so that most numbers of devices leave places empty.
+    """
+    settings = Settings(chunk=250, resamples=200)
+    gaps = dataclasses.replace(AXES["gap"].spec("testing"), samples=500, replicas=5)
+    grid = dataclasses.replace(AXES["total"].spec("testing"), widths=(2,), samples=(500,), replicas=5)
+    return [*gap.tasks(gaps, settings), *total.tasks(grid, settings)]
 
 
 def main() -> None:

@@ -129,15 +129,13 @@ def test_a_cell_on_its_own_gives_the_same_bits(finished):
 @pytest.mark.slow
 def test_a_cell_is_measured_as_by_a_validation_run(finished):
     """Against the samples axis: the same model, seed and counts give the same numbers, bit for bit."""
-    from bound_validation.measure import Target
-    from bound_validation.sweeps import SamplesSpec
-
     from bound_validation.axes.samples.measure import measure_bounds, measure_limit
+    from bound_validation.axes.samples.spec import SamplesSpec
+    from bound_validation.axis import Settings
 
     spec = SamplesSpec("tabular", "tabular", (400, 800), 4, (400, 800), 4, seed=0)
-    target = Target(analyse(drafts(1.0)))
-    theirs = measure_limit(spec, target, "model", small().chunk_length, 10, lambda _: None)[0].rows
-    theirs += measure_bounds(spec, target, "model", small().chunk_length, lambda _: None).rows
+    run = (spec, analyse(drafts(1.0)), {"axis": "model"}, Settings(small().chunk_length, 10), lambda _: None)
+    theirs = measure_limit(*run)[0].rows + measure_bounds(*run).rows
     names = {"constant_step": "residual"}
     expected = {(names.get(row.series, row.series), row.samples): row for row in theirs}
     mine = [row for row in finished.rows if row.x == 1.0 and (row.series, row.samples) in expected]
@@ -220,10 +218,10 @@ def test_another_sweep_is_not_resumed(finished, tmp_path, changes, named):
 
 def test_a_cell_without_a_fixed_point_is_kept_and_said(monkeypatch):
     """Where Q_m is not found nothing is simulated, and the rows say why."""
-    from bound_validation import measure
+    from icsmdp_jax.exact import constants
 
-    found = measure.projected_fixed_point
-    monkeypatch.setattr(measure, "projected_fixed_point", lambda *a, **k: found(*a, **k)._replace(converged=False))
+    found = constants.projected_fixed_point
+    monkeypatch.setattr(constants, "projected_fixed_point", lambda *a, **k: found(*a, **k)._replace(converged=False))
     sweep = small(width=1, axes={"stakes": (1.0,)})
     (part,) = parts(sweep)
     result = run_part(sweep, part, lambda _: None)
