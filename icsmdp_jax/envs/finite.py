@@ -27,27 +27,15 @@ class TabularState(NamedTuple):
     index: chex.Array
 
 
-class Decisions(Protocol):
-    """What all parameters of finite environments have."""
-
-    @property
-    def agent(self) -> chex.Array:
-        """``[S]`` int32, who decides."""
-
-    @property
-    def interface(self) -> chex.Array:
-        """``[S]`` int32, what it sees."""
-
-    @property
-    def mask(self) -> chex.Array:
-        """``[Z, O]`` bool, what is available to it."""
+class Starts(Protocol):
+    """What the parameters of all finite environments have."""
 
     @property
     def first(self) -> AliasTable:
         """Law of the first state."""
 
 
-Params = TypeVar("Params", bound=Decisions)
+Params = TypeVar("Params", bound=Starts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +62,10 @@ class FiniteEnv(Environment[TabularState, Params]):
         self, words: chex.Array, state: TabularState, option: chex.Array, params: Params
     ) -> tuple[chex.Array, Ended]:
         """``[]`` int32 state entered, and the segment that led there, from ``words [words_per_step]`` uint32."""
+
+    @abc.abstractmethod
+    def decision(self, index: chex.Array, params: Params) -> tuple[chex.Array, chex.Array, chex.Array]:
+        """Who decides in a state, what it sees, and which options it has: ``[]`` int32, ``[]`` int32, ``[O]`` bool."""
 
     def restart_law(self, params: Params) -> AliasTable:
         """Law of the state that replaces an end."""
@@ -128,8 +120,13 @@ class FiniteEnv(Environment[TabularState, Params]):
         return self._at(entered, params, ended)
 
     def _at(self, index: chex.Array, params: Params, ended: Ended) -> tuple[Handoff, TabularState]:
-        interface = params.interface[index]
-        return arrive(params.agent[index], interface, params.mask[interface], ended), TabularState(index)
+        return arrive(*self.decision(index, params), ended), TabularState(index)
+
+
+def looked_up(index: chex.Array, params: Any) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """``FiniteEnv.decision`` from tables ``agent [S]``, ``interface [S]`` and ``mask [Z, O]``."""
+    interface = params.interface[index]
+    return params.agent[index], interface, params.mask[interface]
 
 
 def check_made_from(params: Any, made: Any, source: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from icsmdp_jax.core.checks import check_environment
 from icsmdp_jax.envs import role_workflows
+from icsmdp_jax.envs.finite import TabularState
 from icsmdp_jax.envs.role_workflows import (
     Branch,
     EvalOpt,
@@ -185,15 +186,15 @@ def test_the_environment_is_the_model(name: str, extra: tuple, reward: str) -> N
     @jax.jit
     def both(words, s, o):  # type: ignore[no-untyped-def]
         def one(word):  # type: ignore[no-untyped-def]
-            state = role_workflows.RoleState(s)
-            return env._outcome(word[0], state, o, params), env.step_from_words(word, state, o, params)
+            state = TabularState(s)
+            return env.segment(word, state, o, params), env.step_from_words(word, state, o, params)
 
         return jax.vmap(one)(words)
 
     fresh = np.zeros(len(listing.start))
     for s, o in [*rows[rng.choice(len(rows), 4, replace=False)], *last[rng.choice(len(last), 2, replace=False)]]:
         plain, (handoff, state) = jax.tree.map(np.asarray, both(words, s, o))
-        entered, paid, tau, discount, done = plain
+        entered, (paid, tau, discount, done, _) = plain
         pays = paid > -0.9 * COST * tau  # it pays 1, or only costs
         wanted = {(p, t): twin.segment(p, t, GAMMA, COST) for p in (False, True) for t in range(1, 9)}
         np.testing.assert_allclose(paid, [wanted[bool(p), int(t)] for p, t in zip(pays, tau, strict=True)], atol=1e-6)

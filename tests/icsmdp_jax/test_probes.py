@@ -20,8 +20,8 @@ from icsmdp_jax.exact.moments import kernel_moments
 from icsmdp_jax.exact.solve import optimal_q
 from icsmdp_jax.learner import baselines, networks, schedules
 from icsmdp_jax.learner.baselines import Setup
-from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.learner.exploration import ramp
+from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import StepSize

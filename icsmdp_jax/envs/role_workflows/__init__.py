@@ -5,7 +5,7 @@ numbers, ``rules.py`` says what a workflow is and lists it, ``env.py`` is the IC
 exact form, and ``picture.py`` draws who hands to whom.
 """
 
-from icsmdp_jax.envs.role_workflows.env import RoleParams, RoleState, RoleWorkflow, workflow
+from icsmdp_jax.envs.role_workflows.env import RoleParams, RoleWorkflow, workflow
 from icsmdp_jax.envs.role_workflows.eval_opt import EvalOpt, eval_opt
 from icsmdp_jax.envs.role_workflows.model import Worth, worth
 from icsmdp_jax.envs.role_workflows.orch_workers import OrchWorkers, orch_workers
@@ -19,7 +19,6 @@ __all__ = [
     "Listing",
     "OrchWorkers",
     "RoleParams",
-    "RoleState",
     "RoleWorkflow",
     "Rules",
     "Settings",
