@@ -158,7 +158,7 @@ class GridTrainer:
         pairs = dict(pairs or {})
         cells = {field: tree for field, tree in self.cells.items() if field not in pairs}
         taken: dict[str, Any] = dict.fromkeys((*cells, *pairs))
-        every = [(self.hyper._replace(**taken), EVERYWHERE), (cells, CELLS), (pairs, PAIRS)]
+        every: list[tuple[Any, Any]] = [(self.hyper._replace(**taken), EVERYWHERE), (cells, CELLS), (pairs, PAIRS)]
         some = [bool(jax.tree.leaves(tree)) for tree, _ in every]  # what has no array cannot be mapped
 
         def one(*values: Any) -> Any:
