@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
 from icsmdp_jax.envs.finite import FiniteEnv, TabularState, looked_up
@@ -180,11 +181,8 @@ def listed_params(
     Raises:
       ValueError: for a number out of range, or a duration below 1.
     """
-    if not 0 < gamma < 1:
-        raise ValueError(f"gamma = {gamma}: expected a number between 0 and 1")
-    for name, number in (("value", value), ("dollar_weight", dollar_weight), ("block_cost", block_cost)):
-        if not 0 <= number < np.inf:
-            raise ValueError(f"{name} = {number}: expected 0 or more")
+    expect("a number between 0 and 1", gamma=gamma)
+    expect("0 or more", value=value, dollar_weight=dollar_weight, block_cost=block_cost)
     shortest, longest = np.floor(listing.blocks), int(np.ceil(listing.blocks).max())
     if shortest.min() < 1:
         raise ValueError(f"blocks = {listing.blocks.min():.6g}: expected durations of 1 block or more")
