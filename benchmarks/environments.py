@@ -24,7 +24,6 @@ from benchmarks.common import Record, Size, compile_seconds, many, race, record,
 from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.envs.registry import make, names
 from icsmdp_jax.learner.exploration import uniform_option
-from icsmdp_jax.learner.rollout import advance, words_of
 
 NAME = "environments"
 FEW = ("planted", "expert-routing")  # what the smallest size compiles
@@ -40,9 +39,9 @@ def total(tree: Any) -> chex.Array:
 
 
 def ours(name: str, copies: int, steps: int) -> tuple[Start, Chunk]:
-    """An environment of the registry, random words drawn ahead where it takes words."""
+    """An environment of the registry, random words drawn ahead."""
     env, params = make(name)
-    split = words_of(env)
+    split = env.words_per_step
 
     def start(key: chex.PRNGKey) -> Any:
         return jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, copies), params)
@@ -52,7 +51,7 @@ def ours(name: str, copies: int, steps: int) -> tuple[Start, Chunk]:
 
         def one(drawn: chex.Array, handoff: Any, state: Any) -> Any:
             option = uniform_option(drawn[split], handoff.mask)
-            return advance(env, drawn[:split], state, option, params)
+            return env.step_from_words(drawn[:split], state, option, params)
 
         def body(carry: Any, drawn: chex.Array) -> tuple[Any, chex.Array]:
             handoff, state = jax.vmap(one)(drawn, *carry)

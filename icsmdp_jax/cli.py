@@ -115,7 +115,7 @@ def _envs(args: argparse.Namespace) -> int:
 
 def _experiment(args: argparse.Namespace) -> int:
     from icsmdp_jax.experiments import catalogue
-    from icsmdp_jax.experiments.options import Options
+    from icsmdp_jax.experiments.catalogue import Options
 
     if args.name != catalogue.ALL:
         catalogue.checked(args.name)

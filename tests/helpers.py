@@ -6,12 +6,14 @@ import json
 import warnings
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
+from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.exact import analyse
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.learner.exploration import behaviour_table
@@ -35,6 +37,12 @@ def golden(name: str) -> TabularModel:
 def golden_analysis(name: str) -> Analysis:
     """Its exact analysis under the uniform behaviour policy."""
     return analyse(golden(name))
+
+
+def exact_model(made: tuple[Environment, Any]) -> TabularModel:
+    """The exact model of ``(env, params)``."""
+    env, params = made
+    return env.exact_model(params)
 
 
 def as_model(arrays: dict[str, np.ndarray]) -> TabularModel:

@@ -7,7 +7,7 @@ whether anything was seen at all.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chex
 import jax
@@ -16,6 +16,9 @@ import numpy as np
 
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff
+
+if TYPE_CHECKING:
+    from icsmdp_jax.models.tabular import TabularModel
 
 SEGMENT = ("reward", "duration", "discount", "terminated", "truncated")
 DECISION = ("agent", "interface", "mask")
@@ -78,12 +81,16 @@ def check_environment(env: Environment, params: Any, key: chex.PRNGKey, copies: 
         _require(2, not value.any(), f"reset: {name} = {value.reshape(-1)[0]}, expected zero before any segment")
     _check_decisions(env, jax.tree.map(lambda leaf: np.asarray(leaf)[None], first))
     _check_functional(env, params, key_one)
-    after = _run(env, params, key_run, first, state, handoffs)
+    after, views = _run(env, params, key_run, first, state, handoffs)
     _check_types(env, jax.tree.map(lambda leaf: leaf[0], after), "step")
     host: Handoff = jax.tree.map(np.asarray, after)
     _check_segments(env, host)
     _check_decisions(env, host)
     _check_restart(host)
+    if env.has_global_view:
+        _check_view(np.asarray(views), host, env.global_view_size(params))
+    if env.has_exact_model:
+        _check_model(env, env.exact_model(params), host)
     return Seen(
         handoffs=int(host.duration.size),
         terminated=int(host.terminated.sum()),
@@ -99,10 +106,12 @@ def random_option(key: chex.PRNGKey, mask: chex.Array) -> chex.Array:
     return jnp.argmax(jnp.where(mask, score, -1.0)).astype(jnp.int32)
 
 
-def _run(env: Environment, params: Any, key: chex.PRNGKey, first: Handoff, state: Any, handoffs: int) -> Handoff:
-    """``[handoffs, copies]`` outcomes of ``step`` under random options."""
+def _run(
+    env: Environment, params: Any, key: chex.PRNGKey, first: Handoff, state: Any, handoffs: int
+) -> tuple[Handoff, Any]:
+    """``[handoffs, copies]`` outcomes of ``step`` under random options, and the global views then, if there are any."""
 
-    def body(carry: tuple[Handoff, Any], step_key: chex.PRNGKey) -> tuple[tuple[Handoff, Any], Handoff]:
+    def body(carry: tuple[Handoff, Any], step_key: chex.PRNGKey) -> tuple[tuple[Handoff, Any], tuple[Handoff, Any]]:
         now, current = carry
         key_option, key_step = jax.random.split(step_key)
         copies = now.agent.shape[0]
@@ -110,7 +119,8 @@ def _run(env: Environment, params: Any, key: chex.PRNGKey, first: Handoff, state
         after, current = jax.vmap(env.step, in_axes=(0, 0, 0, None))(
             jax.random.split(key_step, copies), current, option, params
         )
-        return (after, current), after
+        view = jax.vmap(env.global_view, in_axes=(0, None))(current, params) if env.has_global_view else None
+        return (after, current), (after, view)
 
     try:
         return jax.jit(lambda k, h, s: jax.lax.scan(body, (h, s), jax.random.split(k, handoffs))[1])(key, first, state)
@@ -177,8 +187,39 @@ def _check_restart(seen: Handoff) -> None:
         _require(7, np.array_equal(now, final), f"step: {name} differs from final_{name} although nothing ended")
 
 
+def _check_view(view: np.ndarray, seen: Handoff, size: int) -> None:
+    """Clause 11: ``[T, B, V]`` global views, of which every decision is a function."""
+    _require(11, view.shape[2:] == (size,), f"global_view has shape {view.shape[2:]}, expected ({size},)")
+    _require(11, view.dtype == np.float32, f"global_view is {view.dtype}, expected float32")
+    _require(11, np.isfinite(view).all(), "global_view: expected finite numbers")
+    rows = view.reshape(-1, size)
+    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    for name in DECISION:
+        value = getattr(seen, name).reshape(len(rows), -1)
+        same = (value == value[first[group.reshape(-1)]]).all()
+        _require(11, same, f"global_view: {name} differs between two states with one view, expected all in the view")
+
+
+def _check_model(env: Environment, model: TabularModel, seen: Handoff) -> None:
+    """Clause 12: the exact model has the sizes of ``spec``, and owners, options and gamma as they were seen."""
+    spec = env.spec
+    for name in ("num_agents", "num_options", "num_interfaces"):
+        found, expected = getattr(model, name), getattr(spec, name)
+        _require(12, found == expected, f"exact_model: {name} = {found}, expected {expected} as in spec")
+    longest = model.longest_duration
+    fits = not spec.longest_duration or longest <= spec.longest_duration
+    _require(12, fits, f"exact_model: longest_duration = {longest}, expected at most {spec.longest_duration}")
+    owner, mask = model.interface_agent[seen.interface], model.option_mask[seen.interface]
+    _require(12, np.array_equal(owner, seen.agent), "exact_model: an interface has another owner than in step")
+    _require(12, np.array_equal(mask, seen.mask), "exact_model: an interface has other available options than in step")
+    going = ~seen.terminated
+    expected = model.gamma ** seen.duration[going].astype(np.float64)
+    close = np.allclose(seen.discount[going], expected, rtol=1e-5 * max(1, seen.duration.max()), atol=0.0)
+    _require(12, close, f"exact_model: gamma = {model.gamma}, expected the one behind the discounts of step")
+
+
 def _check_functional(env: Environment, params: Any, key: chex.PRNGKey) -> None:
-    """Clauses 7 to 9 on one copy: exact final state, functions of their arguments only, stable types."""
+    """Clauses 7 to 10 on one copy: exact final state, functions of their arguments only, stable types, words."""
     key_reset, key_step = jax.random.split(key)
     first, state = env.reset(key_reset, params)
     option = random_option(key_step, first.mask)
@@ -194,11 +235,19 @@ def _check_functional(env: Environment, params: Any, key: chex.PRNGKey) -> None:
     close = jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-5, atol=1e-6), compiled, (plain, entered))
     _require(8, all(jax.tree.leaves(close)), "step_env: the compiled result differs")
     for name, one, two in (("state", state, entered), ("handoff", first, plain)):
-        pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=False)
-        same_types = str(jax.tree.structure(one)) == str(jax.tree.structure(two)) and all(
-            jnp.shape(a) == jnp.shape(b) and jnp.result_type(a) == jnp.result_type(b) for a, b in pairs
-        )
+        same_types = _same_types(one, two)
         _require(9, same_types, f"the {name} of reset and that of step_env differ in structure, shape or dtype")
+    words = jax.random.bits(key_step, (env.words_per_step,), jnp.uint32)
+    drawn = jax.eval_shape(env.step_from_words, words, state, option, params)
+    same_types = _same_types(drawn, (plain, entered))
+    _require(10, same_types, "step_from_words and step_env differ in structure, shape or dtype of what they return")
+
+
+def _same_types(one: Any, two: Any) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=False)
+    return str(jax.tree.structure(one)) == str(jax.tree.structure(two)) and all(
+        jnp.shape(a) == jnp.shape(b) and jnp.result_type(a) == jnp.result_type(b) for a, b in pairs
+    )
 
 
 def _same(one: Any, two: Any) -> bool:

@@ -1,13 +1,16 @@
 """The environment contract: ``reset``, ``step_env`` (exact final state) and ``step`` (automatic reset).
 
 Argument order is ``(key, state, option, params)``; random keys are arguments and never part of the state.
-Measurement code calls ``step_env``, which leaves the final state in place; training loops call ``step``.
+Measurement code calls ``step_env``, which leaves the final state in place; training loops call ``step`` or
+``step_from_words``. What an environment may offer besides, a global view and its exact model, are methods too, with
+defaults that refuse in one line.
 """
 
 from __future__ import annotations
 
 import abc
-from typing import Any, Generic, TypeVar
+import math
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import chex
 import jax
@@ -15,19 +18,22 @@ import jax.numpy as jnp
 
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 
+if TYPE_CHECKING:
+    from icsmdp_jax.models.tabular import TabularModel
+
 State = TypeVar("State")
 Params = TypeVar("Params")
 
 
 class Environment(abc.ABC, Generic[State, Params]):
-    """A functional IC-SMDP (D1): all methods are pure, jittable and vmappable.
+    """A functional IC-SMDP (D1): all methods but ``exact_model`` are pure, jittable and vmappable.
 
-    Environments that can turn raw random words into a transition set ``words_per_step`` to the number of
-    ``uint32`` words that one step consumes and implement ``step_from_words``: a training loop then draws the
-    words of many steps at once, ahead of the scan, which on a CPU is several times faster than one key per step.
+    Training loops draw the random words of many steps at once, ahead of the scan, which on a CPU is several times
+    faster than one key per step, and call ``step_from_words``. By default the words of a step are the data of one key;
+    environments that can turn raw words into a transition set ``words_per_step`` and implement it.
     """
 
-    words_per_step: int = 0
+    words_per_step: int = 2  # the data of one Threefry key
 
     @property
     @abc.abstractmethod
@@ -51,6 +57,43 @@ class Environment(abc.ABC, Generic[State, Params]):
         handoff, entered = self.step_env(key_step, state, option, params)
         fresh, fresh_state = self.reset(key_reset, params)
         return restart(handoff, entered, fresh, fresh_state)
+
+    def step_from_words(
+        self, words: chex.Array, state: State, option: chex.Array, params: Params
+    ) -> tuple[Handoff, State]:
+        """``step`` from random words: ``words`` is ``[words_per_step]`` uint32, by default the data of its key."""
+        return self.step(jax.random.wrap_key_data(words, impl="threefry2x32"), state, option, params)
+
+    @property
+    def has_global_view(self) -> bool:
+        """Whether ``global_view`` is implemented."""
+        return type(self).global_view is not Environment.global_view
+
+    def global_view(self, state: State, params: Params) -> chex.Array:
+        """``[V]`` float32 with everything that a central learner may see, whose turn it is included.
+
+        Raises:
+          ValueError: unless the environment implements it.
+        """
+        raise ValueError(f"{self.spec.name}: no global_view, expected an environment that implements it")
+
+    def global_view_size(self, params: Params) -> int:
+        """``V``, the length of the global view; nothing is computed."""
+        view = jax.eval_shape(lambda key: self.global_view(self.reset(key, params)[1], params), jax.random.key(0))
+        return math.prod(view.shape)
+
+    @property
+    def has_exact_model(self) -> bool:
+        """Whether ``exact_model`` lists this environment."""
+        return self.spec.exact_oracle and type(self).exact_model is not Environment.exact_model
+
+    def exact_model(self, params: Params) -> TabularModel:
+        """The environment as a finite IC-SMDP with the same numbers for interfaces and options (D1), on the host.
+
+        Raises:
+          ValueError: unless the environment can be listed.
+        """
+        raise ValueError(f"{self.spec.name}: no exact model, expected an environment that can be listed")
 
 
 def restart(handoff: Handoff, entered: Any, fresh: Handoff, fresh_state: Any) -> tuple[Handoff, Any]:

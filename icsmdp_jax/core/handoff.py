@@ -74,7 +74,7 @@ class EnvSpec(NamedTuple):
       interface_shape: shape of one interface; ``()`` for an index.
       interface_dtype: dtype of the interface.
       longest_duration: largest possible ``tau`` in primitive steps, 0 if unbounded.
-      exact_oracle: whether an exact solution of the underlying model is available.
+      exact_oracle: whether the underlying model is small enough to be solved exactly (``Environment.exact_model``).
     """
 
     name: str

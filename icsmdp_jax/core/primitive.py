@@ -243,7 +243,6 @@ class Lifted(Environment[LiftedState, LiftedParams]):
 
     env: PrimitiveEnvironment
     policy: LocalPolicy = uniform_policy
-    words_per_step: int = 2  # the data of one Threefry key
 
     @property
     def spec(self) -> EnvSpec:
@@ -273,13 +272,6 @@ class Lifted(Environment[LiftedState, LiftedParams]):
         begun = launch(self.env, key_begin, state.decision, state.inner, option, params.env)
         ended = jax.lax.while_loop(lambda ongoing: ~ongoing.tick.ended, body, begun)
         return handoff_of(ended), LiftedState(ended.state, ended.tick.decision)
-
-    def step_from_words(
-        self, words: chex.Array, state: LiftedState, option: chex.Array, params: LiftedParams
-    ) -> tuple[Handoff, LiftedState]:
-        """``step`` with the Threefry key whose data are ``words [2]`` uint32: what replica-wise learners call."""
-        key = jax.random.wrap_key_data(words, impl="threefry2x32")
-        return self.step(key, state, option, params)
 
 
 def _check(env: PrimitiveEnvironment, tick: Tick) -> None:

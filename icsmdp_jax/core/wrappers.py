@@ -1,4 +1,4 @@
-"""Environments seen through other eyes: with the owner's name attached, or with everything in view.
+"""Other views of an environment: with the owner's name attached, or with everything in view.
 
 Both wrappers exist for baselines. They change what the active agent sees and nothing else: not the dynamics, not the
 options, not the segment.
@@ -6,6 +6,7 @@ options, not the segment.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -18,14 +19,33 @@ from icsmdp_jax.core.handoff import EnvSpec, Handoff
 
 
 @dataclasses.dataclass(frozen=True)
-class WithOwner(Environment[Any, Any]):
-    """Appends a one-hot code of the active agent to its interface vector, for parameters that are shared.
+class View(Environment[Any, Any]):
+    """An environment of which something else is seen.
 
     Attributes:
-      env: an environment whose interfaces are vectors.
+      env: the environment.
     """
 
     env: Environment
+
+    @abc.abstractmethod
+    def see(self, handoff: Handoff, state: Any, params: Any) -> Handoff:
+        """The handoff with what is seen in the place of the environment's interfaces."""
+
+    def reset(self, key: chex.PRNGKey, params: Any) -> tuple[Handoff, Any]:
+        """Starts a run."""
+        handoff, state = self.env.reset(key, params)
+        return self.see(handoff, state, params), state
+
+    def step_env(self, key: chex.PRNGKey, state: Any, option: chex.Array, params: Any) -> tuple[Handoff, Any]:
+        """Runs one option to its end."""
+        handoff, state = self.env.step_env(key, state, option, params)
+        return self.see(handoff, state, params), state
+
+
+@dataclasses.dataclass(frozen=True)
+class WithOwner(View):
+    """Appends a one-hot code of the active agent to its interface, a vector, for parameters that are shared."""
 
     @property
     def spec(self) -> EnvSpec:
@@ -35,7 +55,9 @@ class WithOwner(Environment[Any, Any]):
             raise ValueError(f"interface_shape = {spec.interface_shape}: expected one axis to append the owner to")
         return spec._replace(interface_shape=(spec.interface_shape[0] + spec.num_agents,), num_interfaces=0)
 
-    def _see(self, handoff: Handoff) -> Handoff:
+    def see(self, handoff: Handoff, state: Any, params: Any) -> Handoff:
+        """Interfaces with the owner's code."""
+
         def view(interface: chex.Array, agent: chex.Array) -> chex.Array:
             return jnp.concatenate([interface, jax.nn.one_hot(agent, self.env.spec.num_agents, dtype=interface.dtype)])
 
@@ -44,33 +66,20 @@ class WithOwner(Environment[Any, Any]):
             final_interface=view(handoff.final_interface, handoff.final_agent),
         )
 
-    def reset(self, key: chex.PRNGKey, params: Any) -> tuple[Handoff, Any]:
-        """Starts a run."""
-        handoff, state = self.env.reset(key, params)
-        return self._see(handoff), state
-
-    def step_env(self, key: chex.PRNGKey, state: Any, option: chex.Array, params: Any) -> tuple[Handoff, Any]:
-        """Runs one option to its end."""
-        handoff, state = self.env.step_env(key, state, option, params)
-        return self._see(handoff), state
-
 
 @dataclasses.dataclass(frozen=True)
-class Central(Environment[Any, Any]):
+class Central(View):
     """One agent that sees the global state, for the central learner.
 
     Attributes:
-      env: an environment with a method ``global_view(state, params)`` that returns a vector; whose turn it is must be
-        part of it.
-      size: length of that vector.
+      size: length of the environment's global view, see ``Environment.global_view_size``.
     """
 
-    env: Any
     size: int
 
     def __post_init__(self) -> None:
-        if not callable(getattr(self.env, "global_view", None)):
-            raise ValueError(f"{self.env.spec.name}: expected a method global_view(state, params) for a central view")
+        if not self.env.has_global_view:
+            raise ValueError(f"{self.env.spec.name}: no global_view, expected an environment that implements it")
 
     @property
     def spec(self) -> EnvSpec:
@@ -79,17 +88,8 @@ class Central(Environment[Any, Any]):
             num_agents=1, num_interfaces=0, interface_shape=(self.size,), interface_dtype=jnp.float32
         )
 
-    def reset(self, key: chex.PRNGKey, params: Any) -> tuple[Handoff, Any]:
-        """Starts a run."""
-        handoff, state = self.env.reset(key, params)
-        return self._see(handoff, state, params), state
-
-    def step_env(self, key: chex.PRNGKey, state: Any, option: chex.Array, params: Any) -> tuple[Handoff, Any]:
-        """Runs one option to its end."""
-        handoff, state = self.env.step_env(key, state, option, params)
-        return self._see(handoff, state, params), state
-
-    def _see(self, handoff: Handoff, state: Any, params: Any) -> Handoff:
+    def see(self, handoff: Handoff, state: Any, params: Any) -> Handoff:
+        """The global view, whoever is active."""
         view = self.env.global_view(state, params)
         chex.assert_shape(view, (self.size,))
         nobody = jnp.zeros_like(handoff.agent)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -246,31 +245,6 @@ def join_batches(leaf: Any) -> Any:
     """``[batches, cells, batch, ...]`` as ``[cells, batches * batch, ...]``."""
     leaf = jax.numpy.moveaxis(leaf, 0, 1)
     return leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:])
-
-
-def on_replicas(
-    function: Callable[..., Any], keys: Any, shared: Any, options: dict[str, Any] | None = None
-) -> tuple[Callable[[Any, Any], Any], float]:
-    """``function(key, shared)`` compiled for all keys at once, on all devices.
-
-    Args:
-      function: of one key.
-      keys: ``[replicas]`` keys.
-      shared: what all replicas share.
-      options: compiler options.
-
-    Returns:
-      The program of ``keys`` and ``shared``, which returns host arrays ``[replicas, ...]``, and seconds of compilation.
-    """
-    begun = time.perf_counter()
-    shared = jax.tree.map(jax.numpy.asarray, shared)
-    program = compiled(function, device_grid(1, len(keys)), (REPLICAS, EVERYWHERE), (keys, shared), options)
-    seconds = time.perf_counter() - begun
-
-    def call(keys: Any, shared: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf[0], program(keys, jax.tree.map(jax.numpy.asarray, shared)))
-
-    return call, seconds
 
 
 def device_memory() -> int:

@@ -12,17 +12,18 @@ the bill, like the worth of the answer, falls due in the segment's last block.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arrival import Ended, arrive, no_segment
-from icsmdp_jax.core.environment import Environment, restart
-from icsmdp_jax.core.handoff import EnvSpec, Handoff
-from icsmdp_jax.core.sampling import AliasTable, alias_table, draw, draw_at
+from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arrival import Ended
+from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
+from icsmdp_jax.envs.finite import FiniteEnv, TabularState, looked_up
 from icsmdp_jax.models.tabular import TabularModel
 
 
@@ -53,12 +54,6 @@ class Listing(NamedTuple):
     dollars: np.ndarray
     start: np.ndarray
     view: np.ndarray
-
-
-class ListedState(NamedTuple):
-    """State of one copy: ``index`` ``[]`` int32."""
-
-    index: chex.Array
 
 
 class ListedParams(NamedTuple):
@@ -106,73 +101,23 @@ class ListedParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Listed(Environment[ListedState, ListedParams]):
-    """A listed world as an environment; ``ListedState.index`` is ``S`` or ``S + 1`` at an end.
+class Listed(FiniteEnv[ListedParams]):
+    """A listed world as an environment; states ``S`` and ``S + 1`` are the two ends.
 
     Attributes:
       num_deciding: ``S``.
-      num_agents: ``N``.
-      num_options: ``O``.
-      num_interfaces: ``Z``, with one for the ends.
-      longest_duration: ``T``, in blocks.
-      name: readable name.
       words_per_step: duration, next state, restart.
+      name: readable name.
     """
 
     num_deciding: int
-    num_agents: int
-    num_options: int
-    num_interfaces: int
-    longest_duration: int
-    name: str = "listed"
     words_per_step: int = 3
+    name: str = "listed"
 
-    @property
-    def spec(self) -> EnvSpec:
-        """Static facts of this environment."""
-        return EnvSpec(
-            name=self.name,
-            num_agents=self.num_agents,
-            num_options=self.num_options,
-            num_interfaces=self.num_interfaces,
-            interface_shape=(),
-            interface_dtype=jnp.int32,
-            longest_duration=self.longest_duration,
-            exact_oracle=True,
-        )
-
-    def reset(self, key: chex.PRNGKey, params: ListedParams) -> tuple[Handoff, ListedState]:
-        """Draws the first state."""
-        return self._fresh(jax.random.bits(key, (), jnp.uint32), params)
-
-    def step_env(
-        self, key: chex.PRNGKey, state: ListedState, option: chex.Array, params: ListedParams
-    ) -> tuple[Handoff, ListedState]:
-        """Runs one option to its end (D2)."""
-        return self._enter(jax.random.bits(key, (self.words_per_step,), jnp.uint32), state, option, params)
-
-    def step(
-        self, key: chex.PRNGKey, state: ListedState, option: chex.Array, params: ListedParams
-    ) -> tuple[Handoff, ListedState]:
-        """Runs one option and restarts after an end, with one draw of words for both."""
-        words = jax.random.bits(key, (self.words_per_step,), jnp.uint32)
-        return self.step_from_words(words, state, option, params)
-
-    def step_from_words(
-        self, words: chex.Array, state: ListedState, option: chex.Array, params: ListedParams
-    ) -> tuple[Handoff, ListedState]:
-        """``step`` with the random words given: ``words`` is ``[words_per_step]`` uint32."""
-        handoff, entered = self._enter(words, state, option, params)
-        fresh, fresh_state = self._fresh(words[2], params)
-        return restart(handoff, entered, fresh, fresh_state)
-
-    def global_view(self, state: ListedState, params: ListedParams) -> chex.Array:
-        """``[V]`` float32: everything about the state; zeros at an end."""
-        return params.view[state.index]
-
-    def _enter(
-        self, words: chex.Array, state: ListedState, option: chex.Array, params: ListedParams
-    ) -> tuple[Handoff, ListedState]:
+    def segment(
+        self, words: chex.Array, state: TabularState, option: chex.Array, params: ListedParams
+    ) -> tuple[chex.Array, Ended]:
+        """State entered and segment: words for duration and next state."""
         # Nothing follows an end: whoever steps on from one, without a restart, steps on from the last state.
         at = (jnp.minimum(state.index, self.num_deciding - 1), option)
         entered = draw_at(words[1], params.outcome, at)
@@ -182,26 +127,49 @@ class Listed(Environment[ListedState, ListedParams]):
         due = jnp.where(right, params.value, 0.0) - params.dollar_weight * params.dollars[at]
         reward = params.power[tau - 1] * due - params.block_cost * params.annuity[tau]
         discount = jnp.where(done, jnp.float32(0), params.power[tau])
-        ended = Ended(reward, tau, discount, terminated=done, truncated=jnp.zeros((), bool))
-        return self._handoff(entered, params, ended), ListedState(entered)
+        return entered, Ended(reward, tau, discount, terminated=done, truncated=jnp.zeros((), bool))
 
-    def _fresh(self, word: chex.Array, params: ListedParams) -> tuple[Handoff, ListedState]:
-        index = draw(word, params.first)
-        return self._handoff(index, params, no_segment()), ListedState(index)
+    def decision(self, index: chex.Array, params: ListedParams) -> tuple[chex.Array, chex.Array, chex.Array]:
+        """Who decides, what it sees, and which options it has."""
+        return looked_up(index, params)
 
-    def _handoff(self, index: chex.Array, params: ListedParams, ended: Ended) -> Handoff:
-        interface = params.interface[index]
-        return arrive(params.agent[index], interface, params.mask[interface], ended)
+    def global_view(self, state: TabularState, params: ListedParams) -> chex.Array:
+        """``[V]`` float32: everything about the state; zeros at an end."""
+        return params.view[state.index]
+
+    def interface_features(self, params: ListedParams) -> np.ndarray | None:
+        """``[Z, dim]`` optional description of the interfaces."""
+        return None
+
+    def exact_model(self, params: ListedParams) -> TabularModel:
+        """A finite IC-SMDP with the same states (the two ends last), interfaces and options (D1)."""
+        return listed_model(self.longest_duration, params, self.interface_features(params))
+
+
+Env = TypeVar("Env", bound=Listed)
+
+
+def listed_env(kind: Callable[..., Env], listing: Listing, num_agents: int, **own: Any) -> Env:
+    """The environment of a listed world.
+
+    Args:
+      kind: ``Listed`` or a class derived from it.
+      listing: the world.
+      num_agents: ``N``.
+      **own: fields of that class.
+    """
+    size, width = listing.blocks.shape
+    longest = int(np.ceil(listing.blocks).max())
+    return kind(num_agents, len(listing.mask), width, longest, size, **own)
 
 
 def listed_params(
-    listing: Listing, longest: int, gamma: float, value: float, dollar_weight: float, block_cost: float
+    listing: Listing, gamma: float, value: float, dollar_weight: float, block_cost: float
 ) -> ListedParams:
     """The parameters of a listed world.
 
     Args:
       listing: states, laws, durations and dollars.
-      longest: ``T``, no less than any duration.
       gamma: discount of one block, in ``(0, 1)``.
       value: worth of what is delivered right.
       dollar_weight: price of a dollar, 0 or more.
@@ -211,17 +179,13 @@ def listed_params(
       JAX arrays.
 
     Raises:
-      ValueError: for a number out of range, or a duration outside 1 to ``longest``.
+      ValueError: for a number out of range, or a duration below 1.
     """
-    if not 0 < gamma < 1:
-        raise ValueError(f"gamma = {gamma}: expected a number between 0 and 1")
-    for name, number in (("value", value), ("dollar_weight", dollar_weight), ("block_cost", block_cost)):
-        if not 0 <= number < np.inf:
-            raise ValueError(f"{name} = {number}: expected 0 or more")
-    shortest = np.floor(listing.blocks)
-    if not (shortest.min() >= 1 and np.ceil(listing.blocks).max() <= longest):
-        stray = listing.blocks.min() if shortest.min() < 1 else listing.blocks.max()
-        raise ValueError(f"blocks = {stray:.6g}: expected durations from 1 to {longest} blocks")
+    expect("a number between 0 and 1", gamma=gamma)
+    expect("0 or more", value=value, dollar_weight=dollar_weight, block_cost=block_cost)
+    shortest, longest = np.floor(listing.blocks), int(np.ceil(listing.blocks).max())
+    if shortest.min() < 1:
+        raise ValueError(f"blocks = {listing.blocks.min():.6g}: expected durations of 1 block or more")
     ends, last = 2, len(listing.mask) - 1
     power = gamma ** np.arange(longest + 1)
     # Successors of probability 0 are drawn by nobody; rows that have few others are padded with them.
@@ -248,15 +212,15 @@ def listed_params(
     return jax.tree.map(jnp.asarray, params)
 
 
-def listed_model(env: Listed, params: ListedParams, features: np.ndarray | None = None) -> TabularModel:
+def listed_model(longest: int, params: ListedParams, features: np.ndarray | None = None) -> TabularModel:
     """A listed world as a finite IC-SMDP: same states (the two ends last), interfaces and options (D1).
 
     The rewards of the model are right in the mean, ``E[R|s,o]``, and spread evenly over the blocks: laws of next state
     and duration, values and policies are those of the environment, the scatter of single rewards is not.
 
     Args:
-      env: the environment.
-      params: its parameters.
+      longest: ``T``, the longest duration.
+      params: the parameters.
       features: ``[Z, dim]`` optional description of the interfaces.
 
     Returns:
@@ -265,14 +229,14 @@ def listed_model(env: Listed, params: ListedParams, features: np.ndarray | None 
     host: Any = jax.tree.map(np.asarray, params)
     count, width = host.shortest.shape
     gamma = float(host.gamma)
-    duration = np.zeros((count + 2, width, env.longest_duration))
+    duration = np.zeros((count + 2, width, longest))
     duration[count:, :, 0] = 1.0
     s, o = np.indices((count, width))
     longer = host.longer.astype(np.float64)
     duration[s, o, host.shortest - 1] = 1 - longer
     more = longer > 0
     duration[s[more], o[more], host.shortest[more]] = longer[more]
-    power = gamma ** np.arange(env.longest_duration + 1)
+    power = gamma ** np.arange(longest + 1)
     right = (host.probability.astype(np.float64) * (host.successor == count)).sum(axis=2)
     due = float(host.value) * right - float(host.dollar_weight) * host.dollars
     last, whole = duration[:count] @ power[:-1], (1 - duration[:count] @ power[1:]) / (1 - gamma)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from icsmdp_jax.core.environment import Environment
-    from icsmdp_jax.models.tabular import TabularModel
 
 
 class Entry(NamedTuple):
@@ -21,65 +20,39 @@ class Entry(NamedTuple):
       maker: ``"module:function"``, called with keyword arguments; returns ``(env, params)``.
       text: what it is, in a few words.
       arguments: arguments that belong to the name; whoever makes the environment may replace them.
-      exact: ``"module:function"``, called with ``(env, params)``; returns the exact listing. Empty if there is none.
     """
 
     maker: str
     text: str
     arguments: Mapping[str, Any] = {}
-    exact: str = ""
 
+
+HERE = "icsmdp_jax.envs"
+ROUTING, SORTING, ROLES = f"{HERE}.routing:routing", f"{HERE}.cpu_sort:cpu_sort", f"{HERE}.role_workflows"
 
 ENVIRONMENTS: dict[str, Entry] = {
-    "routing-6x6": Entry("icsmdp_jax.envs.routing:routing", "packets on an irregular 6 x 6 grid", {"graph": "6x6"}),
-    "routing": Entry("icsmdp_jax.envs.routing:routing", "packets on any graph", {"graph": "6x6"}),
+    "routing-6x6": Entry(ROUTING, "packets on an irregular 6 x 6 grid", {"graph": "6x6"}),
+    "routing": Entry(ROUTING, "packets on any graph", {"graph": "6x6"}),
     "expert-routing": Entry(
-        "icsmdp_jax.envs.expert_routing:expert_routing",
-        "queries handed from a front agent to experts of different price",
-        exact="icsmdp_jax.envs.expert_routing:exact_model",
+        f"{HERE}.expert_routing:expert_routing", "queries handed from a front agent to experts of different price"
     ),
     "math-pipeline": Entry(
-        "icsmdp_jax.envs.math_pipeline:math_pipeline",
-        "planner, solvers, verifier and finalizer work on a draft",
-        exact="icsmdp_jax.envs.math_pipeline:exact_model",
+        f"{HERE}.math_pipeline:math_pipeline", "planner, solvers, verifier and finalizer work on a draft"
     ),
     "cpu-sort2": Entry(
-        "icsmdp_jax.envs.cpu_sort:cpu_sort",
-        "agents of instruction classes write a program that sorts two values",
-        {"num_values": 2},
-        "icsmdp_jax.envs.cpu_sort:exact_model",
+        SORTING, "agents of instruction classes write a program that sorts two values", {"num_values": 2}
     ),
-    "cpu-sort3": Entry(
-        "icsmdp_jax.envs.cpu_sort:cpu_sort", "the same for three values", {"num_values": 3},
-        "icsmdp_jax.envs.cpu_sort:exact_model",
-    ),
-    "cpu-sort4": Entry("icsmdp_jax.envs.cpu_sort:cpu_sort", "the same for four values", {"num_values": 4}),
-    "eval-opt": Entry(
-        "icsmdp_jax.envs.role_workflows:eval_opt",
-        "an evaluator and an optimizer in turn",
-        exact="icsmdp_jax.envs.role_workflows:exact_model",
-    ),
-    "voting": Entry(
-        "icsmdp_jax.envs.role_workflows:voting",
-        "voters and an aggregator",
-        exact="icsmdp_jax.envs.role_workflows:exact_model",
-    ),
-    "orch-workers": Entry(
-        "icsmdp_jax.envs.role_workflows:orch_workers",
-        "an orchestrator and its workers",
-        exact="icsmdp_jax.envs.role_workflows:exact_model",
-    ),
+    "cpu-sort3": Entry(SORTING, "the same for three values", {"num_values": 3}),
+    "cpu-sort4": Entry(SORTING, "the same for four values", {"num_values": 4}),
+    "eval-opt": Entry(f"{ROLES}:eval_opt", "an evaluator and an optimizer in turn"),
+    "voting": Entry(f"{ROLES}:voting", "voters and an aggregator"),
+    "orch-workers": Entry(f"{ROLES}:orch_workers", "an orchestrator and its workers"),
     "workshop": Entry(
-        "icsmdp_jax.envs.workshop.lifted:workshop_options",
+        f"{HERE}.workshop.lifted:workshop_options",
         "benches with fixed local policies work on the parts of a workpiece",
-        exact="icsmdp_jax.envs.workshop.lifted:exact_model",
     ),
-    "planted": Entry(
-        "icsmdp_jax.envs.planted.env:planted",
-        "ten agents of a model built backwards from its solution",
-        exact="icsmdp_jax.envs.planted.env:exact_model",
-    ),
-}  # fmt: skip
+    "planted": Entry(f"{HERE}.planted.env:planted", "ten agents of a model built backwards from its solution"),
+}
 
 
 class Description(NamedTuple):
@@ -147,21 +120,10 @@ def make(name: str, **overrides: Any) -> tuple[Environment, Any]:
     return maker(**{**found.arguments, **overrides})
 
 
-def exact_model(name: str, env: Environment, params: Any) -> TabularModel:
-    """The exact listing of an environment that ``make(name, ...)`` made.
-
-    Raises:
-      ValueError: if there is none, or this form of the environment cannot be listed.
-    """
-    found = entry(name)
-    if not found.exact or not env.spec.exact_oracle:
-        raise ValueError(f"{name}: no exact listing, expected one of {', '.join(_listed())}")
-    return _load(found.exact)(env, params)
-
-
 def describe(name: str) -> Description:
     """Facts of an environment with its default arguments."""
-    spec = make(name)[0].spec
+    env = make(name)[0]
+    spec = env.spec
     return Description(
         name=name,
         text=entry(name).text,
@@ -170,12 +132,8 @@ def describe(name: str) -> Description:
         interface_shape=[int(size) for size in spec.interface_shape],
         interfaces=spec.num_interfaces or None,
         longest_duration=spec.longest_duration or None,
-        exact_oracle=bool(entry(name).exact) and spec.exact_oracle,
+        exact_oracle=env.has_exact_model,
     )
-
-
-def _listed() -> list[str]:
-    return [name for name, found in ENVIRONMENTS.items() if found.exact]
 
 
 def _load(where: str) -> Any:

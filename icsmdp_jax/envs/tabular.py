@@ -14,17 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arrival import Ended, arrive, no_segment
-from icsmdp_jax.core.environment import Environment, restart
-from icsmdp_jax.core.handoff import EnvSpec, Handoff
-from icsmdp_jax.core.sampling import AliasTable, alias_table, draw, draw_at, uniform_symmetric
+from icsmdp_jax.core.arrival import Ended
+from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at, uniform_symmetric
+from icsmdp_jax.envs.finite import FiniteEnv, TabularState, check_made_from, looked_up
 from icsmdp_jax.models.tabular import TabularModel
-
-
-class TabularState(NamedTuple):
-    """State of one copy: ``index`` ``[]`` int32, the global handoff state."""
-
-    index: chex.Array
 
 
 class TabularParams(NamedTuple):
@@ -61,72 +54,27 @@ class TabularParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class TabularEnv(Environment[TabularState, TabularParams]):
-    """A finite IC-SMDP as an environment.
+class TabularEnv(FiniteEnv[TabularParams]):
+    """A finite IC-SMDP given by a model; make one with ``tabular_env``.
 
     Attributes:
-      num_agents: ``N``.
-      num_interfaces: ``Z``.
-      num_options: ``O``.
-      longest_duration: ``T`` in primitive steps.
       joint: whether duration and next state are drawn together.
       has_terminal: whether some states are terminal.
       name: readable name.
+      words_per_step: duration, next state, noise, restart (3 without terminal states).
+      model: what it was made from. Environments of the same sizes are equal whatever their models.
     """
 
-    num_agents: int
-    num_interfaces: int
-    num_options: int
-    longest_duration: int
     joint: bool
     has_terminal: bool
     name: str = "tabular"
-    words_per_step: int = 4  # duration, next state, noise, restart (3 without terminal states)
+    words_per_step: int = 4
+    model: TabularModel | None = dataclasses.field(default=None, repr=False, compare=False)
 
-    @property
-    def spec(self) -> EnvSpec:
-        """Static facts of this environment."""
-        return EnvSpec(
-            name=self.name,
-            num_agents=self.num_agents,
-            num_options=self.num_options,
-            num_interfaces=self.num_interfaces,
-            interface_shape=(),
-            interface_dtype=jnp.int32,
-            longest_duration=self.longest_duration,
-            exact_oracle=True,
-        )
-
-    def reset(self, key: chex.PRNGKey, params: TabularParams) -> tuple[Handoff, TabularState]:
-        """Draws the first state."""
-        return self._fresh(jax.random.bits(key, (), jnp.uint32), params.first, params)
-
-    def step_env(
-        self, key: chex.PRNGKey, state: TabularState, option: chex.Array, params: TabularParams
-    ) -> tuple[Handoff, TabularState]:
-        """Runs one option; the state returned is the one entered, terminal or not (D2)."""
-        return self._enter(jax.random.bits(key, (self.words_per_step,), jnp.uint32), state, option, params)
-
-    def step(
-        self, key: chex.PRNGKey, state: TabularState, option: chex.Array, params: TabularParams
-    ) -> tuple[Handoff, TabularState]:
-        """Runs one option and restarts after a terminal handoff, with one draw of words for both."""
-        words = jax.random.bits(key, (self.words_per_step,), jnp.uint32)
-        return self.step_from_words(words, state, option, params)
-
-    def step_from_words(
+    def segment(
         self, words: chex.Array, state: TabularState, option: chex.Array, params: TabularParams
-    ) -> tuple[Handoff, TabularState]:
-        """``step`` with the random words given: ``words`` is ``[words_per_step]`` uint32."""
-        handoff, entered = self._enter(words, state, option, params)
-        if not self.has_terminal:
-            return handoff, entered
-        fresh, fresh_state = self._fresh(words[3], params.start, params)
-        return restart(handoff, entered, fresh, fresh_state)
-
-    def _enter(
-        self, words: chex.Array, state: TabularState, option: chex.Array, params: TabularParams
-    ) -> tuple[Handoff, TabularState]:
+    ) -> tuple[chex.Array, Ended]:
+        """State entered and segment: words for duration, next state and noise."""
         s = state.index
         code = draw_at(words[1], params.successor, (s, option))
         if self.joint:
@@ -138,16 +86,35 @@ class TabularEnv(Environment[TabularState, TabularParams]):
         reward = params.reward_rate[s, option] * params.annuity[tau] + noise
         done = params.terminal[entered] if self.has_terminal else jnp.zeros((), bool)
         discount = jnp.where(done, jnp.float32(0), params.discount[tau])
-        ended = Ended(reward, tau + 1, discount, terminated=done, truncated=jnp.zeros((), bool))
-        return self._handoff(entered, params, ended), TabularState(entered)
+        return entered, Ended(reward, tau + 1, discount, terminated=done, truncated=jnp.zeros((), bool))
 
-    def _fresh(self, word: chex.Array, law: AliasTable, params: TabularParams) -> tuple[Handoff, TabularState]:
-        index = draw(word, law)
-        return self._handoff(index, params, no_segment()), TabularState(index)
+    def decision(self, index: chex.Array, params: TabularParams) -> tuple[chex.Array, chex.Array, chex.Array]:
+        """Who decides, what it sees, and which options it has."""
+        return looked_up(index, params)
 
-    def _handoff(self, index: chex.Array, params: TabularParams, ended: Ended) -> Handoff:
-        interface = params.interface[index]
-        return arrive(params.agent[index], interface, params.mask[interface], ended)
+    def restart_law(self, params: TabularParams) -> AliasTable:
+        """The model's start law, wherever the run began."""
+        return params.start
+
+    def global_view(self, state: TabularState, params: TabularParams) -> chex.Array:
+        """``[S]`` float32: which state it is, one 1 among zeros."""
+        return jax.nn.one_hot(state.index, params.agent.shape[0], dtype=jnp.float32)
+
+    @property
+    def has_exact_model(self) -> bool:
+        """Whether the model is remembered."""
+        return self.model is not None
+
+    def exact_model(self, params: TabularParams) -> TabularModel:
+        """The model that is simulated.
+
+        Raises:
+          ValueError: if it is not remembered, or the parameters are not those that were made from it.
+        """
+        if self.model is None:
+            return super().exact_model(params)
+        check_made_from(params, tabular_env(self.model)[1]._replace(first=params.first), "env.model")
+        return self.model
 
 
 def tabular_env(
@@ -204,6 +171,7 @@ def tabular_env(
         has_terminal=bool(model.is_terminal.any()),
         name=name,
         words_per_step=4 if model.is_terminal.any() else 3,
+        model=model,
     )
     return env, jax.tree.map(jnp.asarray, params)
 

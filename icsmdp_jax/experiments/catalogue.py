@@ -1,14 +1,14 @@
-"""Which experiment belongs to which environment: strings, so that nothing is imported before it is asked for."""
+"""What can be asked for: which experiment belongs to which environment, at which size.
+
+Experiments are named by strings, so that nothing is imported before it is asked for.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from icsmdp_jax.experiments.options import Options
-    from icsmdp_jax.experiments.result import Result
+from typing import Any
 
 HERE = "icsmdp_jax.experiments"
 
@@ -27,6 +27,35 @@ EXPERIMENTS: dict[str, str] = {
 }
 ALL = "all"  # stands for every name
 WITH_LOAD = ("routing-6x6",)
+PRESETS = ("testing", "quick", "full")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """A request; every experiment takes one and returns a ``Result``.
+
+    Attributes:
+      name: registered name of the environment.
+      preset: ``"testing"`` (seconds, for the test suite: everything runs, nothing is well measured), ``"quick"`` (a
+        minute or two on two cores: what the report shows) or ``"full"``.
+      load: packets per time unit, for packet networks; None for the experiment's own choice.
+      seed: of all random keys.
+    """
+
+    name: str
+    preset: str = "quick"
+    load: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset = {self.preset!r}: expected one of {', '.join(PRESETS)}")
+        if self.load is not None and not 0 < self.load < float("inf"):
+            raise ValueError(f"load = {self.load}: expected a positive number of packets per time unit")
+
+    def pick(self, testing: int, quick: int, full: int) -> int:
+        """The number that belongs to the preset."""
+        return {"testing": testing, "quick": quick, "full": full}[self.preset]
 
 
 def names() -> tuple[str, ...]:
@@ -34,8 +63,8 @@ def names() -> tuple[str, ...]:
     return tuple(EXPERIMENTS)
 
 
-def experiment(name: str) -> Callable[[Options], Result]:
-    """The function that runs an experiment.
+def experiment(name: str) -> Callable[[Options], Any]:
+    """The function that runs an experiment; it returns a ``Result``.
 
     Raises:
       ValueError: for an unknown name; the line lists the names.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from icsmdp_jax.experiments import catalogue, files
-from icsmdp_jax.experiments.options import Options
+from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.runs.tasks import Progress, Task
 
 SORTING = "cpu-sort"
@@ -60,7 +60,7 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
       seed: of all experiments.
       out: run directory: one folder for each name, and ``report.html``.
       force: whether to run everything again, whatever is there.
-      overwrite: whether to begin afresh if another run is there.
+      overwrite: whether to start over if another run is there.
 
     Returns:
       Where the report is, and what was run or kept.
@@ -110,10 +110,11 @@ def oracle_only(name: str) -> dict[str, Any]:
 
     if name.startswith(SORTING):
         return {"environment": name, **_shortest(int(name.removeprefix(SORTING)))}
-    env, params = registry.make(name)
-    from icsmdp_jax.experiments.known import Known
+    from icsmdp_jax.exact.constants import analyse
+    from icsmdp_jax.experiments.quantities import exact_quantities
 
-    return {"environment": name, **Known(registry.exact_model(name, env, params)).table()}
+    env, params = registry.make(name)
+    return {"environment": name, **exact_quantities(analyse(env.exact_model(params)))}
 
 
 def _shortest(num_values: int) -> dict[str, Any]:

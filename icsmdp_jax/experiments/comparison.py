@@ -1,4 +1,4 @@
-"""IC-Q against the centralized oracle on any environment with an exact listing: one call, one ``Result``.
+"""IC-Q against the centralized oracle on any environment with an exact model: one call, one ``Result``.
 
 All methods spend the same handoffs. What each has learned is judged by the exact return of its greedy policy, on the
 scale on which the random workflow has 0 and the oracle, which sees the whole state, has 1. Between IC-Q and the oracle
@@ -9,34 +9,35 @@ it is learning, and what separates it from the oracle is the interface (T1.3).
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.returns import Interval
-from icsmdp_jax.experiments.known import Known
-from icsmdp_jax.experiments.result import METHOD_TEXT, Result, Table, exactly, over_replicas
-from icsmdp_jax.experiments.training import NEURAL, ONLY_NETWORKS, Budget, Trained, parts_of, prepared, train
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.experiments.quantities import exact_quantities, has_scale, own_interface_optimum
+from icsmdp_jax.experiments.result import NEURAL, Result, Table, exactly, label, over_replicas
+from icsmdp_jax.experiments.training import Budget, MethodRun, parts_of, prepared, train
+from icsmdp_jax.learner.methods import WHOLE_STATE
 
-__all__ = ["METHODS", "WITHIN", "Budget", "compare", "judged", "on_scale"]
+__all__ = ["ALL_TABULAR", "METHODS", "WITHIN", "Budget", "beside_exact", "compare", "judged", "say"]
 
 METHODS = ("ic_q", "central_learner", "no_message", "immediate", "random")
+ALL_TABULAR = ("ic_q", "central_learner", "no_message", "no_message_team", "immediate", "random")
 WITHIN = 0.02  # how near to the exact greedy policy of its Q_phi IC-Q is to come, on the normalised scale
 JUDGED_FROM = 50_000  # handoffs of each replica from which on the checks are decided
 NEAR = f"IC-Q is within {WITHIN} of the exact greedy policy of its own Q_phi (normalised return)"
 WORSE = ("no_message", "random")  # methods that are to be worse than IC-Q
 
-NativeCentral = tuple[Environment, Any, TabularModel]
+NativeCentral = tuple[Environment, Any]
 
 
 def compare(
-    name: str,
     env: Environment,
     params: Any,
-    model: TabularModel,
     budget: Budget,
     *,
     methods: Sequence[str] = METHODS,
@@ -49,15 +50,12 @@ def compare(
     tables: Sequence[Table] = (),
     figures: Mapping[str, Callable[[], Any]] | None = None,
     judged_from: int = JUDGED_FROM,
-    progress: Callable[[str], None] | None = None,
 ) -> Result:
     """Trains the methods and puts them beside what is known exactly.
 
     Args:
-      name: registered name of the environment.
-      env: native environment whose interfaces are numbered.
+      env: native environment whose interfaces are numbered, with an exact model.
       params: its parameters.
-      model: its exact listing, with the same numbers of interfaces and options.
       budget: handoffs, replicas, step sizes and exploration, the same for all methods.
       methods: ``ic_q``, ``central_learner``, ``no_message``, ``no_message_team``, ``immediate``, ``full_information``,
         ``shared``, ``federated``, each also with ``_neural`` at its end for networks, and ``random``, which is exact.
@@ -65,36 +63,39 @@ def compare(
       function_class: of the names without that ending.
       seed: of all random keys.
       metric: what the numbers are, with unit.
-      central: an environment that shows everything, its parameters and its exact listing by what it shows, for the
-        central learner; by default it is trained in ``central_model(model)``.
+      central: an environment that shows everything and its parameters, for the central learner; by default that is
+        trained in ``central_model`` of the exact model.
       budgets: other step sizes, exploration or sizes of networks for single methods; the handoffs must be the same.
       remarks: further sentences for the reader.
       tables: further tables.
       figures: further figures.
       judged_from: handoffs of each replica from which on the checks are decided.
-      progress: called with each method's name before it is trained.
 
     Returns:
-      The result; ``exact`` has the quantities of ``Known.table``.
+      The result; ``exact`` has what ``exact_quantities`` gives.
 
     Raises:
       ValueError: for unknown methods, methods without IC-Q, or budgets of different handoffs.
     """
     spent = _checked_budgets(methods, budget, budgets or {}, function_class)
-    known = Known(model)
-    lanes = [
+    name, model = env.spec.name, env.exact_model(params)
+    known = analyse(model)
+    with_tables = [
         method
         for method in methods
-        if method != "random" and not (parts_of(method, function_class)[1] == "tabular" and method in ONLY_NETWORKS)
+        if method != "random"
+        and parts_of(method, function_class)[1] == "tabular"
+        and parts_of(method, function_class)[0].needs_networks
     ]
-    trained: dict[str, Trained] = {}
+    trained: dict[str, MethodRun] = {}
     earned: dict[str, np.ndarray] = {}
-    for method in lanes:
-        if progress is not None:
-            progress(method)
-        if central is not None and method.removesuffix(NEURAL) == "central_learner":
-            judge = Known(central[2])
-            one = _native_central(method, central, spent[method], function_class, seed)
+    for method in methods:
+        if method == "random" or method in with_tables:
+            continue
+        say(name, method)
+        if central is not None and parts_of(method)[0].view == "state":
+            judge = analyse(central[0].exact_model(central[1]))
+            one = _native_central(method, central, judge, spent[method], function_class, seed)
         else:
             judge = known
             one = train(prepared(method, env, params, model, spent[method], function_class), spent[method], seed)
@@ -102,21 +103,9 @@ def compare(
         earned[method] = np.atleast_1d(judge.returns.of_greedy(one.tables, one.by_state))
     own = None
     if budget.explore == "epsilon-greedy" and budget.epsilon_end > 0 and function_class == "tabular":
-        own = known.own_interface_optimum(trained["ic_q"].tables, budget.epsilon_end)
-
-    exact, returns = known.table(), known.returns
-    values: dict[str, Interval] = {
-        "exact_oracle": exactly(returns.oracle),
-        "interface_oracle": exactly(returns.interface_optimum),
-    }
-    scaled: dict[str, Interval] = {}
-    if own is not None:
-        values["own_interface_oracle"] = over_replicas(own) if len(own) > 1 else exactly(float(own[0]))
-        exact["own_interface_optimum"] = float(own.mean())
-    values |= {method: over_replicas(found) for method, found in earned.items()}
-    values |= {"greedy_immediate": exactly(returns.greedy_immediate), "random": exactly(returns.random)}
-    if known.has_scale:
-        scaled = {method: on_scale(known, value) for method, value in values.items()}
+        own = own_interface_optimum(known, trained["ic_q"].tables, budget.epsilon_end)
+    exact = exact_quantities(known) | ({} if own is None else {"own_interface_optimum": float(own.mean())})
+    values, scaled = beside_exact(known, earned, own)
     found = judged(known, scaled, budget.handoffs >= judged_from) if scaled else ({}, [_no_scale(known)])
     return Result(
         environment=name,
@@ -125,7 +114,7 @@ def compare(
         message_scalars_per_handoff=trained["ic_q"].scalars,
         exact=exact,
         normalised=scaled,
-        remarks=[*remarks, *found[1], *_how_trained(trained, methods, central)],
+        remarks=[*remarks, *found[1], *_how_trained(trained, with_tables, central)],
         settings={"seed": seed, "function_class": function_class, **budget.settings(), **_seconds(trained)},
         tables=[_crossing(trained, values), *tables],
         figures=dict(figures or {}),
@@ -133,20 +122,50 @@ def compare(
     )
 
 
-def on_scale(known: Known, value: Interval) -> Interval:
+def beside_exact(
+    known: Analysis, earned: Mapping[str, np.ndarray], own: np.ndarray | None
+) -> tuple[dict[str, Interval], dict[str, Interval]]:
+    """Returns of learners between those that are known exactly.
+
+    Args:
+      known: the exact solution.
+      earned: ``[replicas]`` exact returns of what each method learned.
+      own: returns of ``own_interface_optimum``, if they are known.
+
+    Returns:
+      By method, in reward units and on the scale 0 random, 1 oracle; the latter empty if there is no scale.
+    """
+    returns = known.returns
+    values = {"exact_oracle": exactly(returns.oracle), "interface_oracle": exactly(returns.interface_optimum)}
+    if own is not None:
+        values["own_interface_oracle"] = over_replicas(own) if len(own) > 1 else exactly(float(own[0]))
+    values |= {method: over_replicas(found) for method, found in earned.items()}
+    values |= {"greedy_immediate": exactly(returns.greedy_immediate), "random": exactly(returns.random)}
+    scaled = {method: on_scale(known, value) for method, value in values.items()} if has_scale(known) else {}
+    return values, scaled
+
+
+def say(name: str, what: str) -> None:
+    """What an experiment is at, on stderr."""
+    print(f"{name}: {what}", file=sys.stderr)
+
+
+def on_scale(known: Analysis, value: Interval) -> Interval:
     """An interval of returns on the scale 0 random, 1 oracle."""
-    low, high = float(known.normalised(value.ci_low)), float(known.normalised(value.ci_high))
-    return Interval(float(known.normalised(value.mean)), low, high, value.replicas)
+    mean, low, high = (float(known.returns.normalised(end)) for end in value[:3])
+    return Interval(mean, low, high, value.replicas)
 
 
-def _native_central(method: str, central: NativeCentral, budget: Budget, function_class: str, seed: int) -> Trained:
+def _native_central(
+    method: str, central: NativeCentral, known: Analysis, budget: Budget, function_class: str, seed: int
+) -> MethodRun:
     """A central learner in an environment that shows everything: IC-Q, were there nothing that an interface hides."""
     kind = "ic_q" + (NEURAL if method.endswith(NEURAL) else "")
-    one = train(prepared(kind, *central, budget, function_class), budget, seed)
-    return one._replace(scalars=float(max(1, math.prod(central[0].spec.interface_shape))))
+    one = train(prepared(kind, *central, known.returns.model, budget, function_class), budget, seed)
+    return one._replace(scalars=math.nan)
 
 
-def judged(known: Known, scaled: Mapping[str, Interval], enough: bool) -> tuple[dict[str, bool | None], list[str]]:
+def judged(known: Analysis, scaled: Mapping[str, Interval], enough: bool) -> tuple[dict[str, bool | None], list[str]]:
     """The checks of the fourth claim, and the sentences that say how they came out.
 
     Args:
@@ -197,7 +216,7 @@ def judged(known: Known, scaled: Mapping[str, Interval], enough: bool) -> tuple[
     return checks, lines
 
 
-def _why(known: Known, scaled: Mapping[str, Interval], found: Interval) -> str:
+def _why(known: Analysis, scaled: Mapping[str, Interval], found: Interval) -> str:
     """What can be said in general about a baseline that keeps up."""
     immediate = scaled["greedy_immediate"].mean
     if immediate >= found.ci_low - WITHIN:
@@ -210,7 +229,7 @@ def _why(known: Known, scaled: Mapping[str, Interval], found: Interval) -> str:
     return ""
 
 
-def _no_scale(known: Known) -> str:
+def _no_scale(known: Analysis) -> str:
     return (
         f"The oracle earns {known.returns.oracle:.6g} and the random workflow {known.returns.random:.6g}: no scale on "
         "which to compare."
@@ -234,33 +253,36 @@ def _checked_budgets(
     return {method: budgets.get(method, budget) for method in methods}
 
 
-def _how_trained(trained: Mapping[str, Trained], methods: Sequence[str], central: NativeCentral | None) -> list[str]:
+def _how_trained(
+    trained: Mapping[str, MethodRun], with_tables: Sequence[str], central: NativeCentral | None
+) -> list[str]:
     lines = []
-    same = [method for method in methods if method in ONLY_NETWORKS and method not in trained]
     if "central_learner" in trained and central is None:
         lines.append(
             "The central learner is trained in the exact listing of the environment, numbered by its states: equal in "
             "law to the native environment, and judged alike."
         )
-    if same:
+    if with_tables:
         lines.append(
-            f"Not run: {', '.join(name.replace('_', ' ') for name in same)}. With tables they are IC-Q itself, since a "
-            "row has one owner and the maximum is all that a target uses."
+            f"Not run: {', '.join(name.replace('_', ' ') for name in with_tables)}. With tables they are IC-Q itself, "
+            "since a row has one owner and the maximum is all that a target uses."
         )
     return lines
 
 
-def _seconds(trained: Mapping[str, Trained]) -> dict[str, float]:
+def _seconds(trained: Mapping[str, MethodRun]) -> dict[str, float]:
     return {
         "compile_s": round(sum(one.compile_s for one in trained.values()), 2),
         "run_s": round(sum(one.run_s for one in trained.values()), 2),
     }
 
 
-def _crossing(trained: Mapping[str, Trained], values: Mapping[str, Interval]) -> Table:
+def _crossing(trained: Mapping[str, MethodRun], values: Mapping[str, Interval]) -> Table:
     """What each learned method earns, and what crosses for it."""
-    words = {method: METHOD_TEXT.get(method, method.replace("_", " ")) for method in trained}
-    rows = [[words[method], values[method], one.scalars] for method, one in trained.items()]
+    rows = []
+    for method, one in trained.items():
+        crosses = WHOLE_STATE if parts_of(method)[0].crosses == WHOLE_STATE else one.scalars
+        rows.append([label(method), values[method], crosses])
     return Table(
         "Exact return of each learner's greedy policy, and the numbers that cross between agents at each handoff",
         ("method", "return (reward units), 95 % interval", "scalars per handoff"),

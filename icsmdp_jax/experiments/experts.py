@@ -7,7 +7,6 @@ learned policies too; intervals are over replicas of the learner.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,64 +18,60 @@ from icsmdp_jax.envs.expert_routing import (
     TEAM,
     ExpertRouting,
     best_agents,
-    exact_model,
     expert_routing,
     states,
 )
 from icsmdp_jax.envs.expert_routing.queries import ANSWER, CHECKED, DIFFICULTIES, HAND, KINDS
 from icsmdp_jax.envs.listed import ListedParams
 from icsmdp_jax.exact.returns import Interval, Returns
-from icsmdp_jax.experiments.comparison import Budget, compare
-from icsmdp_jax.experiments.metrics import GREEDY, LEARNED, ORACLE, Row, cells, exact_row, of_policies, scaled
-from icsmdp_jax.experiments.options import Options
+from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.comparison import Budget, compare, say
 from icsmdp_jax.experiments.result import Result, Table
-from icsmdp_jax.experiments.sweep import train_sweep
-from icsmdp_jax.experiments.totals import Totals
+from icsmdp_jax.experiments.totals import (
+    GREEDY,
+    LEARNED,
+    ORACLE,
+    Row,
+    Totals,
+    exact_row,
+    of_policies,
+    policy_table,
+    scaled,
+)
+from icsmdp_jax.experiments.training import train_at
+from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.models.tabular import TabularModel
 
-NAME = "expert-routing"
 WEIGHTS = (0.1, 1.0, 3.0, 10.0, 30.0)  # prices of a dollar along the frontier
+ICQ = METHODS["ic_q"]
 DEFAULT = 2  # which of them is the environment's own
-COLUMNS = (
-    "accuracy (%)",
-    "routing accuracy (%)",
-    "dollars per 1000 queries",
-    "latency (blocks)",
-    "handed on",
-    "checks",
-)
-SCALE = {"right": 100, "routed": 100, "dollars": 1000, "blocks": 1, "handed on": 1, "checks": 1}  # units in a table
+METRICS = {  # what is counted, its heading in tables, and what it is multiplied by
+    "right": ("accuracy (%)", 100), "routed": ("routing accuracy (%)", 100),
+    "dollars": ("dollars per 1000 queries", 1000), "blocks": ("latency (blocks)", 1), "handed on": ("handed on", 1),
+    "checks": ("checks", 1),
+}  # fmt: skip
 
 
 def run(options: Options) -> Result:
     """All methods on expert routing, the frontier, and who answers what."""
     env, params = expert_routing()
-    model = exact_model(env, params)
     budget = Budget(
         updates=options.pick(10, 3000, 12000), copies=16, length=8, replicas=options.pick(2, 10, 32),
         explore="behaviour", step_power=0.9,
     )  # fmt: skip
-    _say("frontier")
+    say(env.name, "frontier")
     few = dataclasses.replace(budget, replicas=options.pick(2, 4, 16))
     frontier = Frontier(env, params, few, options.seed)
-    result = compare(
-        NAME,
+    return compare(
         env,
         params,
-        model,
         budget,
-        methods=("ic_q", "central_learner", "no_message", "immediate", "random"),
         seed=options.seed,
         metric="discounted return per query (a right answer is worth 1, a dollar costs 3)",
         tables=[frontier.metrics(), frontier.references(), frontier.table()],
         figures={"frontier": frontier.figure, "who_answers": frontier.answers_figure},
-        progress=_say,
+        remarks=_remarks(frontier),
     )
-    return dataclasses.replace(result, remarks=[*_remarks(frontier), *result.remarks])
-
-
-def _say(what: str) -> None:
-    print(f"{NAME}: {what}", file=sys.stderr)
 
 
 def totals(env: ExpertRouting, params: ListedParams, model: TabularModel) -> Totals:
@@ -133,12 +128,11 @@ class Frontier:
     def __init__(self, env: ExpertRouting, params: ListedParams, budget: Budget, seed: int) -> None:
         self.env, self.weights = env, WEIGHTS
         settings = [params._replace(dollar_weight=jnp.float32(weight)) for weight in WEIGHTS]
-        model = exact_model(env, params)
-        tables = train_sweep("ic_q", env, settings, model, budget, seed)
+        models = [env.exact_model(setting) for setting in settings]
+        tables = train_at("ic_q", env, settings, models[DEFAULT], budget, seed)
         along = []
-        for weight, setting in enumerate(settings):
-            priced = exact_model(env, setting)
-            count, returns = totals(env, setting, priced), Returns(priced)
+        for weight, (setting, model) in enumerate(zip(settings, models, strict=True)):
+            count, returns = totals(env, setting, model), Returns(model)
             along.append(of_policies(count, returns, tables[weight]))
             if weight == DEFAULT:
                 best = count.by_choice(returns.q_star.q.argmax(axis=1))
@@ -176,14 +170,12 @@ class Frontier:
 
     def metrics(self) -> Table:
         """What each policy does with a query, at the environment's own price of a dollar."""
-        rows = [[name, *cells(row, SCALE)] for name, row in self.rows.items()]
-        return Table("What becomes of a query under each policy", ("policy", *COLUMNS), rows, name="metrics")
+        return policy_table("metrics", "What becomes of a query under each policy", "policy", self.rows, METRICS)
 
     def references(self) -> Table:
         """Fixed workflows in this environment."""
-        rows = [[name, *cells(row, SCALE)] for name, row in self.fixed.items()]
         title = "Fixed workflows, exact: the front hands every query to one agent, to any of them, or to the best one"
-        return Table(title, ("workflow", *COLUMNS), rows, name="references")
+        return policy_table("references", title, "workflow", self.fixed, METRICS)
 
     def table(self) -> Table:
         """Accuracy and dollars along the frontier."""
@@ -212,7 +204,9 @@ class Frontier:
             (dollars, off), (right, away) = (
                 _intervals(self.learned, name, by) for name, by in (("dollars", 1000), ("right", 100))
             )
-            axes.errorbar(dollars, right, yerr=away, xerr=off, fmt="o", color=style.BLUE, ms=3.6, lw=1.0, label="IC-Q")
+            axes.errorbar(
+                dollars, right, yerr=away, xerr=off, color=ICQ.colour, fmt=ICQ.marker, ms=3.6, lw=1.0, label=ICQ.label
+            )
             for index, (name, row) in enumerate(self.fixed.items()):
                 at = (_mean(row["dollars"]) * 1000, _mean(row["right"]) * 100)
                 marker, colour = ("x", style.VERMILLION) if index < len(TEAM) else ("*", style.GREEN)

@@ -6,25 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from icsmdp_jax.drawing import style
-from icsmdp_jax.experiments.result import METHOD_TEXT, Result
+from icsmdp_jax.experiments.result import NEURAL, Result, in_order, label
+from icsmdp_jax.learner.methods import METHODS
 
 LEARNED = ("ic_q", "central_learner", "no_message", "immediate")  # drawn in the overview, besides the exact values
-LOOKS: dict[str, tuple[str, str]] = {
-    "ic_q": ("o", style.BLUE),
-    "central_learner": ("s", style.ORANGE),
-    "no_message": ("v", style.VERMILLION),
-    "immediate": ("X", style.PURPLE),
-}
-OTHER = ("P", style.GREEN)
-EXACT = "D"  # open diamonds
+EXACT, OTHER = "D", ("P", style.GREEN)  # open diamonds; marker and colour of what has none of its own
 OVERVIEW_LEFT = -0.35  # normalised return left of which values stand at the margin
 LOGARITHMIC_FROM = 30.0  # ratio of largest to smallest value from which the axis is logarithmic
 
 
-def in_order(methods: Sequence[str]) -> list[str]:
-    """Methods as they are shown: those of ``METHOD_TEXT`` first, then the others as they come."""
-    known = [name for name in METHOD_TEXT if name in methods]
-    return known + [name for name in methods if name not in known]
+def looks(name: str) -> tuple[str, str]:
+    """Marker and colour of a method, by its name in results; networks have the method's colour."""
+    for method in METHODS.values():
+        if name.removesuffix(NEURAL) == method.name:
+            return (OTHER[0] if name.endswith(NEURAL) else method.marker), method.colour
+    return OTHER
 
 
 def is_exact_method(name: str, value: Mapping[str, Any]) -> bool:
@@ -56,7 +52,7 @@ def method_figure(result: Result) -> Any:
         axes.set_xscale("log")
     for row, name in enumerate(names):
         value, exact = shown[name], is_exact_method(name, shown[name])
-        marker, colour = LOOKS.get(name, OTHER)
+        marker, colour = looks(name)
         if exact:
             axes.plot(value["mean"], row, EXACT, mfc="white", mec=style.BLACK, ms=4.5, zorder=3)
         else:
@@ -125,7 +121,7 @@ def _mark(axes: Any, name: str, value: Mapping[str, Any], height: float) -> None
     if name == "own_interface_oracle":
         axes.plot(mean, height, EXACT, mfc="none", mec=style.GREY, ms=4, mew=0.9, zorder=4)
         return
-    marker, colour = LOOKS[name]
+    marker, colour = looks(name)
     if mean < OVERVIEW_LEFT:  # out of sight: an arrow at the margin, and the number
         axes.plot(OVERVIEW_LEFT, height, "<", color=colour, ms=4.5, clip_on=False, zorder=3)
         axes.annotate(
@@ -145,8 +141,6 @@ def _mark(axes: Any, name: str, value: Mapping[str, Any], height: float) -> None
 def _overview_legend(figure: Any) -> None:
     from matplotlib.lines import Line2D
 
-    words = {"ic_q": "IC-Q (95 % interval)", "central_learner": "central learner"}
-    words |= {"no_message": "no message", "immediate": "immediate reward only"}
     handles = [
         Line2D(
             [], [], ls="", marker=EXACT, mfc="none", mec=style.BLACK, ms=7, label=r"exact greedy policy of $Q_\phi$"
@@ -154,8 +148,18 @@ def _overview_legend(figure: Any) -> None:
         Line2D([], [], ls="", marker=EXACT, mfc="none", mec=style.GREY, ms=4, label=r"the same, IC-Q's own behaviour"),
     ]
     for name in LEARNED:
-        marker, colour = LOOKS[name]
-        handles.append(Line2D([], [], marker=marker, color=colour, ms=4.8, lw=1.5, label=words[name]))
+        marker, colour = looks(name)
+        handles.append(
+            Line2D(
+                [],
+                [],
+                marker=marker,
+                color=colour,
+                ms=4.8,
+                lw=1.5,
+                label=label(name) + " (95 % interval)" * (name == "ic_q"),
+            )
+        )
     handles.append(Line2D([], [], color=style.BLACK, lw=0.9, ls="--", label="exact oracle"))
     handles.append(Line2D([], [], color=style.GREY, lw=0.9, ls=":", label="random"))
     figure.legend(handles=handles, loc="outside upper center", ncols=4, handlelength=1.8, columnspacing=1.4)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from icsmdp_jax.experiments.figure import in_order, is_exact, method_figure
-from icsmdp_jax.experiments.options import Options
-from icsmdp_jax.experiments.result import Result
+from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.figure import is_exact, method_figure
+from icsmdp_jax.experiments.result import Result, in_order
 from icsmdp_jax.io import atomic_write
 
 RESULT, FIGURES, MAIN = "result.json", "figures", "methods"

@@ -7,14 +7,13 @@ intervals are over replicas of the learner.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import Any
 
 import numpy as np
 
 from icsmdp_jax.drawing import style
 from icsmdp_jax.envs.listed import ListedParams
-from icsmdp_jax.envs.math_pipeline import MathPipeline, exact_model, math_pipeline, states
+from icsmdp_jax.envs.math_pipeline import MathPipeline, math_pipeline, states
 from icsmdp_jax.envs.math_pipeline.pipeline import (
     FINALIZER,
     MENUS,
@@ -28,24 +27,30 @@ from icsmdp_jax.envs.math_pipeline.pipeline import (
     WRONG,
 )
 from icsmdp_jax.exact.returns import Returns
-from icsmdp_jax.experiments.comparison import Budget, compare
-from icsmdp_jax.experiments.metrics import LEARNED, ORACLE, RANDOM, Row, cells, exact_row, of_policies
-from icsmdp_jax.experiments.options import Options
+from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.comparison import Budget, compare, say
 from icsmdp_jax.experiments.result import Result, Table, over_replicas
-from icsmdp_jax.experiments.sweep import train_sweep
-from icsmdp_jax.experiments.totals import Totals
+from icsmdp_jax.experiments.totals import (
+    LEARNED,
+    ORACLE,
+    RANDOM,
+    Row,
+    Totals,
+    exact_row,
+    of_policies,
+    policy_table,
+)
+from icsmdp_jax.experiments.training import train_at
+from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.models.tabular import TabularModel
 
-NAME = "math-pipeline"
 NOISES = (0.0, 0.15, 0.3, 0.6, 1.0)
+ICQ = METHODS["ic_q"]
 DEFAULT = 2  # which of them is the environment's own
-COLUMNS = (
-    "accuracy (%)", "submitted (%)", "dollars per 1000 problems", "latency (blocks)", "plans", "drafts", "checks",
-    "repairs", "harms",
-)  # fmt: skip
-SCALE = {  # metrics and their units in a table
-    "right": 100, "submitted": 100, "dollars": 1000, "blocks": 1, "plans": 1, "drafts": 1, "checks": 1,
-    "repairs": 1, "harms": 1,
+METRICS = {  # what is counted, its heading in tables, and what it is multiplied by
+    "right": ("accuracy (%)", 100), "submitted": ("submitted (%)", 100),
+    "dollars": ("dollars per 1000 problems", 1000), "blocks": ("latency (blocks)", 1),
+    **{name: (name, 1) for name in ("plans", "drafts", "checks", "repairs", "harms")},
 }  # fmt: skip
 WORKFLOWS: dict[str, tuple[int, ...]] = {  # who works, in this order; whoever is in between passes on
     "plan, solver A, verify": (PLANNER, SOLVER_A, VERIFIER, FINALIZER),
@@ -58,34 +63,25 @@ WORKFLOWS: dict[str, tuple[int, ...]] = {  # who works, in this order; whoever i
 
 
 def run(options: Options) -> Result:
-    """All methods on the pipeline, what becomes of a problem, and a sweep over the noise of reading."""
+    """All methods on the pipeline, what becomes of a problem, and IC-Q at growing noise of reading."""
     env, params = math_pipeline()
-    model = exact_model(env, params)
     budget = Budget(
         updates=options.pick(10, 5000, 20000), copies=16, length=8, replicas=options.pick(2, 12, 32),
         explore="behaviour", step_power=0.9,
     )  # fmt: skip
-    _say("sweep over noise")
+    say(env.name, "growing noise")
     few = dataclasses.replace(budget, replicas=options.pick(2, 5, 16))
-    sweep = Sweep(env, few, options.seed)
-    result = compare(
-        NAME,
+    noisy = Noisy(env, few, options.seed)
+    return compare(
         env,
         params,
-        model,
         budget,
-        methods=("ic_q", "central_learner", "no_message", "immediate", "random"),
         seed=options.seed,
         metric="discounted return per problem (a right answer is worth 1, a dollar costs 1)",
-        tables=[sweep.metrics(), sweep.references(), sweep.table()],
-        figures={"noise": sweep.figure},
-        progress=_say,
+        tables=[noisy.metrics(), noisy.references(), noisy.table()],
+        figures={"noise": noisy.figure},
+        remarks=_remarks(noisy),
     )
-    return dataclasses.replace(result, remarks=[*_remarks(sweep), *result.remarks])
-
-
-def _say(what: str) -> None:
-    print(f"{NAME}: {what}", file=sys.stderr)
 
 
 def totals(env: MathPipeline, params: ListedParams, model: TabularModel) -> Totals:
@@ -124,7 +120,7 @@ def workflow(env: MathPipeline, order: tuple[int, ...]) -> np.ndarray:
     return np.append(choice[states(env).agent], [0, 0])
 
 
-class Sweep:
+class Noisy:
     """The noise of reading from none to all: exact policies and IC-Q; at the environment's own noise, their metrics.
 
     Attributes:
@@ -136,8 +132,8 @@ class Sweep:
 
     def __init__(self, env: MathPipeline, budget: Budget, seed: int) -> None:
         settings = [math_pipeline(noise=noise)[1] for noise in NOISES]
-        models = [exact_model(env, setting) for setting in settings]
-        tables = train_sweep("ic_q", env, settings, models[DEFAULT], budget, seed)
+        models = [env.exact_model(setting) for setting in settings]
+        tables = train_at("ic_q", env, settings, models[DEFAULT], budget, seed)
         self.returns = [Returns(model) for model in models]
         self.learned = [over_replicas(r.of_greedy(t)) for r, t in zip(self.returns, tables, strict=True)]
         own, count = self.returns[DEFAULT], totals(env, settings[DEFAULT], models[DEFAULT])
@@ -148,14 +144,13 @@ class Sweep:
 
     def metrics(self) -> Table:
         """What each policy does with a problem."""
-        rows = [[name, *cells(row, SCALE)] for name, row in self.rows.items()]
-        return Table("What becomes of a problem under each policy", ("policy", *COLUMNS), rows, name="metrics")
+        return policy_table("metrics", "What becomes of a problem under each policy", "policy", self.rows, METRICS)
 
     def references(self) -> Table:
         """Fixed workflows."""
-        rows = [[name, self.fixed_return[name], *cells(row, SCALE)] for name, row in self.fixed.items()]
         title = "Fixed workflows, exact: the same roles work in the same order on every problem"
-        return Table(title, ("workflow", "return (reward units)", *COLUMNS), rows, name="references")
+        earned = ("return (reward units)", self.fixed_return)
+        return policy_table("references", title, "workflow", self.fixed, METRICS, earned)
 
     def table(self) -> Table:
         """Returns over the noise."""
@@ -188,8 +183,8 @@ class Sweep:
             mean = np.array([one.mean for one in self.learned])
             ends = np.array([[one.mean - one.ci_low, one.ci_high - one.mean] for one in self.learned]).T
             axes.errorbar(
-                NOISES, mean, yerr=ends, fmt="o", color=style.BLUE, ms=3.6, lw=1.0, capsize=1.5,
-                label="IC-Q, mean over runs, 95 % interval", zorder=3,
+                NOISES, mean, yerr=ends, fmt=ICQ.marker, color=ICQ.colour, ms=3.6, lw=1.0, capsize=1.5,
+                label=f"{ICQ.label}, mean over runs, 95 % interval", zorder=3,
             )  # fmt: skip
             axes.set_xlabel("noise of reading (probability)")
             axes.set_ylabel("return per problem (reward units)")
@@ -198,18 +193,18 @@ class Sweep:
             return figure
 
 
-def _remarks(sweep: Sweep) -> list[str]:
+def _remarks(noisy: Noisy) -> list[str]:
     def percent(row: Row) -> str:
         return f"{100 * float(row['right'].mean):.1f} %"
 
-    best = max(sweep.fixed_return, key=lambda name: sweep.fixed_return[name])
-    learned, fixed = sweep.learned[DEFAULT], sweep.fixed_return[best]
+    best = max(noisy.fixed_return, key=lambda name: noisy.fixed_return[name])
+    learned, fixed = noisy.learned[DEFAULT], noisy.fixed_return[best]
     better = learned.ci_low > fixed
     return [
         "No language model is run: accuracies, prices and tokens are those of the LLMRouterBench tables, roles follow "
         "arXiv 2510.07614; the sizes of repair, harm and of what a plan does are ours (docs/environments.md).",
-        f"IC-Q answers {percent(sweep.rows[LEARNED])} of the problems right, the exact oracle "
-        f"{percent(sweep.rows[ORACLE])}, the random workflow {percent(sweep.rows[RANDOM])}. The "
-        f"best fixed workflow ({best}) answers {percent(sweep.fixed[best])} right and returns {fixed:.4f}; IC-Q "
+        f"IC-Q answers {percent(noisy.rows[LEARNED])} of the problems right, the exact oracle "
+        f"{percent(noisy.rows[ORACLE])}, the random workflow {percent(noisy.rows[RANDOM])}. The "
+        f"best fixed workflow ({best}) answers {percent(noisy.fixed[best])} right and returns {fixed:.4f}; IC-Q "
         f"returns {float(learned.mean):.4f} and is {'better' if better else 'not better'} outside its interval.",
     ]

@@ -11,18 +11,16 @@ from typing import Any
 from icsmdp_jax.envs.registry import ENVIRONMENTS
 from icsmdp_jax.experiments import files
 from icsmdp_jax.experiments.comparison import NEAR, WITHIN
-from icsmdp_jax.experiments.figure import overview_figure
+from icsmdp_jax.experiments.figure import LEARNED, overview_figure
+from icsmdp_jax.experiments.result import label
 from icsmdp_jax.io import atomic_write
 
 OVERVIEW = "overview"
-COLUMNS = (
-    ("interface_oracle", "exact greedy policy of Q_phi"),
-    ("own_interface_oracle", "the same, own behaviour"),
-    ("ic_q", "IC-Q"),
-    ("central_learner", "central learner"),
-    ("no_message", "no message"),
-    ("immediate", "immediate reward only"),
-)
+COLUMNS = {
+    "interface_oracle": "exact greedy policy of Q_phi",
+    "own_interface_oracle": "the same, own behaviour",
+    **{name: label(name) for name in LEARNED},
+}
 EXACT_WORDS = {
     "oracle": "return of the exact oracle, which sees the whole state",
     "random": "return of the random workflow",
@@ -74,7 +72,7 @@ def write_report(results: Sequence[Mapping[str, Any]], out: Path) -> Path:
     template = resources.files(__package__).joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
     page = environment.from_string(template).render(
         overview=_embedded(pictures[OVERVIEW]) if overview is not None else None,
-        columns=[text for _, text in COLUMNS],
+        columns=list(COLUMNS.values()),
         lines=[_line(result) for result in results],
         headline=headline(results),
         sections=[_section(result, out) for result in results],
@@ -110,7 +108,7 @@ def _line(result: Mapping[str, Any]) -> dict[str, Any]:
     scaled, exact = result["normalised"], result["exact"]
     return {
         "name": result["environment"],
-        "values": [scaled.get(name) for name, _ in COLUMNS],
+        "values": [scaled.get(name) for name in COLUMNS],
         "epsilon": exact.get("epsilon", ""),
         "delta": exact.get("delta", ""),
         "distance": exact.get("interface_distance", ""),

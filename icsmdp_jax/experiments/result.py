@@ -14,24 +14,31 @@ from typing import Any
 import numpy as np
 
 from icsmdp_jax.exact.returns import Interval, mean_interval
+from icsmdp_jax.learner.methods import METHODS
 
-# Names of methods, their words in figures, and the order in which they are shown.
-METHOD_TEXT: dict[str, str] = {
+BEST: dict[str, str] = {  # what is known exactly, shown before the learners
     "exact_oracle": "exact oracle",
     "interface_oracle": r"exact $Q_\phi$, greedy",
     "own_interface_oracle": r"exact $Q_\phi$ of own behaviour",
-    "ic_q": "IC-Q",
-    "ic_q_neural": "IC-Q, neural",
-    "central_learner": "central learner",
-    "full_information": "full information",
-    "shared": "shared parameters",
-    "federated": "federated",
-    "no_message_team": "no message, rewards heard",
-    "no_message": "no message",
-    "immediate": "immediate reward, learned",
-    "greedy_immediate": "immediate reward, exact",
-    "random": "random",
 }
+SIMPLE: dict[str, str] = {"greedy_immediate": "immediate reward, exact", "random": "random"}  # and behind them
+NEURAL = "_neural"  # ending of a method's name: the same method with a network
+
+
+def label(name: str) -> str:
+    """What figures and tables call a method, by its name in results."""
+    exact = {**BEST, **SIMPLE}.get(name)
+    learned = {method.name: method.label for method in METHODS.values()}.get(name.removesuffix(NEURAL))
+    if exact is None and learned is not None:
+        return learned + ", neural" * name.endswith(NEURAL)
+    return exact or name.replace("_", " ")
+
+
+def in_order(names: Sequence[str]) -> list[str]:
+    """Methods as they are shown: exact ones, learners, simple ones, then all others as they come."""
+    learners = [name for method in METHODS.values() for name in (method.name, method.name + NEURAL)]
+    known = [name for name in (*BEST, *learners, *SIMPLE) if name in names]
+    return known + [name for name in names if name not in known]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +80,7 @@ class Result:
       settings: what was run: handoffs, replicas, seeds, step sizes.
       tables: further tables.
       figures: further figures by name; each draws itself when called and returns a ``matplotlib`` figure.
-      names: words in figures for methods that ``METHOD_TEXT`` lacks.
+      names: words in figures for methods that ``methods.METHODS`` lacks.
       centre: what the ``mean`` of the intervals in ``methods`` is over the runs: their mean, or their median where
         single runs would decide a mean.
       checks: what the experiment was to show, each a short sentence, and whether it did; None where the preset is too
@@ -97,10 +104,7 @@ class Result:
 
     def text_of(self, method: str) -> str:
         """The method's name in figures and tables."""
-        known = self.names.get(method) or METHOD_TEXT.get(method)
-        if known is None and method.endswith("_neural"):
-            return f"{self.text_of(method.removesuffix('_neural'))}, neural"
-        return known or method.replace("_", " ")
+        return self.names.get(method) or label(method)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values only; numbers that are not finite become None."""

@@ -8,15 +8,14 @@ which agents of one role work in parallel from the same prompt (``roles_study.py
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from icsmdp_jax.envs import role_workflows
-from icsmdp_jax.envs.role_workflows import exact_model
-from icsmdp_jax.experiments.comparison import Budget, compare
-from icsmdp_jax.experiments.known import Known
-from icsmdp_jax.experiments.options import Options
+from icsmdp_jax.exact.constants import analyse
+from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.comparison import Budget, compare, say
+from icsmdp_jax.experiments.quantities import exact_quantities
 from icsmdp_jax.experiments.result import Result, Table, over_replicas
 from icsmdp_jax.experiments.roles_figures import training_figure
 from icsmdp_jax.experiments.roles_study import ANCHOR, COLLAPSE, DAMPING, SCHEMES, Finding, Size, Study, findings, study
@@ -37,18 +36,10 @@ def run(options: Options) -> Result:
     if options.name not in MAKERS:
         raise ValueError(f"name = {options.name!r}: expected one of {', '.join(MAKERS)}")
     maker = MAKERS[options.name]
-    env, params = maker()
     budget = Budget(updates=options.pick(10, 800, 4000), copies=32, length=8, replicas=options.pick(2, 16, 32))
-    result = compare(
-        options.name,
-        env,
-        params,
-        exact_model(env, params),
-        budget,
-        seed=options.seed,
-        progress=lambda method: print(f"{options.name}: {method}", file=sys.stderr),
-    )
-    print(f"{options.name}: roles trained by policy gradients", file=sys.stderr)
+    env, params = maker()
+    result = compare(env, params, budget, seed=options.seed)
+    say(options.name, "roles trained by policy gradients")
     size = Size(options.pick(2, 20, 40), options.pick(2, 40, 100), options.pick(2, 8, 32))
     done = study(maker, size, options.seed, **({} if options.name == "eval-opt" else {"parallel": True}))
     found = findings(done)
@@ -65,7 +56,7 @@ def _in_parallel(done: Study, registered: Mapping[str, float]) -> list[str]:
     """What one scalar carries when agents of one role do not see one another's work; exact but for the training."""
     if done.crowd is None:
         return []
-    table = Known(exact_model(done.env, done.params)).table()
+    table = exact_quantities(analyse(done.env.exact_model(done.params)))
     role = done.roles[done.crowd]
     return [
         f"Where a {role} sees nothing of the other {role}s, the exact greedy policy of Q_phi falls from "
@@ -85,8 +76,8 @@ def _variants(maker: Callable[..., Any], name: str) -> Table:
     names = ("random", "greedy_immediate", "interface_optimum", "oracle", "epsilon", "delta")
     rows = []
     for text, overrides in forms.items():
-        known = Known(exact_model(*maker(**overrides)))
-        table = known.table()
+        env, params = maker(**overrides)
+        table = exact_quantities(analyse(env.exact_model(params)))
         rows.append([text, *(table[key] for key in names), table["interface_optimum_normalised"]])
     return Table(
         "Exact returns and interface constants of several forms of the workflow",

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-from icsmdp_jax.envs.role_workflows import RoleWorkflow, Worth, exact_model, interface_features, worth
+from icsmdp_jax.envs.role_workflows import RoleWorkflow, Worth, worth
 from icsmdp_jax.envs.role_workflows.model import listing_of
 from icsmdp_jax.exact.returns import Interval
 from icsmdp_jax.experiments.result import over_replicas
@@ -167,7 +167,7 @@ class Study:
     def gain_of_exchange(self, shared: str, own: str) -> np.ndarray:
         """``[replicas, R]`` what it adds to the final return of a scheme to give one role its policy from another."""
         before, after = self.policy[self.at(shared), :, -1], self.policy[self.at(own), :, -1]
-        listing = listing_of(self.env)
+        listing = listing_of(self.env.rules)
         role = np.append([self.env.rules.role_of_agent[agent] for agent, _ in listing.views], -1)
         swapped = [np.where((role == r)[:, None], after, before) for r in range(len(self.roles))]
         found = worth(self.env, self.params, np.stack([before, *swapped], axis=1)).value
@@ -215,9 +215,9 @@ def _inputs(env: RoleWorkflow, maker: Any, overrides: dict[str, Any], scheme: Sc
     pay: dict[str, Any] = {"reward": "role"} if scheme.own else {}
     if scheme.free:
         pay |= {"cost": 0.0, "gamma": 1 - 1e-9}  # whose powers are 1 in float32: a return is 0 or 1
-    params = maker(**(overrides | pay))[1]
-    model, roles = exact_model(env, params), env.rules.role_of_agent
-    features = interface_features(env, params)
+    paying, params = maker(**(overrides | pay))
+    model, roles = paying.exact_model(params), env.rules.role_of_agent
+    features = env.interface_features(params)
     coded = with_role_code(features, model.interface_agent, roles)
     width = features.shape[1]
     data = coded if scheme.code else np.where(np.arange(coded.shape[1]) < width, coded, 0.0)

@@ -6,7 +6,6 @@ network and by Q-routing, the undiscounted ancestor of IC-Q. Nothing here is rea
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +20,8 @@ from icsmdp_jax.envs.routing.measure import Delivery, delivery_times
 from icsmdp_jax.envs.routing.neural import ICQ_NEURAL, gentle_start
 from icsmdp_jax.envs.routing.policies import POLICIES, Policy
 from icsmdp_jax.exact.returns import Interval
-from icsmdp_jax.experiments.options import Options
+from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.comparison import say
 from icsmdp_jax.experiments.result import Result, Table, over_replicas
 
 METRIC = "mean delivery time, median over runs (time units)"
@@ -140,7 +140,7 @@ def measure_rules(graph: Graph, load: float, replicas: int, size: Size, seed: in
     for number, (name, rule) in enumerate(RULES.items()):
         if name == "random" and load >= random_critical_load(graph):
             continue
-        print(f"routing-6x6: {NAMES[name]} at load {load:g}", file=sys.stderr)
+        say("routing-6x6", f"{NAMES[name]} at load {load:g}")
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), number), round(1000 * load))
         first, changes = gentle_start(load, GENTLE * size.warm_up) if name == "ic_q_neural" else (load, ())
         count = min(size.networks, replicas) if name == "ic_q_neural" else replicas

@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.checks import random_option
 from icsmdp_jax.core.handoff import Handoff
-from icsmdp_jax.devices.placement import on_replicas
-from icsmdp_jax.envs.cpu_sort import CpuSort, CpuSortParams, CpuSortState, cpu_sort, machine
+from icsmdp_jax.envs.cpu_sort import CpuSort, CpuSortParams, cpu_sort, machine
 from icsmdp_jax.exact.returns import Interval
-from icsmdp_jax.experiments.training import Budget, compiler_options, offers_per_handoff, parts_of
+from icsmdp_jax.experiments.training import Budget, offers_per_handoff
 from icsmdp_jax.learner import networks
-from icsmdp_jax.learner.baselines import METHODS
 from icsmdp_jax.learner.exploration import ramp
+from icsmdp_jax.learner.grid import GridTrainer, replica_keys
+from icsmdp_jax.learner.methods import named
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 
 CENTRAL = "central_learner"
@@ -72,37 +73,36 @@ def trained(method: str, num_values: int, budget: Budget, seed: int) -> Team:
         copies=budget.copies,
         length=budget.length,
         explore=budget.explore,
-        bootstrap=METHODS[parts_of(method)[0]].bootstrap,
+        bootstrap=named(method).bootstrap,
     )
     explore = ramp(budget.epsilon_begin, budget.epsilon_end, budget.ramp_share * budget.updates)
     hyper = Hyper(params, None, budget.step_size("tabular"), None, explore)
 
-    def run(key: jax.Array, given: Hyper) -> tuple[Any, Any]:
-        learned = learner.train(key, given, budget.updates)[0].params
-        return learned, _written(env, given.env_params, lambda now: learner.greedy(learned, now, given))
+    keys = replica_keys(jax.random.key(seed), budget.replicas)
+    learned = GridTrainer(learner, hyper).train(keys, budget.updates).params[0]
 
-    keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(seed), r))(jnp.arange(budget.replicas))
-    learned, written = on_replicas(run, keys, hyper, compiler_options())[0](keys, hyper)
-    return Team(learned, Written(*written), offers_per_handoff(learner, jax.tree.map(jnp.asarray, hyper)))
+    def write(table: jax.Array) -> Written:
+        key = jax.random.key(0)  # nothing is random
+        return _written(env, params, lambda _, now: learner.greedy(table, now, hyper), key)
+
+    written = jax.tree.map(np.asarray, jax.jit(jax.vmap(write))(learned))
+    return Team(learned, written, offers_per_handoff(learner, jax.tree.map(jnp.asarray, hyper)))
 
 
-def _written(env: CpuSort, params: CpuSortParams, choose: Callable[[Handoff], jax.Array]) -> Written:
-    """The program that a policy writes, from the empty one until it ends or reaches the limit; traceable."""
-    key = jax.random.key(0)  # nothing is random
+def _written(
+    env: CpuSort, params: CpuSortParams, choose: Callable[[jax.Array, Handoff], jax.Array], key: jax.Array
+) -> Written:
+    """The program that a policy ``(key, decision) -> option`` writes, from the empty one to its end; traceable."""
     now, state = env.reset(key, params)
 
-    def step(carry: Any, _: None) -> tuple[Any, None]:
+    def step(carry: Any, step_key: jax.Array) -> tuple[Any, None]:
         now, state, over = carry
-        after = env.step_env(key, state, choose(now), params)
+        after = env.step_env(step_key, state, choose(step_key, now), params)
         now, state = jax.tree.map(lambda new, old: jnp.where(over, old, new), after, (now, state))
         return (now, state, over | now.terminated | now.truncated), None
 
-    (_, state, _), _ = jax.lax.scan(step, (now, state, jnp.zeros((), bool)), None, length=env.length_limit)
-    return _report(state)
-
-
-def _report(state: CpuSortState) -> Any:
-    """What a program that has ended is, as ``Written`` of traced arrays."""
+    keys = jax.random.split(key, env.length_limit)
+    (_, state, _), _ = jax.lax.scan(step, (now, state, jnp.zeros((), bool)), keys)
     ended = state.situation.machine
     count = ended.holds.shape[1]
     in_place = jnp.all(machine.contents(ended)[:, :count] == jnp.arange(1, count + 1), axis=1)
@@ -111,25 +111,13 @@ def _report(state: CpuSortState) -> Any:
 
 def random_workflow(num_values: int, episodes: int, seed: int) -> Written:
     """What uniformly random options write, in independent episodes."""
-    from icsmdp_jax.core.checks import random_option
-
     env, params = cpu_sort(num_values, as_bits=True)
 
     def episode(key: jax.Array) -> Written:
-        now, state = env.reset(key, params)
-
-        def step(carry: Any, step_key: jax.Array) -> tuple[Any, None]:
-            now, state, over = carry
-            after = env.step_env(step_key, state, random_option(step_key, now.mask), params)
-            now, state = jax.tree.map(lambda new, old: jnp.where(over, old, new), after, (now, state))
-            return (now, state, over | now.terminated | now.truncated), None
-
-        keys = jax.random.split(key, env.length_limit)
-        (_, state, _), _ = jax.lax.scan(step, (now, state, jnp.zeros((), bool)), keys)
-        return _report(state)
+        return _written(env, params, lambda step_key, now: random_option(step_key, now.mask), key)
 
     keys = jax.random.split(jax.random.key(seed), episodes)
-    return Written(*(np.asarray(leaf) for leaf in jax.jit(jax.vmap(episode))(keys)))
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(episode))(keys))
 
 
 def share(hits: np.ndarray) -> Interval:
@@ -148,6 +136,4 @@ def share(hits: np.ndarray) -> Interval:
 def unshaped(env: CpuSort, params: CpuSortParams) -> Any:
     """The exact listing without the potential: the return of a correct program of ``L`` instructions is
     ``gamma^(L-1)``, that of any other 0."""
-    from icsmdp_jax.envs.cpu_sort import exact_model
-
-    return exact_model(env, params._replace(shaping=np.float32(0)))
+    return env.exact_model(params._replace(shaping=np.float32(0)))

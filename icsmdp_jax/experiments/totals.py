@@ -1,6 +1,7 @@
-"""What a policy does in the mean over an episode, exactly: sums that are not discounted, by one linear solve.
+"""What policies do in the mean over an episode, exactly: sums that are not discounted, by one linear solve.
 
-A policy is a law over options for each state. Everything is float64 on the host.
+A policy is a law over options for each state. Everything is float64 on the host. Rows of tables have exact numbers, or
+means and intervals over replicas.
 """
 
 from __future__ import annotations
@@ -14,8 +15,14 @@ from scipy import sparse
 from scipy.sparse import linalg as sparse_linalg
 
 from icsmdp_jax.exact.moments import kernel_moments
-from icsmdp_jax.exact.returns import greedy
+from icsmdp_jax.exact.returns import Interval, Returns, greedy
+from icsmdp_jax.experiments.result import Table, exactly, over_replicas
+from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.models.tabular import TabularModel
+
+Row = dict[str, Interval]  # a metric's name to its value
+ORACLE, GREEDY, LEARNED = "exact oracle", "exact Q_phi, greedy", METHODS["ic_q"].label
+IMMEDIATE, RANDOM = "greedy immediate", "random workflow"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,3 +74,67 @@ class Totals:
         """``[S, O]`` law of the random workflow."""
         mask = self.model.option_mask[self.model.interface].astype(float)
         return mask / mask.sum(axis=1, keepdims=True)
+
+
+def of_policies(count: Totals, returns: Returns, tables: np.ndarray) -> dict[str, Row]:
+    """Metrics of the policies that every table lists.
+
+    Args:
+      count: what is counted.
+      returns: exact solutions of the same model.
+      tables: ``[n, Z, O]`` values that IC-Q has learned, one table for each replica.
+
+    Returns:
+      One row for each policy; that of IC-Q has intervals.
+    """
+    laws = {
+        ORACLE: count.by_choice(returns.q_star.q.argmax(axis=1)),
+        GREEDY: count.by_interface(returns.q_phi.q),
+        IMMEDIATE: count.by_interface(returns.interface.reward),
+        RANDOM: count.uniform(),
+    }
+    rows = {name: exact_row(count, law) for name, law in laws.items()}
+    rows[LEARNED] = {name: over_replicas(values) for name, values in count.of_tables(tables).items()}
+    return {name: rows[name] for name in (ORACLE, GREEDY, LEARNED, IMMEDIATE, RANDOM)}
+
+
+def exact_row(count: Totals, law: np.ndarray) -> Row:
+    """Metrics of one policy, ``[S, O]`` law."""
+    return {name: exactly(value) for name, value in count.of(law).items()}
+
+
+def policy_table(
+    name: str,
+    title: str,
+    head: str,
+    rows: Mapping[str, Row],
+    metrics: Mapping[str, tuple[str, float]],
+    first: tuple[str, Mapping[str, float]] | None = None,
+) -> Table:
+    """Metrics of policies as a table.
+
+    Args:
+      name: of the table's file.
+      title: what it shows.
+      head: heading of the policies' column.
+      rows: metrics by policy.
+      metrics: for each metric that is shown, its heading with unit, and what it is multiplied by.
+      first: heading and numbers of a column before the metrics.
+    """
+    heading, numbers = ([], {}) if first is None else ([first[0]], first[1])
+    cells = [
+        [
+            policy,
+            *([numbers[policy]] if first else []),
+            *(scaled(row[metric], by) for metric, (_, by) in metrics.items()),
+        ]
+        for policy, row in rows.items()
+    ]
+    return Table(title, (head, *heading, *(text for text, _ in metrics.values())), cells, name=name)
+
+
+def scaled(value: Interval, by: float) -> float | Interval:
+    """A number or an interval times ``by``; an exact value is a number."""
+    if value.ci_low == value.ci_high:
+        return by * value.mean
+    return Interval(by * value.mean, by * value.ci_low, by * value.ci_high, value.replicas)

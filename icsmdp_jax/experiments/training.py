@@ -8,24 +8,24 @@ at hand. Values are judged by ``icsmdp_jax.exact.returns``: exactly, without any
 from __future__ import annotations
 
 import dataclasses
-import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.environment import Environment
-from icsmdp_jax.devices.placement import on_replicas
-from icsmdp_jax.learner.baselines import METHODS, Setup, setup
+from icsmdp_jax.experiments.result import NEURAL
+from icsmdp_jax.learner.baselines import Setup, setup
 from icsmdp_jax.learner.exploration import ramp
+from icsmdp_jax.learner.grid import GridTrainer, replica_keys
+from icsmdp_jax.learner.methods import Method, named
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize, polynomial
 from icsmdp_jax.models.tabular import TabularModel
 
-NEURAL = "_neural"  # ending of a method's name: the same method with a network
-BASELINE = {"central_learner": "central"}  # names of results where they differ from those of ``baselines.METHODS``
-ONLY_NETWORKS = ("full_information", "shared", "federated")  # with tables these are IC-Q itself
 EXPLORE = ("epsilon-greedy", "behaviour")
 
 
@@ -64,14 +64,11 @@ class Budget:
     depth: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("updates", "copies", "length", "replicas"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: expected 1 or more")
+        expect("1 or more", updates=self.updates, copies=self.copies, length=self.length, replicas=self.replicas)
         if self.explore not in EXPLORE:
             raise ValueError(f"explore = {self.explore!r}: expected one of {', '.join(EXPLORE)}")
-        for name in ("epsilon_begin", "epsilon_end", "ramp_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: expected a number from 0 to 1")
+        shares = {name: getattr(self, name) for name in ("epsilon_begin", "epsilon_end", "ramp_share")}
+        expect("a number from 0 to 1", **shares)
 
     @property
     def handoffs(self) -> int:
@@ -89,13 +86,13 @@ class Budget:
         return {"handoffs": self.handoffs, **dataclasses.asdict(self)}
 
 
-class Trained(NamedTuple):
+class MethodRun(NamedTuple):
     """What the replicas of one method learned.
 
     Attributes:
       tables: ``[replicas, Z, O]`` float64 values (over states for the central learner).
       by_state: whether rows are states.
-      scalars: numbers that cross between agents at each handoff.
+      scalars: numbers that cross between agents at each handoff; NaN where the whole state does.
       compile_s: seconds of compilation.
       run_s: seconds of training.
     """
@@ -107,37 +104,32 @@ class Trained(NamedTuple):
     run_s: float
 
 
-def parts_of(method: str, function_class: str = "tabular") -> tuple[str, str]:
-    """``(key of baselines.METHODS, function class)`` of a method's name.
+def parts_of(name: str, function_class: str = "tabular") -> tuple[Method, str]:
+    """``(method, function class)`` of a name in results.
 
     Raises:
       ValueError: for an unknown name.
     """
-    bare = method.removesuffix(NEURAL)
-    key = BASELINE.get(bare, bare)
-    if key not in METHODS or bare in BASELINE.values():
-        known = [name for name in METHODS if name not in BASELINE.values()] + list(BASELINE)
-        raise ValueError(f"methods: found {method!r}, expected names among {', '.join(known)} (or with {NEURAL})")
-    return key, "mlp" if method.endswith(NEURAL) else function_class
+    return named(name.removesuffix(NEURAL)), "mlp" if name.endswith(NEURAL) else function_class
 
 
 def prepared(
-    method: str, env: Environment, params: Any, model: TabularModel, budget: Budget, function_class: str = "tabular"
+    name: str, env: Environment, params: Any, model: TabularModel, budget: Budget, function_class: str = "tabular"
 ) -> Setup:
     """A method ready to be trained; those that see interfaces in the native environment.
 
     Args:
-      method: its name in results, see ``parts_of``.
+      name: its name in results, see ``parts_of``.
       env: the native environment, interfaces numbered as in the model.
       params: its parameters.
-      model: its exact listing.
+      model: its exact model.
       budget: what it may spend.
       function_class: ``"tabular"``, ``"linear"``, ``"mlp"`` or ``"two-layer"``.
 
     Raises:
       ValueError: for an unknown method, or where environment and model do not have the same interfaces and options.
     """
-    key, kind = parts_of(method, function_class)
+    method, kind = parts_of(name, function_class)
     spec, listed = env.spec, (model.num_interfaces, model.num_options)
     if (spec.num_interfaces, spec.num_options) != listed:
         raise ValueError(
@@ -146,7 +138,7 @@ def prepared(
         )
     one = setup(
         model,
-        key,
+        method.id,
         kind,
         width=budget.width,
         depth=budget.depth,
@@ -154,60 +146,61 @@ def prepared(
         exploration=ramp(budget.epsilon_begin, budget.epsilon_end, budget.ramp_share * budget.updates),
         copies=budget.copies,
         length=budget.length,
+        explore=budget.explore,
     )
-    learner = dataclasses.replace(one.learner, explore=budget.explore)
-    hyper = one.hyper
-    if not one.by_state:
-        learner = dataclasses.replace(learner, env=env)
-        hyper = hyper._replace(env_params=params)
-    return dataclasses.replace(one, learner=learner, hyper=hyper)
+    if one.by_state:
+        return one
+    learner = dataclasses.replace(one.learner, env=env)
+    return dataclasses.replace(one, learner=learner, hyper=one.hyper._replace(env_params=params))
 
 
-def train(one: Setup, budget: Budget, seed: int = 0) -> Trained:
-    """Trains all replicas of a method side by side.
+def train(one: Setup, budget: Budget, seed: int = 0) -> MethodRun:
+    """Trains all replicas of a method side by side; values are those at the last update.
 
     Args:
       one: what ``prepared`` returned.
       budget: the same one.
       seed: replica ``r`` of every method has the key ``fold_in(key(seed), r)``.
+    """
+    run = GridTrainer(one.learner, one.hyper).train(replica_keys(jax.random.key(seed), budget.replicas), budget.updates)
+    return MethodRun(one.tables(run.params)[0], one.by_state, scalars_per_handoff(one), run.compile_s, run.run_s)
+
+
+def train_at(
+    name: str, env: Environment, settings: Sequence[Any], model: TabularModel, budget: Budget, seed: int = 0
+) -> np.ndarray:
+    """Trains a tabular method that sees interfaces at several settings of an environment, in one compiled program.
+
+    Args:
+      name: of the method, see ``parts_of``.
+      env: the environment; all settings have its sizes.
+      settings: parameters of the environment.
+      model: the exact model at one of the settings.
+      budget: handoffs and replicas at each setting.
+      seed: as in ``train``; the same keys at every setting.
 
     Returns:
-      Values at the last update.
+      ``[settings, replicas, Z, O]`` values at the last update.
+
+    Raises:
+      ValueError: where parameters differ in shape.
     """
-
-    def replica(key: jax.Array, hyper: Any) -> Any:
-        return one.learner.train(key, hyper, budget.updates)[0].params
-
-    keys = jax.vmap(lambda r: jax.random.fold_in(jax.random.key(seed), r))(jnp.arange(budget.replicas))
-    program, compile_s = on_replicas(replica, keys, one.hyper, compiler_options())
-    begun = time.perf_counter()
-    params = program(keys, one.hyper)
-    done = time.perf_counter()
-    state = _Outcome(params, np.zeros(budget.replicas))
-    return Trained(
-        np.asarray(one.tables(state)),  # type: ignore[arg-type]
-        one.by_state,
-        scalars_per_handoff(one),
-        compile_s,
-        done - begun,
-    )
-
-
-class _Outcome(NamedTuple):
-    """As much of a learner's state as ``Setup.tables`` reads."""
-
-    params: Any
-    updates: np.ndarray
+    shapes = [jax.tree.map(jnp.shape, setting) for setting in settings]
+    for index, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise ValueError(f"settings[{index}]: arrays of other shapes than those of settings[0], expected the same")
+    one = prepared(name, env, settings[0], model, budget)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *settings)
+    trainer = GridTrainer(one.learner, one.hyper, {"env_params": stacked})
+    return one.tables(trainer.train(replica_keys(jax.random.key(seed), budget.replicas), budget.updates).params)
 
 
 def scalars_per_handoff(one: Setup) -> float:
-    """Numbers that cross between agents at each handoff: those of the program's offers, if offers are all that cross.
+    """Numbers that cross between agents at each handoff: for IC-Q those of the program's offers, which are all.
 
     For other methods it is what the method's description says (``Setup.scalars_per_handoff``).
     """
-    if one.by_state or one.method.bootstrap != "message" or one.method.name != "ic_q":
-        return one.scalars_per_handoff()
-    return offers_per_handoff(one.learner, one.hyper)
+    return offers_per_handoff(one.learner, one.hyper) if one.method.id == "ic_q" else one.scalars_per_handoff()
 
 
 def offers_per_handoff(learner: ParallelLearner, hyper: Hyper) -> float:
@@ -219,8 +212,3 @@ def offers_per_handoff(learner: ParallelLearner, hyper: Hyper) -> float:
 
     crossed = jax.eval_shape(update, jax.random.key(0), hyper)
     return crossed.size / (learner.length * learner.copies)
-
-
-def compiler_options() -> dict[str, Any] | None:
-    """Compiler options: on a CPU the higher levels take twice as long, and make small programs no faster."""
-    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None

@@ -30,7 +30,7 @@ from icsmdp_jax.core import primitive
 from icsmdp_jax.core.handoff import Handoff, Segment
 from icsmdp_jax.core.primitive import Decision, Ongoing, PrimitiveEnvironment
 from icsmdp_jax.learner import exploration, networks, schedules, updates
-from icsmdp_jax.learner.adaptable_state import AdaptableState, Inputs, Record, Situation, Trained, situation_index
+from icsmdp_jax.learner.adaptable_state import AdaptableState, Inputs, Record, Situation, TrainState, situation_index
 from icsmdp_jax.learner.exploration import Ramp
 from icsmdp_jax.learner.icq import take
 from icsmdp_jax.learner.message import Protocol, Rule, protocol
@@ -136,9 +136,9 @@ class AdaptableLearner:
         data = (inputs.data, inputs.local_data, inputs.local_data)
         keys = jax.random.split(key_params, 3)
 
-        def fresh(part: chex.PRNGKey, kind: ValueClass, rule: updates.SlotRule, its_data: Any) -> Trained:
+        def fresh(part: chex.PRNGKey, kind: ValueClass, rule: updates.SlotRule, its_data: Any) -> TrainState:
             params = kind.init(part, its_data)
-            return Trained(params, jax.vmap(rule.init)(params))
+            return TrainState(params, jax.vmap(rule.init)(params))
 
         values, actor, critic = map(fresh, keys, kinds, self.rules(inputs), data)
         zero = jnp.zeros((), jnp.int32)

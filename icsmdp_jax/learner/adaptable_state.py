@@ -56,7 +56,7 @@ class Inputs(NamedTuple):
     local_data: Any = None
 
 
-class Trained(NamedTuple):
+class TrainState(NamedTuple):
     """Parameters and optimiser states, both stacked over slots."""
 
     params: Any
@@ -64,7 +64,7 @@ class Trained(NamedTuple):
 
     def climb(
         self, rule: SlotRule, slots: chex.Array, ascent: Any, entry: chex.Array, rows: chex.Array, entries: int
-    ) -> Trained:
+    ) -> TrainState:
         """One step of every slot that has a row; all other slots keep parameters and optimiser state.
 
         Args:
@@ -82,7 +82,7 @@ class Trained(NamedTuple):
 
         total = jax.tree.map(summed, self.params, ascent)
         hits = jnp.zeros((num_slots(self.params), entries), jnp.float32).at[slots, entry].add(rows.astype(jnp.float32))
-        return Trained(*update_slots(rule, self.params, self.opt_state, total, hits))
+        return TrainState(*update_slots(rule, self.params, self.opt_state, total, hits))
 
 
 class AdaptableState(NamedTuple):
@@ -99,9 +99,9 @@ class AdaptableState(NamedTuple):
       episodes: ``[]`` int32, episodes that ended.
     """
 
-    values: Trained
-    actor: Trained
-    critic: Trained
+    values: TrainState
+    actor: TrainState
+    critic: TrainState
     ongoing: Ongoing
     decisions: chex.Array
     steps: chex.Array

@@ -1,13 +1,14 @@
 """IC-Q and its baselines on one footing: same budget, networks and optimiser, another flow of information.
 
-Every method is a ``ParallelLearner``; what differs is what the active agent sees, whose parameters it uses, and what
-its target is made of. What crosses at each handoff is stated and counted.
+Every method of ``methods.METHODS`` is a ``ParallelLearner``; what differs is what the active agent sees, whose
+parameters it uses, and what its target is made of. What crosses at each handoff is stated and counted.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,73 +17,12 @@ from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact.returns import central_model
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.exploration import Ramp, ramp
-from icsmdp_jax.learner.networks import ValueClass
-from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
+from icsmdp_jax.learner.methods import METHODS, PARAMETERS, SEGMENTS, Method
+from icsmdp_jax.learner.networks import FUNCTION_CLASSES, ValueClass
+from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize, polynomial
 from icsmdp_jax.learner.updates import Optimiser
 from icsmdp_jax.models.tabular import TabularModel
-
-STAND_IN_DIM = 8  # dimension of the random unit vectors used where a model has no features
-FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
-
-
-class Method(NamedTuple):
-    """A learner and its flow of information.
-
-    Attributes:
-      name: short name.
-      text: what the active agent sees and what crosses at a handoff.
-      view: ``"interface"``, ``"owner"`` (the interface and whose it is) or ``"state"``.
-      shared: whether all agents use one set of parameters.
-      bootstrap: see ``ParallelLearner``.
-      federated_every: see ``ParallelLearner``.
-    """
-
-    name: str
-    text: str
-    view: str = "interface"
-    shared: bool = False
-    bootstrap: str = "message"
-    federated_every: int = 0
-
-
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("ic_q", "own interface, own parameters; one scalar crosses at each handoff"),
-        Method("central", "one learner that sees the global state", view="state"),
-        Method(
-            "full_information",
-            "own interface; the receiver's whole interface crosses, later its segment, and everybody hears it. All "
-            "agents then hold the same data, so one set of parameters, which knows whose interface it reads, stands "
-            "for their equal copies",
-            view="owner",
-            shared=True,
-        ),
-        Method(
-            "shared", "own interface, one set of parameters for all; one scalar crosses at each handoff", shared=True
-        ),
-        Method(
-            "federated",
-            "own interface; one scalar crosses at each handoff, and all parameters are averaged from time to time",
-            federated_every=10,
-        ),
-        Method(
-            "no_message_team",
-            "own interface; rewards are announced to everybody, and values cross nowhere: an agent bootstraps on its "
-            "own next turn",
-            bootstrap="own-turn-team",
-        ),
-        Method(
-            "no_message",
-            "own interface; nothing crosses: an agent bootstraps on its own next turn",
-            bootstrap="own-turn",
-        ),
-        Method(
-            "immediate", "own interface; nothing crosses: an agent learns its own segment's reward", bootstrap="nothing"
-        ),
-    )
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,33 +46,33 @@ class Setup:
         """Whether its value tables are over states instead of interfaces."""
         return self.method.view == "state"
 
-    def tables(self, state: State) -> np.ndarray:
-        """Value tables of a trained state, ``[..., Z, O]`` (``[..., S, O]`` by state), any number of leading axes."""
-        lead = np.shape(state.updates)
+    def tables(self, params: Any) -> np.ndarray:
+        """``[..., Z, O]`` float64 value tables of parameters (``[..., S, O]`` by state), any number of leading axes."""
 
-        def single(params: Any) -> jax.Array:
-            return networks.value_table(self.learner.values, params, self.hyper.data, self.model.interface_agent)
+        def table(own: Any) -> jax.Array:
+            return networks.value_table(self.learner.values, own, self.hyper.data, self.model.interface_agent)
 
-        table = single
-        for _ in lead:
+        one = jax.eval_shape(lambda: self.learner.values.init(jax.random.key(0), self.hyper.data))
+        for _ in range(np.ndim(jax.tree.leaves(params)[0]) - jax.tree.leaves(one)[0].ndim):
             table = jax.vmap(table)
-        return np.asarray(jax.jit(table)(state.params), np.float64)
+        return np.asarray(jax.jit(table)(params), np.float64)
 
     def scalars_per_handoff(self) -> float:
-        """Numbers that cross between agents at each handoff, averaged over a run; parameters count if they travel."""
-        if self.method.view == "state" or self.method.name == "full_information":
+        """Numbers that cross between agents at each handoff, averaged over a run; parameters count if they travel.
+
+        NaN where the whole state crosses: that is no message of so many numbers.
+        """
+        crosses = self.method.crosses
+        if crosses == SEGMENTS:
             features = 1 if self.hyper.data is None else self.hyper.data.shape[-1]
-            segment = 3 if self.method.name == "full_information" else 0  # option, reward, duration
-            return float(features + segment)
-        if self.method.bootstrap == "own-turn-team":
-            return 1.0  # a reward, to everybody
-        if self.method.bootstrap != "message":
-            return 0.0
-        if not self.method.federated_every:
-            return 1.0
-        leaves = jax.tree.leaves(jax.eval_shape(lambda: self.learner.values.init(jax.random.key(0), self.hyper.data)))
-        handoffs = self.method.federated_every * self.learner.length * self.learner.copies
-        return 1.0 + 2 * sum(leaf.size for leaf in leaves) / handoffs  # up and down again
+            return float(features + 3)  # option, reward, duration
+        if crosses == PARAMETERS:
+            if not self.learner.federated_every:
+                return 1.0
+            params = jax.eval_shape(lambda: self.learner.values.init(jax.random.key(0), self.hyper.data))
+            handoffs = self.learner.federated_every * self.learner.length * self.learner.copies
+            return 1.0 + 2 * sum(leaf.size for leaf in jax.tree.leaves(params)) / handoffs  # up and down again
+        return math.nan if isinstance(crosses, str) else float(crosses)
 
 
 def setup(
@@ -152,7 +92,7 @@ def setup(
 
     Args:
       model: the IC-SMDP.
-      method: a key of ``METHODS``.
+      method: a key of ``methods.METHODS``.
       function_class: ``"tabular"``, ``"linear"``, ``"mlp"`` or ``"two-layer"``; all but the first read the model's
         features, or random unit vectors where it has none.
       width: units per hidden layer.
@@ -175,9 +115,7 @@ def setup(
         raise ValueError(f"function_class = {function_class!r}: expected one of {', '.join(FUNCTION_CLASSES)}")
     chosen = METHODS[method]
     if function_class != "tabular" and model.features is None:
-        rng = np.random.default_rng(seed)
-        vectors = rng.standard_normal((model.num_interfaces, STAND_IN_DIM))
-        model = model.replace(features=vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        model = model.replace(features=networks.features_of(model, np.random.default_rng(seed)))
     seen = central_model(model) if chosen.view == "state" else model
     env, env_params = tabular_env(seen)
     values, data = _values(seen, function_class, width, depth, chosen)
@@ -217,10 +155,5 @@ def _values(
     if method.view == "owner":
         owner = np.maximum(model.interface_agent, 0)
         data = np.concatenate([data, np.eye(agents, dtype=np.float32)[owner]], axis=1)
-    if function_class == "linear":
-        values = networks.linear(agents, options)
-    elif function_class == "mlp":
-        values = networks.mlp(agents, options, width, depth)
-    else:
-        values = networks.two_layer(agents, options, width)
+    values = networks.named(function_class, agents, options, width, depth)
     return (networks.shared(values) if method.shared else values), data

@@ -66,7 +66,7 @@ class Learner:
     """Static configuration of IC-Q.
 
     Attributes:
-      env: an environment that implements ``step_from_words``.
+      env: the environment.
       values: the function class.
       clock: ``"visits"`` (own updates) or ``"epoch"`` (shared clock) for the step-size schedule.
       project: whether each option's vector is projected onto a ball (linear and tabular classes).
@@ -157,9 +157,7 @@ class Learner:
         """Acts, steps the environment (with restart) and updates; see ``update`` for what is returned."""
         split = self.env.words_per_step
         option = self.act(words[split:], state, inputs)
-        handoff, env_state = self.env.step_from_words(  # type: ignore[attr-defined]
-            words[:split], state.env_state, option, inputs.env_params
-        )
+        handoff, env_state = self.env.step_from_words(words[:split], state.env_state, option, inputs.env_params)
         return self.update(state, option, handoff, env_state, inputs)
 
 

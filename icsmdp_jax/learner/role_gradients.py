@@ -28,7 +28,6 @@ from icsmdp_jax.learner.diagnostics import cosine_matrix, flat_gradients, gradie
 from icsmdp_jax.learner.exploration import boltzmann
 from icsmdp_jax.learner.networks import ValueClass
 from icsmdp_jax.learner.role_state import Episodes, History, Inputs, Metrics, State
-from icsmdp_jax.learner.rollout import advance, words_of
 
 BASELINES = ("group", "running", "none")
 PLAIN = optax.identity()  # one object, so that trainers that are alike share a compilation
@@ -111,14 +110,14 @@ class RoleTrainer:
         key_reset, key_words = jax.random.split(key)
         first = jax.vmap(self.env.reset, (0, None))(jax.random.split(key_reset, self.prompts), inputs.env_params)
         handoff, state = jax.tree.map(lambda leaf: jnp.repeat(leaf, self.samples, axis=0), first)
-        width, batch = words_of(self.env) + 1, self.prompts * self.samples
+        width, batch = self.env.words_per_step + 1, self.prompts * self.samples
         words = random_words(key_words, self.longest * batch, width).reshape(self.longest, batch, width)
 
         logs = self.log_policy(params, inputs)
 
         def one(words: chex.Array, now: Handoff, state: Any) -> tuple[chex.Array, Handoff, Any]:
             option = boltzmann(words[-1], logs[now.interface], now.mask, jnp.float32(1))
-            return option, *advance(self.env, words[:-1], state, option, inputs.env_params)
+            return option, *self.env.step_from_words(words[:-1], state, option, inputs.env_params)
 
         def body(carry: Any, words: chex.Array) -> tuple[Any, Episodes]:
             now, state, weight, active = carry

@@ -17,8 +17,6 @@ from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.core.sampling import random_words
 
-KEY_WORDS = 2  # words that make a key, for environments that take one
-
 
 class Rows(NamedTuple):
     """Finished segments, leading axes ``[T, B]``: ``T`` consecutive handoffs of ``B`` environments.
@@ -68,29 +66,6 @@ class Pending(NamedTuple):
     discount: chex.Array
     duration: chex.Array
     valid: chex.Array
-
-
-def words_of(env: Environment) -> int:
-    """Random words that one handoff of ``env`` consumes."""
-    return env.words_per_step or KEY_WORDS
-
-
-def advance(env: Environment, words: chex.Array, state: Any, option: chex.Array, params: Any) -> tuple[Handoff, Any]:
-    """One option of one environment, with restart, from random words or from the key that they make.
-
-    Args:
-      env: the environment.
-      words: ``[words_of(env)]`` uint32.
-      state: its state.
-      option: ``[]`` int32.
-      params: its parameters.
-
-    Returns:
-      The handoff and the new state.
-    """
-    if env.words_per_step:
-        return env.step_from_words(words, state, option, params)  # type: ignore[attr-defined]
-    return env.step(jax.random.wrap_key_data(words, impl="threefry2x32"), state, option, params)
 
 
 def no_pending(handoff: Handoff, num_agents: int) -> Pending:
@@ -210,14 +185,14 @@ def collect(
     Returns:
       What ``start`` has become, and the rows ``[T, B]``.
     """
-    copies, split = start[1].agent.shape[0], words_of(env)
+    copies, split = start[1].agent.shape[0], env.words_per_step
     words = random_words(key, length * copies, split + act_words).reshape(length, copies, split + act_words)
 
     def body(carry: tuple[Any, Handoff, Any], drawn: chex.Array) -> tuple[tuple[Any, Handoff, Any], Rows]:
         env_state, now, waiting = carry
         option = act(drawn[:, split:], now)
-        after, env_state = jax.vmap(lambda w, s, o: advance(env, w, s, o, env_params))(
-            drawn[:, :split], env_state, option
+        after, env_state = jax.vmap(env.step_from_words, in_axes=(0, 0, 0, None))(
+            drawn[:, :split], env_state, option, env_params
         )
         row, waiting = jax.vmap(turn)(waiting, now, option, after)
         return (env_state, after, waiting), row

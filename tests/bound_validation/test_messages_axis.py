@@ -14,13 +14,12 @@ import pytest
 from bound_validation.axes.messages import measure as axis
 from bound_validation.axes.messages.measure import Lane
 from bound_validation.axes.messages.spec import PRESETS, MessagesSpec
-from bound_validation.axes.returns.measure import planted_ground
+from bound_validation.axes.returns.measure import keys_of, planted_known
 from bound_validation.axes.returns.spec import HALF_SIZE
 from bound_validation.axis import SETTINGS
-from bound_validation.ensembles import replica_keys
 from bound_validation.results import Row
 from bound_validation.tasks import Claim, TaskResult
-from icsmdp_jax.learner import baselines
+from icsmdp_jax.learner import baselines, grid
 from icsmdp_jax.learner.channel import HIGH, LOW, NEGATE
 from icsmdp_jax.learner.message_bounds import ValueRange, message_error_bound, model_value_range
 from icsmdp_jax.learner.schedules import polynomial
@@ -37,15 +36,15 @@ RANGE = ValueRange(-10.0, 30.0)
 def run() -> tuple[dict[str, np.ndarray], int]:
     """Tables ``[replicas, parts, Z, O]`` by cell, and how often something was compiled."""
     lanes, count = axis.lanes_of(SPEC), [0]
-    original = axis.compiled
+    original = grid.compiled
 
     def counted(*arguments: Any) -> Any:
         count[0] += 1
         return original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(axis, "compiled", counted)
-        tables, _ = axis.simulate(SPEC, planted_ground(SPEC.model), lanes)
+        patch.setattr(grid, "compiled", counted)
+        tables, _ = axis.simulate(SPEC, planted_known(SPEC.model).returns.model, lanes)
     return {lane.cell: table for lane, table in zip(lanes, tables, strict=True)}, count[0]
 
 
@@ -91,14 +90,14 @@ def test_all_channels_are_one_program() -> None:
 
 def test_the_clean_channel_is_no_channel() -> None:
     """The same tables as the learner without any channel on the same keys, bit for bit."""
-    model = planted_ground(SPEC.model).returns.model
+    model = planted_known(SPEC.model).returns.model
     step = polynomial(SPEC.step.power, SPEC.step.rescale, SPEC.step.scale)
     one = baselines.setup(model, "ic_q", "tabular", copies=SPEC.copies, length=SPEC.length, step_size=step)
     learner = dataclasses.replace(one.learner, explore="behaviour")
-    keys = replica_keys(SPEC.seed, 0, SPEC.replicas)
+    keys = keys_of(SPEC.seed, 0, SPEC.replicas)
     lowered = jax.jit(lambda key: learner.train(key, one.hyper, SPEC.updates)[0]).lower(keys[1])
     # As the axis compiles its programs: other levels of optimisation may round differently.
-    alone = one.tables(lowered.compile(compiler_options={"xla_backend_optimization_level": 1})(keys[1]))
+    alone = one.tables(lowered.compile(compiler_options={"xla_backend_optimization_level": 1})(keys[1]).params)
     np.testing.assert_array_equal(run()[0]["messages/clean"][1, -1], alone)
     assert np.abs(alone).max() > 0.1
 
@@ -122,7 +121,7 @@ def test_clipping_changes_nothing_inside_the_range() -> None:
 
 
 def test_liars_are_believed_no_further_than_the_range() -> None:
-    bounds = model_value_range(planted_ground(SPEC.model).returns.model)
+    bounds = model_value_range(planted_known(SPEC.model).returns.model)
     noise = 1.0  # a segment's reward and its noise, on top of what is heard
     for name, table in run()[0].items():
         if name.endswith("clipped"):
@@ -132,7 +131,7 @@ def test_liars_are_believed_no_further_than_the_range() -> None:
 def test_parts_have_to_divide_the_run() -> None:
     spec = dataclasses.replace(SPEC, updates=41)
     with pytest.raises(ValueError, match="updates = 41: expected a multiple of parts = 4"):
-        axis.simulate(spec, planted_ground(spec.model), axis.lanes_of(spec))
+        axis.simulate(spec, planted_known(spec.model).returns.model, axis.lanes_of(spec))
 
 
 # Rows
@@ -157,7 +156,7 @@ def test_rows_hold_return_and_shift_of_every_channel() -> None:
 
 
 def test_returns_and_shifts_are_those_of_the_tables() -> None:
-    known, tables = planted_ground(SPEC.model).returns, run()[0]
+    known, tables = planted_known(SPEC.model).returns, run()[0]
     clean = tables["messages/clean"][:, -1]
     for cell in ("messages/noise/1", "messages/high/0/clipped"):
         last = tables[cell][:, -1]
@@ -169,7 +168,7 @@ def test_returns_and_shifts_are_those_of_the_tables() -> None:
 
 
 def test_a_lost_message_is_compared_with_a_shorter_clean_run() -> None:
-    known = planted_ground(SPEC.model).returns
+    known = planted_known(SPEC.model).returns
     half_way = run()[0]["messages/clean"][:, 1]  # after 2 of 4 parts
     wanted = np.mean([known.normalised(known.of(t.argmax(axis=1), by_state=False)) for t in half_way])
     assert of("messages/loss/0", "return").prediction == pytest.approx(wanted, rel=1e-9)

@@ -12,14 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bound_validation import ensembles
 from bound_validation.axes.returns import measure as axis
 from bound_validation.axes.returns.spec import (
     FAR_SIGHTED,
     HALF_SIZE,
     HALF_SIZE_RANDOM,
-    METHODS,
-    ONLY_NETWORKS,
     PRESETS,
     RANDOM,
     WITH_TABLES,
@@ -28,11 +25,13 @@ from bound_validation.axes.returns.spec import (
     StepSetting,
 )
 from bound_validation.axis import SETTINGS
-from bound_validation.ensembles import Trained, ensemble, replica_keys
 from bound_validation.results import Row
 from bound_validation.tasks import TaskResult
-from icsmdp_jax.learner import baselines
+from icsmdp_jax.exact.constants import Analysis
+from icsmdp_jax.learner import baselines, grid
 from icsmdp_jax.learner.exploration import ramp
+from icsmdp_jax.learner.grid import Trained, ensemble
+from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.learner.schedules import polynomial
 from icsmdp_jax.models.random import random_model
 from icsmdp_jax.models.tabular import TabularModel
@@ -75,8 +74,12 @@ def brute_return(model: TabularModel, policy: np.ndarray) -> float:
 
 
 @cache
-def opened() -> axis.Ground:
-    return axis.planted_ground(HALF_SIZE.replace(gap=0.6))
+def opened() -> Analysis:
+    return axis.planted_known(HALF_SIZE.replace(gap=0.6))
+
+
+def exact_loss(known: Analysis) -> float:
+    return known.returns.oracle - known.returns.interface_optimum
 
 
 def test_exact_loss_agrees_with_brute_force() -> None:
@@ -98,27 +101,29 @@ def test_exact_loss_agrees_with_brute_force() -> None:
         table = np.einsum("sz,so->zo", weight, reward + discounted @ (seen @ table.max(axis=1)))
     greedy = np.eye(model.num_options)[table.argmax(axis=1)][model.interface]
     loss = oracle - brute_return(model, greedy)
-    assert place.loss == pytest.approx(loss, abs=1e-6) and loss > 0.1
+    assert exact_loss(place) == pytest.approx(loss, abs=1e-6) and loss > 0.1
     assert place.returns.oracle == pytest.approx(oracle, abs=1e-6)
     random = np.full(reward.shape, 1 / model.num_options)
     assert place.returns.random == pytest.approx(brute_return(model, random), abs=1e-6)
 
 
 def test_models_have_the_shapes_of_the_planted_one() -> None:
-    places = axis.grounds(SPEC.model, SPEC.random)
+    places = axis.places(SPEC.model, SPEC.random)
     assert [place.name for place in places] == ["planted", "random 2", "random 5"]
-    assert [place.returns.model.num_agents for place in places] == [10, 3, 4]
-    assert len({place.returns.model.reward_rate.shape for place in places}) == 1
+    assert [place.known.returns.model.num_agents for place in places] == [10, 3, 4]
+    assert len({place.known.returns.model.reward_rate.shape for place in places}) == 1
     for place in places:
-        assert place.ais.epsilon < 1e-12 and place.ais.delta < 1e-12 and abs(place.loss) < 1e-9
-        assert place.returns.normalised(place.returns.greedy_immediate) < 0.5
+        known = place.known
+        assert known.ais.epsilon < 1e-12 and known.ais.delta < 1e-12 and abs(exact_loss(known)) < 1e-9
+        assert known.returns.normalised(known.returns.greedy_immediate) < 0.5
 
 
 @pytest.mark.parametrize(("model", "random"), [(FAR_SIGHTED, RANDOM), (HALF_SIZE, HALF_SIZE_RANDOM)])
 def test_models_of_the_presets_punish_short_sight_and_hide_nothing(model: Any, random: Any) -> None:
-    for place in axis.grounds(model, random):
-        assert place.returns.normalised(place.returns.greedy_immediate) < 0.5, place.name
-        assert place.ais.epsilon < 1e-12 and abs(place.loss) < 1e-9
+    for place in axis.places(model, random):
+        known = place.known
+        assert known.returns.normalised(known.returns.greedy_immediate) < 0.5, place.name
+        assert known.ais.epsilon < 1e-12 and abs(exact_loss(known)) < 1e-9
     assert [count for _, count in random] == [3, 4, 5]
 
 
@@ -143,23 +148,23 @@ def test_a_lane_is_the_single_run_on_its_model(function_class: str) -> None:
     models = [random_model(seed, num_agents=agents, num_interfaces=10, features=4) for seed, agents in ((1, 3), (2, 5))]
     settings: dict[str, Any] = dict(copies=4, length=4, width=6, depth=1, exploration=ramp(0.5, 0.1, 4))
     lanes = ensemble(models, "ic_q", function_class, **settings)
-    keys = replica_keys(3, 0, 2)
-    trained = lanes.train(keys, axis.stacked([[STEP, STEP]] * 2), 6)
+    keys = axis.keys_of(3, 0, 2)
+    tables, trained = lanes.train(keys, axis.stacked([[STEP, STEP]] * 2), 6)
     assert trained.handoffs == 2 * 2 * 6 * 16 and trained.compile_s > 0
     sizes = polynomial(STEP.power, STEP.rescale, STEP.scale, jnp.inf)
     single = baselines.setup(models[1], "ic_q", function_class, step_size=sizes, **settings)
     alone_on = jax.jit(lambda key: single.learner.train(key, single.hyper, 6))
     for lane in range(2):
-        alone = single.tables(alone_on(keys[lane])[0])
-        np.testing.assert_allclose(trained.tables[1][lane], alone, rtol=2e-5, atol=2e-6)
+        alone = single.tables(alone_on(keys[lane])[0].params)
+        np.testing.assert_allclose(tables[1][lane], alone, rtol=2e-5, atol=2e-6)
         assert np.abs(alone).max() > 0.01
-    assert not np.allclose(trained.tables[1][0], trained.tables[1][1])
-    assert lanes.train(keys, axis.stacked([[STEP, STEP]] * 2), 6).compile_s == 0.0
+    assert not np.allclose(tables[1][0], tables[1][1])
+    assert lanes.train(keys, axis.stacked([[STEP, STEP]] * 2), 6)[1].compile_s == 0.0
 
 
 def test_short_descriptions_are_padded_with_zeros() -> None:
     models = [random_model(seed, num_agents=3, num_interfaces=10, features=width) for seed, width in ((1, 4), (2, 7))]
-    data = ensemble(models, "ic_q", "mlp", copies=2, length=2, width=4, depth=1).hyper.data
+    data = ensemble(models, "ic_q", "mlp", copies=2, length=2, width=4, depth=1).trainer.cells["data"]
     assert data.shape == (2, 10, 7)
     np.testing.assert_allclose(data[0, :, :4], models[0].features, rtol=1e-6)
     assert not np.asarray(data[0, :, 4:]).any()
@@ -172,10 +177,10 @@ def test_models_that_do_not_fit_are_refused() -> None:
 
 
 def test_keys_do_not_depend_on_their_number() -> None:
-    few, many = (jax.random.key_data(replica_keys(5, 1, count)) for count in (2, 6))
+    few, many = (jax.random.key_data(axis.keys_of(5, 1, count)) for count in (2, 6))
     np.testing.assert_array_equal(few, many[:2])
     assert len(np.unique(many, axis=0)) == 6
-    assert not np.array_equal(few, jax.random.key_data(replica_keys(5, 0, 2)))
+    assert not np.array_equal(few, jax.random.key_data(axis.keys_of(5, 0, 2)))
 
 
 # Runs
@@ -191,9 +196,9 @@ def measured() -> tuple[TaskResult, int, list[int]]:
         count[0] += 1
         return original(*arguments)
 
-    original = ensembles.compiled
+    original = grid.compiled
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ensembles, "compiled", counted)
+        patch.setattr(grid, "compiled", counted)
         result = axis.measure(SPEC, learner, "ic_q", steps.append)
     return result, count[0], steps
 
@@ -223,22 +228,22 @@ def test_rows_name_model_class_and_method() -> None:
 class FakeLanes:
     """Learns the oracle's table with one of the settings, and nothing with the others."""
 
-    places: tuple[axis.Ground, ...]
+    places: tuple[axis.Place, ...]
     good: tuple[StepSetting, ...]
     setups: tuple[Any, ...]
 
-    def train(self, keys: Any, steps: Any, updates: int) -> Trained:
+    def train(self, keys: Any, steps: Any, updates: int) -> tuple[list[np.ndarray], Trained]:
         tables = []
         for index, (place, good) in enumerate(zip(self.places, self.good, strict=True)):
             right = np.isclose(steps.scale[index], good.scale)[:, None, None]
-            tables.append(np.where(right, place.returns.q_phi.q, -place.returns.q_phi.q))
-        return Trained(tables, 0.5, 7)
+            tables.append(np.where(right, place.known.q_phi.q, -place.known.q_phi.q))
+        return tables, Trained(None, 7, 0.5, 0.0)
 
 
 def test_tuning_finds_the_best_step_size_of_each_model() -> None:
     settings = tuple(StepSetting(scale, 0.8, 0.5) for scale in (0.1, 0.2, 0.4))
-    places = axis.grounds(SPEC.model, SPEC.random)[:2]
-    setups = tuple(baselines.setup(place.returns.model) for place in places)
+    places = axis.places(SPEC.model, SPEC.random)[:2]
+    setups = tuple(baselines.setup(place.known.returns.model) for place in places)
     lanes: Any = FakeLanes(places, (settings[2], settings[1]), setups)
     learner = dataclasses.replace(LEARNER, steps=settings)
     chosen, run = axis.tuned_steps(lanes, places, learner, seed=0, count=7)
@@ -269,7 +274,7 @@ def test_gap_sweep_sets_the_learned_loss_beside_the_exact_one() -> None:
     ]  # fmt: skip
     closed, exact_closed, learned, exact = rows
     assert exact_closed.measured == pytest.approx(0.0, abs=1e-9) and exact_closed.holds == 1
-    assert exact.measured == learned.prediction == opened().loss
+    assert exact.measured == learned.prediction == exact_loss(opened())
     assert exact.bound == pytest.approx(2 * opened().gap.bound_value_aware) and exact.holds == 1
     assert exact.term == "interface" and learned.holds == -1 and math.isnan(learned.bound)
     assert learned.replicas == 3 and learned.samples == 4 * 256 and exact.replicas == 0
@@ -319,7 +324,7 @@ def test_without_messages_the_oracle_must_not_be_reached_on_any_model() -> None:
 
 
 def test_presets_run_every_method_and_claim_what_they_can() -> None:
-    assert METHODS == tuple(baselines.METHODS) and set(WITH_TABLES) == set(METHODS) - set(ONLY_NETWORKS)
+    assert set(METHODS) - set(WITH_TABLES) == {"full_information", "shared", "federated"}
     for name, spec in PRESETS.items():
         tasks = axis.tasks(spec, SETTINGS[name])
         names = [task.name for task in tasks]
@@ -335,7 +340,7 @@ def test_presets_run_every_method_and_claim_what_they_can() -> None:
     assert len(tables.steps) == len(networks.steps) == 4
 
 
-@pytest.mark.parametrize("method", ONLY_NETWORKS)
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].needs_networks])
 def test_with_tables_some_methods_are_ic_q(method: str) -> None:
     """The same learner with the same inputs; that is why they are not run again. With networks it is another one."""
     model = random_model(1, num_interfaces=10, num_agents=3)

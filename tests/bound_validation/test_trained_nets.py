@@ -46,7 +46,7 @@ def measured(monkeypatch):
     """Result of the axis on invented tables, and the tables."""
     tables = invented_tables(SPEC)
     asked = iter(tables)
-    monkeypatch.setattr(trained, "train", lambda *given: trained.Trained(next(asked), 0.5))
+    monkeypatch.setattr(trained, "train", lambda *given: (next(asked), 0.5))
     return trained.measure(SMALL, width.constants(SMALL), SPEC, lambda done: None), tables
 
 
@@ -88,7 +88,7 @@ def test_a_single_width_that_limits_has_no_slope(monkeypatch):
     spec = dataclasses.replace(SPEC, widths=(2, 4))
     tables = [invented_tables(SPEC)[0], SMALL.q_planted + np.random.default_rng(6).standard_normal((10, 40, 2))]
     asked = iter(tables)
-    monkeypatch.setattr(trained, "train", lambda *given: trained.Trained(next(asked), 0.0))
+    monkeypatch.setattr(trained, "train", lambda *given: (next(asked), 0.0))
     result = trained.measure(SMALL, width.constants(SMALL), spec, lambda done: None)
     assert set(result.slopes) == {"width_trained"}
     assert [claim.name for claim in result.claims] == ["width_trained_slope", "width_trained_share"]
@@ -160,15 +160,15 @@ def test_frozen_layer_learns_the_exact_projected_fixed_point_of_its_own_features
     starts = jax.tree.map(lambda leaf: np.repeat(leaf, runs, axis=0), start)
     spec = TrainedSpec((m,), starts=1, updates=600, copies=128, length=4)
     told = []
-    learned = trained.train(SMALL, values, starts, spec, 0.4, 5, told.append)
-    assert sum(told) == runs * spec.samples and learned.compile_s > 0
+    tables, compile_s = trained.train(SMALL, values, starts, spec, 0.4, 5, told.append)
+    assert sum(told) == runs * spec.samples and compile_s > 0
 
-    errors = measure_errors(SMALL.interface, learned.tables, exact.q)
+    errors = measure_errors(SMALL.interface, tables, exact.q)
     assert errors.raw_bias**2 < 3 * errors.spread**2 / runs
     # The other candidates are far away: the best approximation, and the solution that these features cannot represent.
     norm, q = SMALL.interface.norm, SMALL.q_planted
     assert errors.rmse < 0.15 * min(norm(exact.q - operator(q)), norm(exact.q - q))
-    assert measure_errors(SMALL.interface, learned.tables, q).rmse == pytest.approx(norm(exact.q - q), rel=0.02)
+    assert measure_errors(SMALL.interface, tables, q).rmse == pytest.approx(norm(exact.q - q), rel=0.02)
 
 
 def test_presets_have_trained_nets_within_their_means():

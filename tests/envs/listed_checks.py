@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.envs.listed import Listed, ListedParams, ListedState
+from icsmdp_jax.envs.finite import TabularState
+from icsmdp_jax.envs.listed import Listed, ListedParams
 from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import chi_square
 
@@ -56,7 +57,7 @@ def check_draws(env: Listed, params: ListedParams, model: TabularModel, pairs: l
     assert model.successor is not None and model.probability is not None and model.duration is not None
     for s, o in pairs:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(7), s), draws)
-        handoff, entered = step(keys, ListedState(jnp.int32(s)), jnp.int32(o), params)
+        handoff, entered = step(keys, TabularState(jnp.int32(s)), jnp.int32(o), params)
         law = np.bincount(model.successor[s, o], weights=model.probability[s, o], minlength=model.num_states)
         seen = np.unique(np.append(np.flatnonzero(law), np.asarray(entered.index)))
         assert chi_square(np.bincount(entered.index, minlength=model.num_states)[seen], law[seen]) > 1e-4

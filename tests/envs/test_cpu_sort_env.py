@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from icsmdp_jax.core.handoff import Handoff
-from icsmdp_jax.envs.cpu_sort import CpuSort, CpuSortParams, cpu_sort, global_view, machine, team
+from icsmdp_jax.envs.cpu_sort import CpuSort, CpuSortParams, cpu_sort, machine, team
 from tests.reference import cpu_sort as twin
 
 KEY = jax.random.key(0)
@@ -284,7 +284,7 @@ def test_interfaces_as_bits() -> None:
                 (handoff, state), game = reset(), twin.Team(n, env.length_limit, GAMMA, SHAPING)
         assert all(len(group) == 1 for group in bits.values()) and len(bits) > 10
         if sees_all:
-            np.testing.assert_array_equal(global_view(state, params), env.interface(state.situation, params))
+            np.testing.assert_array_equal(env.global_view(state, params), env.interface(state.situation, params))
 
 
 def test_the_central_learner_is_shown_the_state() -> None:

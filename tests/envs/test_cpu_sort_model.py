@@ -12,8 +12,6 @@ import pytest
 
 from icsmdp_jax.envs.cpu_sort import (
     cpu_sort,
-    exact_model,
-    interface_features,
     machine,
     model,
     reachable,
@@ -31,7 +29,7 @@ GAMMA = 0.75  # a power of two in the denominator: exact in float32
 @cache
 def parts(n: int, sees_all: bool = False):  # type: ignore[no-untyped-def]
     env, params = cpu_sort(n, gamma=GAMMA, sees_all=sees_all)
-    return env, params, reachable(n, env.length_limit), exact_model(env, params)
+    return env, params, reachable(n, env.length_limit), env.exact_model(params)
 
 
 def key_of(situation: team.Situation) -> tuple:
@@ -166,7 +164,7 @@ def test_distances_never_exceed_what_the_team_needs() -> None:
 def test_features_of_the_numbers() -> None:
     """A row per interface, equal to what the same environment shows as bits; no two rows are the same."""
     env, params, reach, exact = parts(2)
-    features = interface_features(env, params)
+    features = env.interface_features(params)
     bits, params_bits = cpu_sort(2, gamma=GAMMA, as_bits=True)
     assert features.shape == (env.spec.num_interfaces, *bits.spec.interface_shape)
     shown = jax.jit(jax.vmap(lambda situation: bits.interface(situation, params_bits)))(reach.situation)
@@ -183,4 +181,4 @@ def test_what_cannot_be_listed_is_refused() -> None:
         reachable(4, 20)
     env, params = cpu_sort(2, as_bits=True)
     with pytest.raises(ValueError, match="as_bits = True: expected numbered interfaces"):
-        exact_model(env, params)
+        env.exact_model(params)

@@ -18,9 +18,7 @@ from icsmdp_jax.envs.expert_routing import (
     TEAM,
     backlogs,
     best_agents,
-    exact_model,
     expert_routing,
-    interface_features,
     states,
 )
 from icsmdp_jax.envs.expert_routing.queries import DIFFICULTIES, KINDS
@@ -41,7 +39,7 @@ OTHER = dict(
 @cache
 def made(**changes: object):  # type: ignore[no-untyped-def]
     env, params = expert_routing(**changes)  # type: ignore[arg-type]
-    return env, params, exact_model(env, params), twin.Office(**changes)  # type: ignore[arg-type]
+    return env, params, env.exact_model(params), twin.Office(**changes)  # type: ignore[arg-type]
 
 
 @cache
@@ -206,7 +204,7 @@ def test_what_the_interface_hides() -> None:
     noisy = ais_constants(returns.interface)
     assert noisy.epsilon > 0.1 and noisy.delta > 0.1
     env, params = expert_routing(noise=0.0)
-    clear = Returns(exact_model(env, params))
+    clear = Returns(env.exact_model(params))
     closed = ais_constants(clear.interface)
     assert closed.epsilon < 1e-6 and closed.delta < 1e-6
     assert math.isclose(clear.interface_optimum, clear.oracle, abs_tol=1e-7)
@@ -235,7 +233,7 @@ def test_invariances(factor: float, noise: float, notice: float, gamma: float) -
     env, params = expert_routing(**common)
     assert np.allclose(np.asarray(params.probability, np.float64).sum(axis=2), 1, atol=1e-6)
     more = expert_routing(**common, value=factor, dollar_weight=3 * factor, block_cost=0.01 * factor)[1]
-    one, other = Returns(exact_model(env, params)), Returns(exact_model(env, more))
+    one, other = Returns(env.exact_model(params)), Returns(env.exact_model(more))
     assert math.isclose(other.oracle, factor * one.oracle, rel_tol=1e-4)
     assert one.oracle >= one.interface_optimum - 1e-9
 
@@ -250,7 +248,7 @@ def test_two_settings_share_shapes() -> None:
 
 def test_features_and_global_view_tell_everything_apart() -> None:
     env, params, model, _ = made()
-    features = interface_features(env)
+    features = env.interface_features(None)
     assert len(features) == env.num_interfaces and not features[-1].any()
     owner = np.arange(env.num_interfaces - 1) // (len(features[:-1]) // env.num_agents)
     assert len(np.unique(np.column_stack([owner, features[:-1]]), axis=0)) == env.num_interfaces - 1
@@ -273,14 +271,14 @@ def test_the_published_table() -> None:
         (dict(models=("DeepSeek-v3", "nobody")), r"models\[1\] = 'nobody': expected one of Claude-sonnet-4, "),
         (dict(models=("DeepSeek-v3",)), "models: found 1, expected 2 or more"),
         (dict(hops=0), "hops = 0: expected 1 or more"),
-        (dict(noise=1.5), "noise = 1.5: expected a probability"),
-        (dict(notice=math.nan), "notice = nan: expected a probability"),
+        (dict(noise=1.5), "noise = 1.5: expected a number from 0 to 1"),
+        (dict(notice=math.nan), "notice = nan: expected a number from 0 to 1"),
         (dict(gamma=1.0), "gamma = 1.0: expected a number between 0 and 1"),
         (dict(block_cost=-1.0), "block_cost = -1.0: expected 0 or more"),
         (dict(blur=(1.0, 2.0, 0, 0, 0)), r"blur\[1\] = 2.0: expected a number from 0 to 1"),
         (dict(busy=(1.0,)), "busy: 1 numbers, expected 5, one for each model"),
         (dict(mix=-0.1), "mix = -0.1: expected a share from 0 to 1"),
-        (dict(tokens_per_block=0.0), "tokens_per_block = 0.0: expected a positive number of tokens"),
+        (dict(tokens_per_block=0.0), "tokens_per_block = 0.0: expected a positive number"),
         (dict(slope=-1.0), "slope = -1.0: expected 0 or more"),
     ],
 )

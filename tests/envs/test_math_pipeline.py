@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from icsmdp_jax.core.checks import check_environment
 from icsmdp_jax.envs.expert_routing.table import KINDS, MODELS
-from icsmdp_jax.envs.math_pipeline import ROLES, TEAM, exact_model, interface_features, math_pipeline, states
+from icsmdp_jax.envs.math_pipeline import ROLES, TEAM, math_pipeline, states
 from icsmdp_jax.envs.math_pipeline.pipeline import DESK
 from icsmdp_jax.exact import kernel_moments
 from icsmdp_jax.exact.interface import ais_constants
 from icsmdp_jax.exact.returns import Returns
 from tests.envs.listed_checks import check_alias, check_draws, jitted
+from tests.helpers import exact_model
 from tests.reference import math_pipeline as twin
 
 KEY = jax.random.key(0)
@@ -34,7 +35,7 @@ BOTH = pytest.mark.parametrize("changes", [{}, OTHER], ids=["default", "other"])
 def _made(items: tuple):  # type: ignore[no-untyped-def]
     changes = dict(items)
     env, params = math_pipeline(**changes)
-    return env, params, exact_model(env, params), twin.Pipeline(**changes)
+    return env, params, env.exact_model(params), twin.Pipeline(**changes)
 
 
 def made(**changes: object):  # type: ignore[no-untyped-def]
@@ -180,13 +181,13 @@ def test_invariances(lift: float, repair: float, harm: float, factor: float) -> 
     common = dict(lift=lift, budget=7)
     env, params = math_pipeline(**common, repair=repair, harm=harm)
     assert np.allclose(np.asarray(params.probability, np.float64).sum(axis=2), 1, atol=1e-6)
-    oracle = Returns(exact_model(env, params)).oracle
-    better = Returns(exact_model(*math_pipeline(**common, repair=(1 + repair) / 2, harm=harm / 2))).oracle
+    oracle = Returns(env.exact_model(params)).oracle
+    better = Returns(exact_model(math_pipeline(**common, repair=(1 + repair) / 2, harm=harm / 2))).oracle
     assert better >= oracle - 1e-6
     scaled = math_pipeline(
         **common, repair=repair, harm=harm, value=factor, dollar_weight=factor, block_cost=0.01 * factor
     )
-    assert math.isclose(Returns(exact_model(*scaled)).oracle, factor * oracle, rel_tol=1e-4, abs_tol=1e-6)
+    assert math.isclose(Returns(exact_model(scaled)).oracle, factor * oracle, rel_tol=1e-4, abs_tol=1e-6)
 
 
 def test_a_verifier_that_cannot_help_changes_nothing() -> None:
@@ -201,7 +202,7 @@ def test_a_verifier_that_cannot_help_changes_nothing() -> None:
 
 def test_features_and_global_view_tell_everything_apart() -> None:
     env, params, model, _ = made()
-    features = interface_features(env)
+    features = env.interface_features(None)
     assert len(features) == env.num_interfaces and not features[-1].any()
     owner = np.arange(env.num_interfaces - 1) // ((env.num_interfaces - 1) // len(ROLES))
     assert len(np.unique(np.column_stack([owner, features[:-1]]), axis=0)) == env.num_interfaces - 1
@@ -222,8 +223,8 @@ def test_the_models_of_the_roles() -> None:
         (dict(models=TEAM[:4]), "models: found 4, expected 5: planner, solver A, "),
         (dict(models=("x", *TEAM[1:])), r"models\[0\] = 'x': expected one of Claude-sonnet-4, "),
         (dict(budget=2), "budget = 2: expected 3 blocks or more"),
-        (dict(repair=1.1), "repair = 1.1: expected a probability"),
-        (dict(harm=math.nan), "harm = nan: expected a probability"),
+        (dict(repair=1.1), "repair = 1.1: expected a number from 0 to 1"),
+        (dict(harm=math.nan), "harm = nan: expected a number from 0 to 1"),
         (dict(lift=0.5), "lift = 0.5: expected 1 or more"),
         (dict(blur=(1, 1, 1, 1, -1)), r"blur\[4\] = -1: expected a number from 0 to 1"),
         (dict(plan_share=0.0), "plan_share = 0.0: expected a positive number"),

@@ -60,7 +60,7 @@ def test_every_name_makes_what_its_specification_says(name):
         assert handoff.mask.shape == (spec.num_options,) and handoff.agent.dtype == np.int32
     same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), (first, state), (after, entered))
     assert all(jax.tree.leaves(same))
-    assert spec.exact_oracle == bool(registry.entry(name).exact)
+    assert spec.exact_oracle == env.has_exact_model
     assert spec.num_agents > 1
 
 
@@ -75,7 +75,7 @@ def test_overrides_replace_the_name_s_own_arguments():
     env, _ = registry.make("cpu-sort2", num_values=3, length_limit=5)
     assert (env.num_values, env.length_limit) == (3, 5)
     env, params = registry.make("planted", gap=0.0)
-    assert registry.exact_model("planted", env, params).num_agents == 10
+    assert env.exact_model(params).num_agents == 10
 
 
 def test_unknown_names_and_arguments_are_refused_in_one_line():
@@ -83,14 +83,16 @@ def test_unknown_names_and_arguments_are_refused_in_one_line():
     refused(lambda: registry.describe(""), "''", "planted")
     refused(lambda: registry.make("cpu-sort2", lenght_limit=3), "cpu-sort2", "lenght_limit", "length_limit")
     refused(lambda: registry.make("planted", gaps=0.1), "gaps", "gap")
-    refused(lambda: registry.exact_model("cpu-sort4", *registry.make("cpu-sort4")), "cpu-sort4", "cpu-sort3")
+    large, params = registry.make("cpu-sort4")
+    assert not large.has_exact_model
+    refused(lambda: large.exact_model(params), "num_values", "4")
 
 
 def test_planted_model_is_refused_for_other_parameters():
     env, params = registry.make("planted")
-    assert registry.exact_model("planted", env, params).num_interfaces == env.spec.num_interfaces
+    assert env.exact_model(params).num_interfaces == env.spec.num_interfaces
     other = params._replace(reward_rate=params.reward_rate + 1)
-    refused(lambda: registry.exact_model("planted", env, other), "reward_rate")
+    refused(lambda: env.exact_model(other), "reward_rate")
 
 
 def test_descriptions_are_plain_values():

@@ -13,20 +13,18 @@ import pytest
 
 from icsmdp_jax.core.checks import check_environment
 from icsmdp_jax.envs import role_workflows
+from icsmdp_jax.envs.finite import TabularState
 from icsmdp_jax.envs.role_workflows import (
     Branch,
     EvalOpt,
     Settings,
-    exact_model,
-    global_view,
-    interface_features,
     listed,
     worth,
 )
 from icsmdp_jax.envs.role_workflows.model import listing_of
 from icsmdp_jax.envs.role_workflows.published import ACCURACY, DRAFT_BLOCKS, prompts, solves
 from icsmdp_jax.exact.returns import Returns, greedy, random_policy
-from tests.helpers import chi_square
+from tests.helpers import chi_square, exact_model
 from tests.reference import role_workflows as twin
 
 MAKERS = {
@@ -56,8 +54,8 @@ def numbering(name: str, extra: tuple = ()):  # type: ignore[no-untyped-def]
 def follow(name: str, extra: tuple, rng: np.random.Generator, reward: str):  # type: ignore[no-untyped-def]
     """One random walk in the listing and in the twin at once; every handoff compared, laws included."""
     env, _ = made(name, extra, reward)
-    listing = listing_of(env)
-    model = exact_model(env, made(name, extra, reward)[1])
+    listing = listing_of(env.rules)
+    model = exact_model(made(name, extra, reward))
     s = int(rng.choice(len(listing.start), p=listing.start))
     kind, hard = ("contest", "textbook")[listing.states[s][1]], bool(listing.states[s][2])
     game = copy.deepcopy(numbering(name, extra)[kind, hard])
@@ -178,7 +176,7 @@ def test_the_environment_is_the_model(name: str, extra: tuple, reward: str) -> N
     21 tests at a level of 1e-5: a false alarm for one in 5000 keys; the key is fixed.
     """
     env, params = made(name, extra, reward)
-    listing = listing_of(env)
+    listing = listing_of(env.rules)
     rng = np.random.default_rng(1)
     rows = np.argwhere(listing.probability.sum(axis=-1) > 0)
     used = listing.probability > 0
@@ -188,15 +186,15 @@ def test_the_environment_is_the_model(name: str, extra: tuple, reward: str) -> N
     @jax.jit
     def both(words, s, o):  # type: ignore[no-untyped-def]
         def one(word):  # type: ignore[no-untyped-def]
-            state = role_workflows.RoleState(s)
-            return env._outcome(word[0], state, o, params), env.step_from_words(word, state, o, params)
+            state = TabularState(s)
+            return env.segment(word, state, o, params), env.step_from_words(word, state, o, params)
 
         return jax.vmap(one)(words)
 
     fresh = np.zeros(len(listing.start))
     for s, o in [*rows[rng.choice(len(rows), 4, replace=False)], *last[rng.choice(len(last), 2, replace=False)]]:
         plain, (handoff, state) = jax.tree.map(np.asarray, both(words, s, o))
-        entered, paid, tau, discount, done = plain
+        entered, (paid, tau, discount, done, _) = plain
         pays = paid > -0.9 * COST * tau  # it pays 1, or only costs
         wanted = {(p, t): twin.segment(p, t, GAMMA, COST) for p in (False, True) for t in range(1, 9)}
         np.testing.assert_allclose(paid, [wanted[bool(p), int(t)] for p, t in zip(pays, tau, strict=True)], atol=1e-6)
@@ -219,7 +217,7 @@ def test_the_environment_is_the_model(name: str, extra: tuple, reward: str) -> N
 @pytest.mark.parametrize(("name", "extra"), CASES)
 def test_worth_is_the_exact_return(name: str, extra: tuple) -> None:
     env, params = made(name, extra)
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     returns = Returns(model)
     greedy_policy = np.eye(3)[greedy(returns.q_phi.q, model.option_mask)]
     policies = np.stack([random_policy(model), greedy_policy * model.option_mask])
@@ -227,11 +225,11 @@ def test_worth_is_the_exact_return(name: str, extra: tuple) -> None:
     assert found.value == pytest.approx([returns.of(p) for p in policies], abs=1e-12)
     assert ((0 < found.accuracy) & (found.accuracy < 1)).all()
     free = made_with(name, extra, cost=0.0, gamma=1 - 1e-9)
-    limit = Returns(exact_model(*free))
+    limit = Returns(exact_model(free))
     assert found.accuracy == pytest.approx([limit.of(p) for p in policies], abs=1e-6)
     dear = made_with(name, extra, cost=1.0, gamma=1 - 1e-9)
     assert found.blocks == pytest.approx(
-        [a - Returns(exact_model(*dear)).of(p) for a, p in zip(found.accuracy, policies, strict=True)], rel=1e-6
+        [a - Returns(exact_model(dear)).of(p) for a, p in zip(found.accuracy, policies, strict=True)], rel=1e-6
     )
 
 
@@ -242,7 +240,7 @@ def made_with(name: str, extra: tuple, **settings: float):  # type: ignore[no-un
 @pytest.mark.parametrize("name", MAKERS)
 def test_credit_over_handoffs_matters(name: str) -> None:
     """Looking at immediate pay only is worth less than a third of what messages reach, which is below the oracle."""
-    returns = Returns(exact_model(*made(name)))
+    returns = Returns(exact_model(made(name)))
     scaled = [float(returns.normalised(x)) for x in (returns.greedy_immediate, returns.interface_optimum)]
     assert scaled[0] < scaled[1] / 3 and 0.5 < scaled[1] < 1
 
@@ -251,8 +249,8 @@ def test_credit_over_handoffs_matters(name: str) -> None:
 def test_agents_that_see_nothing_of_one_another_pass_on_no_credit(name: str) -> None:
     """In parallel the first generators' work is in nobody's view, so Q_phi knows its price alone."""
     env, params = made(name, ("parallel",))
-    model = exact_model(env, params)
-    listing = listing_of(env)
+    model = env.exact_model(params)
+    listing = listing_of(env.rules)
     q_phi = Returns(model).q_phi.q
     first = listing.views.index((0 if name == "voting" else 1, (0,) if name == "voting" else (0, "whole")))
     s = int(np.flatnonzero(listing.interface == first)[0])
@@ -261,7 +259,7 @@ def test_agents_that_see_nothing_of_one_another_pass_on_no_credit(name: str) -> 
         round((q_phi[first, o] + COST * (1 - discount[s, o]) / (1 - GAMMA)) / discount[s, o], 9) for o in range(3)
     }
     assert len(onward) == 1
-    assert Returns(model).interface_optimum < Returns(exact_model(*made(name))).interface_optimum
+    assert Returns(model).interface_optimum < Returns(exact_model(made(name))).interface_optimum
 
 
 def test_published_accuracies() -> None:
@@ -280,17 +278,17 @@ def test_one_word_per_draw_and_pure_rules() -> None:
     env, params = made("voting")
     assert env.words_per_step == 2 and hash(env) == hash(dataclasses.replace(env))
     first, state = env.reset(jax.random.key(0), params)
-    view = global_view(state, params)
+    view = env.global_view(state, params)
     assert view.sum() == 1 and view[state.index] == 1 and view.dtype == jnp.float32
-    assert interface_features(env, params).shape == (env.num_interfaces, len(env.rules.feature_names))
-    assert not interface_features(env, params)[-1].any()
+    assert env.interface_features(params).shape == (env.num_interfaces, len(env.rules.feature_names))
+    assert not env.interface_features(params)[-1].any()
 
 
 @pytest.mark.parametrize(("name", "extra"), CASES)
 def test_features_tell_an_agents_views_apart(name: str, extra: tuple) -> None:
     """One agent's interfaces never share a description; generators that work in parallel all share theirs."""
     env, params = made(name, extra)
-    listing = listing_of(env)
+    listing = listing_of(env.rules)
     rows = [(agent, *row) for (agent, _), row in zip(listing.views, listing.features.tolist(), strict=False)]
     assert len(set(rows)) == len(rows)
     if extra:
@@ -322,7 +320,7 @@ def test_one_class_of_prompts_only() -> None:
         env, params = role_workflows.eval_opt(contest=share)
         keys = jax.random.split(jax.random.key(0), 256)
         index = np.asarray(jax.vmap(env.reset, (0, None))(keys, params)[1].index)
-        assert set(index) == set(np.flatnonzero(listing_of(env).start)) and len(set(index)) == 2
+        assert set(index) == set(np.flatnonzero(listing_of(env.rules).start)) and len(set(index)) == 2
 
 
 class _Leaky(EvalOpt):

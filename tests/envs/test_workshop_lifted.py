@@ -12,10 +12,11 @@ import pytest
 from icsmdp_jax.core.primitive import Lifted, uniform_policy
 from icsmdp_jax.envs.registry import make
 from icsmdp_jax.envs.workshop.exact import workshop_model
-from icsmdp_jax.envs.workshop.lifted import exact_model, global_view, lifted_workshop, local_policy
+from icsmdp_jax.envs.workshop.lifted import LiftedWorkshop, lifted_workshop, local_policy
+from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.exact.moments import as_dense, kernel_moments
 from icsmdp_jax.exact.primitive import option_moments, solve
-from icsmdp_jax.experiments.known import Known
+from icsmdp_jax.experiments.quantities import exact_quantities
 from tests.helpers import chi_square
 
 LEVEL = 1e-4  # probability with which a correct program fails a chi-square test here; keys are fixed
@@ -24,7 +25,7 @@ LEVEL = 1e-4  # probability with which a correct program fails a chi-square test
 @cache
 def listed(kept: float = 0.8):
     env, params = lifted_workshop(kept)
-    return env, params, exact_model(env, params)
+    return env, params, env.exact_model(params)
 
 
 def test_listing_has_the_moments_that_the_linear_equations_give():
@@ -48,18 +49,18 @@ def test_oracle_is_the_one_of_the_primitive_steps():
     primitive = workshop_model(env.env, params.env)
     local = np.repeat(local_policy(env.env, 0.7).reshape(-1, 2), env.spec.num_options, axis=0)
     wanted = float(primitive.first @ solve(primitive, local).value)
-    assert Known(model).returns.oracle == pytest.approx(wanted, abs=1e-7)
+    assert analyse(model).returns.oracle == pytest.approx(wanted, abs=1e-7)
 
 
 def test_nothing_is_hidden_when_no_tool_is_kept():
     env, params, model = listed(0.0)
-    known = Known(model).table()
+    known = exact_quantities(analyse(model))
     assert model.num_states == 31  # 3 benches, 5 states of two parts with work left, 2 tools; and delivery
     assert max(known["epsilon"], known["delta"], known["interface_distance"]) < 1e-9
-    hidden = Known(listed()[2]).table()
+    hidden = exact_quantities(analyse(listed()[2]))
     assert hidden["delta"] > 0.1 and hidden["interface_distance"] > 0.01
     # the coarse listing says the same as the full one with kept next to nothing
-    assert known["oracle"] == pytest.approx(Known(listed(1e-9)[2]).returns.oracle, abs=1e-6)
+    assert known["oracle"] == pytest.approx(analyse(listed(1e-9)[2]).returns.oracle, abs=1e-6)
 
 
 def test_simulation_has_the_law_of_the_listing():
@@ -96,7 +97,7 @@ def test_by_name_the_listing_is_simulated_or_its_ticks():
     quick, table = make("workshop", kept=0.5)
     slow, params = make("workshop", kept=0.5, ticks=True)
     assert isinstance(slow, Lifted) and not isinstance(quick, Lifted)
-    one, two = exact_model(quick, table), exact_model(slow, params)
+    one, two = quick.exact_model(table), slow.exact_model(params)
     for name in ("kernel", "reward_rate", "interface", "start"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert quick.spec.num_interfaces == slow.spec.num_interfaces and quick.words_per_step
@@ -105,7 +106,7 @@ def test_by_name_the_listing_is_simulated_or_its_ticks():
 
 def test_global_view_tells_all_states_apart():
     env, params, _ = listed()
-    look = jax.jit(jax.vmap(lambda key: global_view(env.reset(key, params)[1], params)))
+    look = jax.jit(jax.vmap(lambda key: env.global_view(env.reset(key, params)[1], params)))
     views = np.unique(np.asarray(look(jax.random.split(jax.random.key(0), 1000))), axis=0)
     assert len(views) == 24  # 3 benches times 8 ways of clamping
 
@@ -116,6 +117,7 @@ def test_what_cannot_be_listed_is_refused():
             make("workshop", **arguments)
     env, params = lifted_workshop()
     with pytest.raises(ValueError, match="table_policy"):
-        exact_model(Lifted(env.env, uniform_policy), params)
+        LiftedWorkshop(env.env, uniform_policy).exact_model(params)
     with pytest.raises(ValueError, match="kept"):
-        exact_model(*lifted_workshop(0.8, num_tools=3))
+        large, numbers = lifted_workshop(0.8, num_tools=3)
+        large.exact_model(numbers)

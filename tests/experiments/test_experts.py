@@ -9,19 +9,19 @@ from functools import cache
 import numpy as np
 import pytest
 
-from icsmdp_jax.envs.expert_routing import TEAM, best_agents, exact_model, expert_routing, states
+from icsmdp_jax.envs.expert_routing import TEAM, best_agents, expert_routing, states
 from icsmdp_jax.envs.expert_routing.queries import HAND
 from icsmdp_jax.envs.expert_routing.table import published, shares
 from icsmdp_jax.exact.returns import Interval, Returns
-from icsmdp_jax.experiments.experts import DEFAULT, NAME, WEIGHTS, Frontier, run, single, totals
-from icsmdp_jax.experiments.options import Options
+from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.experts import DEFAULT, WEIGHTS, Frontier, run, single, totals
 from icsmdp_jax.experiments.training import Budget
 
 
 @cache
 def parts():  # type: ignore[no-untyped-def]
     env, params = expert_routing()
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     return env, params, model, totals(env, params, model)
 
 
@@ -69,7 +69,7 @@ def test_totals_of_the_random_workflow_by_simulation() -> None:
 def test_returns_are_totals_without_discount() -> None:
     """As gamma goes to 1, the oracle's return is what its totals are worth."""
     env, params = expert_routing(gamma=0.99999)
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     count, returns = totals(env, params, model), Returns(model)
     found = count.of(count.by_choice(returns.q_star.q.argmax(axis=1)))
     worth = found["right"] - 3.0 * found["dollars"] - 0.01 * found["blocks"]
@@ -92,7 +92,7 @@ def test_the_frontier_falls_with_the_price() -> None:
 
 @pytest.mark.slow
 def test_the_experiment_runs() -> None:
-    result = run(Options(NAME, preset="testing"))
+    result = run(Options("expert-routing", preset="testing"))
     assert {table.name for table in result.tables} >= {"metrics", "references", "frontier"}
     assert isinstance(result.methods["ic_q"], Interval) and result.message_scalars_per_handoff == 1
     json.dumps(result.as_json(), allow_nan=False)

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from icsmdp_jax.envs.expert_routing.table import published, shares
-from icsmdp_jax.envs.math_pipeline import TEAM, exact_model, math_pipeline
+from icsmdp_jax.envs.math_pipeline import TEAM, math_pipeline
 from icsmdp_jax.exact.returns import Interval, Returns
-from icsmdp_jax.experiments.mathematics import DEFAULT, NAME, NOISES, WORKFLOWS, run, totals, workflow
-from icsmdp_jax.experiments.options import Options
-from icsmdp_jax.experiments.sweep import train_sweep
-from icsmdp_jax.experiments.training import Budget, prepared, train
+from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.mathematics import DEFAULT, NOISES, WORKFLOWS, run, totals, workflow
+from icsmdp_jax.experiments.training import Budget, prepared, train, train_at
 
 REPAIR, HARM, LIFT = 0.7, 0.1, 3.0  # the environment's own
 
@@ -23,7 +22,7 @@ REPAIR, HARM, LIFT = 0.7, 0.1, 3.0  # the environment's own
 @cache
 def parts():  # type: ignore[no-untyped-def]
     env, params = math_pipeline()
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     return env, params, model, totals(env, params, model)
 
 
@@ -53,7 +52,7 @@ def test_fixed_workflows_in_closed_form(name: str) -> None:
 
 def test_returns_are_totals_without_discount() -> None:
     env, params = math_pipeline(gamma=0.99999)
-    model = exact_model(env, params)
+    model = env.exact_model(params)
     count, returns = totals(env, params, model), Returns(model)
     found = count.of(count.by_choice(returns.q_star.q.argmax(axis=1)))
     assert math.isclose(found["right"] - found["dollars"] - 0.01 * found["blocks"], returns.oracle, abs_tol=2e-4)
@@ -69,23 +68,23 @@ def test_doing_nothing_uses_up_the_budget() -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_is_the_single_trainings_side_by_side() -> None:
+def test_settings_side_by_side_are_the_single_trainings() -> None:
     """Bit for bit would be too much to ask of other shapes; the same up to rounding."""
     env, params, model, _ = parts()
     noiseless = math_pipeline(noise=0.0)[1]
     budget = Budget(updates=20, copies=4, length=8, replicas=2)
-    swept = train_sweep("ic_q", env, [params, noiseless], model, budget)
+    swept = train_at("ic_q", env, [params, noiseless], model, budget)
     for index, setting in enumerate((params, noiseless)):
         alone = train(prepared("ic_q", env, setting, model, budget), budget).tables
         np.testing.assert_allclose(swept[index], alone, atol=1e-5)
     other = math_pipeline(budget=8)[1]
     with pytest.raises(ValueError, match=r"settings\[1\]: arrays of other shapes"):
-        train_sweep("ic_q", env, [params, other], model, budget)
+        train_at("ic_q", env, [params, other], model, budget)
 
 
 @pytest.mark.slow
 def test_the_experiment_runs() -> None:
-    result = run(Options(NAME, preset="testing"))
+    result = run(Options("math-pipeline", preset="testing"))
     assert {table.name for table in result.tables} >= {"metrics", "references", "noise"}
     assert isinstance(result.methods["ic_q"], Interval) and result.message_scalars_per_handoff == 1
     json.dumps(result.as_json(), allow_nan=False)

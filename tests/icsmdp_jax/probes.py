@@ -1,7 +1,7 @@
 """Probe models: tiny IC-SMDPs, each of which only a learner with one particular ability gets right.
 
 All have the same shapes (three agents, four deciding states with an interface each, a terminal state, two options), so
-that one compilation serves all of them. ``answers`` says in closed form what each method of ``baselines.METHODS`` has
+that one compilation serves all of them. ``answers`` says in closed form what each method of ``methods.METHODS`` has
 to learn on each, under the behaviour that is uniform over what is available.
 """
 

@@ -14,6 +14,9 @@ import pytest
 from icsmdp_jax.core.checks import ContractError, check_environment, random_option
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
+from icsmdp_jax.envs.tabular import TabularEnv, tabular_env
+from icsmdp_jax.models.random import random_model
+from icsmdp_jax.models.tabular import TabularModel
 
 KEY = jax.random.key(0)
 Change = Callable[[Handoff], Handoff]
@@ -28,6 +31,7 @@ class Walk(Environment):
     in_state: bool = False
     restarts: bool = False
     spec_changes: tuple[tuple[str, Any], ...] = ()
+    view: Callable[[Any], Any] | None = None
 
     @property
     def spec(self) -> EnvSpec:
@@ -42,6 +46,13 @@ class Walk(Environment):
     def _handoff(self, state: Any, **ended: Any) -> Handoff:
         now = self._decision(state)
         return Handoff(**now, **{f"final_{name}": value for name, value in now.items()}, **ended)
+
+    @property
+    def has_global_view(self) -> bool:
+        return self.view is not None
+
+    def global_view(self, state, params):
+        return self.view(state)
 
     def reset(self, key, params):
         state = {"count": jnp.int32(0), "moves": jnp.int32(0)}
@@ -181,6 +192,96 @@ def test_clause_8_functional():
 def test_clause_9_stable_types():
     found = refused(Walk(in_state=True))
     assert found == "clause 9: the state of reset and that of step_env differ in structure, shape or dtype"
+
+
+def test_clause_10_words_make_a_key_by_default():
+    env, state = Walk(), {"count": jnp.int32(4), "moves": jnp.int32(6)}
+    assert env.words_per_step == 2
+    found = env.step_from_words(jax.random.key_data(KEY), state, jnp.int32(1), GAMMA)
+    for one, two in zip(
+        jax.tree.leaves(found), jax.tree.leaves(env.step(KEY, state, jnp.int32(1), GAMMA)), strict=True
+    ):
+        np.testing.assert_array_equal(one, two)
+
+    class Loose(Walk):
+        def step_from_words(self, words, state, option, params):
+            return super().step_from_words(words, state, option, params)[0]._replace(reward=jnp.int32(0)), state
+
+    assert (
+        refused(Loose()) == "clause 10: step_from_words and step_env differ in structure, shape or dtype of what "
+        "they return"
+    )
+
+
+def everything(state):
+    return jnp.stack([state["count"], state["moves"]]).astype(jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (lambda s: everything(s)[None], "global_view has shape (1, 2), expected (2,)"),
+        (lambda s: everything(s).astype(jnp.int32), "global_view is int32, expected float32"),
+        (lambda s: everything(s) / (s["count"] - 2), "global_view: expected finite numbers"),
+        (lambda s: everything(s)[:1], "global_view: agent differs between two states with one view"),
+    ],
+)
+def test_clause_11_a_global_view_tells_everything(view, words):
+    assert check_environment(Walk(view=everything), GAMMA, KEY).handoffs
+    assert Walk(view=everything).global_view_size(GAMMA) == 2
+    assert refused(Walk(view=view)).startswith(f"clause 11: {words}")
+
+
+def test_without_a_view_or_a_model_the_call_is_refused():
+    class Bare(Walk):
+        has_global_view = Environment.has_global_view
+        global_view = Environment.global_view
+
+    state = {"count": jnp.int32(0), "moves": jnp.int32(0)}
+    assert not Bare().has_global_view and not Bare().has_exact_model
+    with pytest.raises(ValueError, match="^walk: no global_view, expected"):
+        Bare().global_view(state, GAMMA)
+    with pytest.raises(ValueError, match="^walk: no exact model, expected"):
+        Bare().exact_model(GAMMA)
+
+
+@dataclasses.dataclass(frozen=True)
+class Misread(TabularEnv):
+    """A tabular environment whose exact model is another one than it simulates."""
+
+    change: Callable[[TabularModel], TabularModel] = lambda model: model
+
+    def exact_model(self, params):
+        return self.change(self.model)
+
+
+def tabular_with(change: Callable[[TabularModel], TabularModel] | None) -> tuple[TabularEnv, Any]:
+    env, params = tabular_env(random_model(0, num_interfaces=6, num_agents=3))
+    own = {field.name: getattr(env, field.name) for field in dataclasses.fields(env)}
+    return (env if change is None else Misread(**own, change=change)), params
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.replace(agent=m.agent // 2), "num_agents = 2, expected 3 as in spec"),
+        (lambda m: m.replace(agent=(m.agent + 1) % 3), "an interface has another owner than in step"),
+        (lambda m: m.replace(gamma=0.9 * m.gamma), "gamma = "),
+        (
+            lambda m: m.replace(available=np.arange(m.num_options) < np.array([[1]] + [[9]] * (m.num_interfaces - 1))),
+            "an interface has other available options than in step",
+        ),
+    ],
+)
+def test_clause_12_the_exact_model_is_that_of_the_environment(change, words):
+    env, params = tabular_with(None)
+    assert env.has_exact_model and env.exact_model(params) is env.model
+    check_environment(env, params, KEY, copies=4)
+    with pytest.raises(ContractError, match=f"^clause 12: exact_model: {words}"):
+        check_environment(*tabular_with(change), KEY, copies=4)
+    other = params._replace(reward_rate=params.reward_rate + 1)
+    with pytest.raises(ValueError, match="^params: reward_rate is not that of env.model"):
+        env.exact_model(other)
 
 
 def test_a_random_option_is_available_and_every_available_one_is_drawn():

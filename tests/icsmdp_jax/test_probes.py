@@ -19,8 +19,9 @@ from icsmdp_jax.envs.tabular import TabularEnv, TabularState, tabular_env
 from icsmdp_jax.exact.moments import kernel_moments
 from icsmdp_jax.exact.solve import optimal_q
 from icsmdp_jax.learner import baselines, networks, schedules
-from icsmdp_jax.learner.baselines import METHODS, Setup
+from icsmdp_jax.learner.baselines import Setup
 from icsmdp_jax.learner.exploration import ramp
+from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import StepSize
@@ -160,7 +161,6 @@ class Vectors(Environment[Any, Any]):
     """A tabular environment, stepped by keys, whose interfaces are one-hot vectors instead of numbers."""
 
     env: TabularEnv
-    words_per_step: int = 0
 
     @property
     def spec(self) -> EnvSpec:
@@ -248,6 +248,6 @@ def test_wrappers_change_nothing_but_the_view() -> None:
     assert plain[3].terminated.all() and (plain[3].interface[:, 0] == 1).all()  # begun again, and seen where it ended
     assert (plain[3].final_interface[:, probes.END] == 1).all() and (central[3].final_interface[:, 0] == 1).all()
     with pytest.raises(ValueError, match="global_view"):
-        Central(tabular_env(probes.probe("value"))[0], 5)
+        Central(made[1][0], 5)
     with pytest.raises(ValueError, match="interface_shape"):
         _ = WithOwner(tabular_env(probes.probe("value"))[0]).spec

@@ -48,15 +48,13 @@ def test_rows_are_what_the_environment_returned(name: str) -> None:
     """Stepping each copy by itself, with its words or the key made of them, gives the same rows and the same end."""
     env, params = environment(name)
     before, after, rows = recorded(name)
-    per_handoff = rollout.words_of(env) + 1  # and one word for the option
+    per_handoff = env.words_per_step + 1  # and one word for the option
     words = np.asarray(random_words(KEY, LENGTH * COPIES, per_handoff)).reshape(LENGTH, COPIES, per_handoff)
     options = jax.vmap(jax.vmap(uniform_option))(jnp.asarray(words[..., -1]), rows.mask)
     before, options = jax.device_get((before, options))
-    if env.words_per_step:
-        assert rollout.words_of(env) == env.words_per_step
-        step = quick_jit(lambda w, s, o: env.step_from_words(w[:-1], s, o, params))  # type: ignore[attr-defined]
+    if name == "words":
+        step = quick_jit(lambda w, s, o: env.step_from_words(w[:-1], s, o, params))
     else:
-        assert rollout.words_of(env) == 2
         step = quick_jit(lambda w, s, o: env.step(jax.random.wrap_key_data(w[:-1]), s, o, params))
     ends = np.zeros(2, int)
     for b in range(COPIES):
@@ -128,13 +126,13 @@ def test_nothing_waits_at_first_and_a_stretch_goes_on_where_the_last_one_ended()
     before, after, rows = recorded("keys", "own-turn")
     assert not before.waiting.valid.any() and after.waiting.valid.any()
     env, params = environment("keys")
-    split = rollout.words_of(env)
+    split = env.words_per_step
     drawn = random_words(KEY, LENGTH * COPIES, split + 1).reshape(LENGTH, COPIES, split + 1)
 
     def body(carry: Any, at: tuple) -> tuple[Any, Rows]:
         state, now, waiting = carry
         words, option = at
-        then, state = jax.vmap(lambda w, s, o: rollout.advance(env, w, s, o, params))(words[:, :-1], state, option)
+        then, state = jax.vmap(lambda w, s, o: env.step_from_words(w, s, o, params))(words[:, :-1], state, option)
         row, waiting = jax.vmap(lambda p, n, o, a: rollout.own_turn(p, n, o, a, False))(waiting, now, option, then)
         return (state, then, waiting), row
 

@@ -114,9 +114,14 @@ def test_smaller_batches_take_less_memory():
 
 def test_without_cells_there_is_one():
     keys = jax.random.split(jax.random.key(2), 5)
-    call, seconds = placement.on_replicas(lambda key, shift: jax.random.uniform(key) + shift, keys, 1.0)
-    np.testing.assert_array_equal(call(keys, 1.0), np.asarray(jax.vmap(jax.random.uniform)(keys) + 1.0))
-    assert seconds > 0
+    program = compiled(
+        lambda key, shift: jax.random.uniform(key) + shift,
+        device_grid(1, 5),
+        (REPLICAS, EVERYWHERE),
+        (keys, np.ones(())),
+    )
+    found = program(keys, np.ones(()))
+    np.testing.assert_array_equal(found, np.asarray(jax.vmap(jax.random.uniform)(keys) + 1.0)[None])
     with pytest.raises(ValueError, match="expected an argument with an axis of replicas"):
         over_pairs(lambda cell: cell, (CELLS,))
 

@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from bound_validation.axes.messages.spec import MessagesSpec
-from bound_validation.axes.returns.measure import ENOUGH, JUDGED_FROM, Ground, planted_ground
+from bound_validation.axes.returns.measure import ENOUGH, JUDGED_FROM, constants, keys_of, planted_known
 from bound_validation.axis import Settings
-from bound_validation.ensembles import compiled, replica_keys
 from bound_validation.results import NAN, Row, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
-from icsmdp_jax.devices.placement import CELLS, REPLICAS
 from icsmdp_jax.exact.returns import half_width, mean_interval
 from icsmdp_jax.learner.baselines import setup
 from icsmdp_jax.learner.channel import ATTACKS, Channel, clean
+from icsmdp_jax.learner.grid import GridTrainer
 from icsmdp_jax.learner.message_bounds import ValueRange, message_error_bound, model_value_range
 from icsmdp_jax.learner.schedules import polynomial
+from icsmdp_jax.models.tabular import TabularModel
 
 STRENGTHS = {
     "loss": "loss probability", "late": "lateness", "nearest": "bits", "random": "bits", "noise": "noise",
@@ -100,7 +100,7 @@ def tasks(spec: MessagesSpec, settings: Settings) -> list[Task]:
     return [Task("messages", lambda progress: measure(spec, progress), lanes * spec.replicas * spec.samples, lanes)]
 
 
-def simulate(spec: MessagesSpec, place: Ground, lanes: list[Lane]) -> tuple[np.ndarray, float]:
+def simulate(spec: MessagesSpec, model: TabularModel, lanes: list[Lane]) -> tuple[np.ndarray, float]:
     """Runs tabular IC-Q through every channel; replica r meets the same handoffs in all of them.
 
     It behaves uniformly at random, so that what is heard changes nothing but values.
@@ -111,30 +111,15 @@ def simulate(spec: MessagesSpec, place: Ground, lanes: list[Lane]) -> tuple[np.n
     Raises:
       ValueError: if the parts do not divide the updates.
     """
-    if spec.updates % spec.parts:
-        raise ValueError(f"updates = {spec.updates}: expected a multiple of parts = {spec.parts}")
-    model = place.returns.model
     bounds = model_value_range(model)
     channels = [channel_of(lane, spec, model.num_agents, bounds) for lane in lanes]
     latest = int(max(int(channel.lateness) for channel in channels))
     step = polynomial(spec.step.power, spec.step.rescale, spec.step.scale)
-    one = setup(model, "ic_q", "tabular", copies=spec.copies, length=spec.length, step_size=step)
-    learner = dataclasses.replace(one.learner, explore="behaviour", latest=latest)
-
-    def lane(key: jax.Array, channel: Channel) -> Any:
-        hyper = one.hyper._replace(channel=channel)
-        key_init, key_run = jax.random.split(key)
-
-        def part(state: Any, _: None) -> tuple[Any, Any]:
-            after = learner.run(key_run, state, hyper, spec.updates // spec.parts)[0]
-            return after, after.params
-
-        return jax.lax.scan(part, learner.init(key_init, hyper), None, spec.parts)[1]
-
-    keys = replica_keys(spec.seed, 0, spec.replicas)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *channels)
-    program, seconds = compiled(lane, len(lanes), spec.replicas, (REPLICAS, CELLS), (keys, stacked))
-    return np.asarray(program(keys, stacked), np.float64), seconds
+    one = setup(model, "ic_q", "tabular", copies=spec.copies, length=spec.length, step_size=step, explore="behaviour")
+    learner = dataclasses.replace(one.learner, latest=latest)
+    trainer = GridTrainer(learner, one.hyper, {"channel": jax.tree.map(lambda *leaves: jnp.stack(leaves), *channels)})
+    run = trainer.train(keys_of(spec.seed, 0, spec.replicas), spec.updates, parts=spec.parts)
+    return np.asarray(run.params, np.float64), run.compile_s
 
 
 def measure(spec: MessagesSpec, progress: Progress) -> TaskResult:
@@ -143,18 +128,18 @@ def measure(spec: MessagesSpec, progress: Progress) -> TaskResult:
     The shift is the sup norm of the mean over replicas of ``Q`` through this channel minus ``Q`` through the clean one,
     from the same handoffs: how far the fault moves what is learned, with the noise that both share taken out.
     """
-    place, lanes = planted_ground(spec.model), lanes_of(spec)
-    tables, seconds = simulate(spec, place, lanes)
+    exact, lanes = planted_known(spec.model), lanes_of(spec)
+    tables, seconds = simulate(spec, exact.returns.model, lanes)
     handoffs = len(lanes) * spec.replicas * spec.samples
     progress(handoffs)
-    known, bounds = place.returns, model_value_range(place.returns.model)
+    known, bounds = exact.returns, model_value_range(exact.returns.model)
     early = known.normalised(known.of_greedy(tables[0])).mean(axis=0)  # [parts]
     rows: list[Row] = []
     for lane, table in zip(lanes, tables, strict=True):
         shared: dict[str, Any] = {
             "axis": "messages", "cell": lane.cell, "group": lane.group, "x": lane.strength,
             "x_name": STRENGTHS.get(lane.kind, "messages"), "replicas": spec.replicas, "samples": spec.samples,
-            **place.constants(),
+            **constants(exact),
         }  # fmt: skip
         value = mean_interval(known.normalised(known.of_greedy(table[:, -1])))
         prediction = NAN

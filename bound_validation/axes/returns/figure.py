@@ -17,17 +17,8 @@ from bound_validation.drawing.style import GROUPS
 from bound_validation.results import Row
 from bound_validation.views import select
 from icsmdp_jax.drawing.style import BLACK, BLUE, COLUMN_WIDTH, FULL_WIDTH, GREY, SMALL, letter, new_figure
+from icsmdp_jax.learner.methods import METHODS, WHOLE_STATE
 
-METHODS = {
-    "ic_q": "IC-Q",
-    "central": "central learner",
-    "full_information": "full information",
-    "shared": "shared parameters",
-    "federated": "federated averages",
-    "no_message_team": "no message, team reward",
-    "no_message": "no message",
-    "immediate": "immediate reward only",
-}
 CLASSES = {"tabular": "tables", "mlp": "networks"}
 ENOUGH = 0.99
 TICKS = (1.0, 0.999, 0.99, 0.9, 0.0)  # normalised returns
@@ -55,7 +46,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         letter(grid[index], index, CLASSES[kind])
         dress(grid[index], "x", losses, room=0.25)
         _ladder(grid[index], mine, methods, looks, {_part(row, 2): row.measured for row in numbers})
-        grid[index].set_yticks(range(len(methods)), [METHODS[name] for name in methods] if index == 0 else [])
+        grid[index].set_yticks(range(len(methods)), [METHODS[name].label for name in methods] if index == 0 else [])
     curves = [
         *line(exact, "bound", "T1.3", BLUE),
         *line(loss, "prediction", r"exact, greedy in $Q_\phi$", BLUE),
@@ -100,7 +91,7 @@ def _ladder(
             axes.annotate("not in this preset", (0.5, index), xytext=(0, 0), ha="center", backgroundcolor="white",
                           **beside, **grey)  # fmt: skip
         if method in crossing:
-            number = f"{crossing[method]:.3g}" if math.isfinite(crossing[method]) else "whole\nstate"
+            number = f"{crossing[method]:.3g}" if math.isfinite(crossing[method]) else WHOLE_STATE.replace(" ", "\n")
             axes.annotate(number, (1.0, index), xytext=(3, 0), linespacing=0.85, **beside, **grey)
         axes.axhline(index + 0.5, color=GREY, linewidth=0.25, zorder=0)
     axes.set_ylim(len(methods) - 0.5, -0.5)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes.returns.spec import TABLE_STEP, LearnerSpec, ReturnsSpec, StepSetting
 from bound_validation.axis import Settings
-from bound_validation.ensembles import Ensemble, Trained, ensemble, replica_keys
 from bound_validation.results import Row, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
-from icsmdp_jax.exact.interface import AISConstants, InterfaceGap, ais_constants, interface_gap
-from icsmdp_jax.exact.returns import Returns, mean_interval
-from icsmdp_jax.learner.baselines import METHODS
+from icsmdp_jax.exact.constants import Analysis, analyse
+from icsmdp_jax.exact.returns import mean_interval
 from icsmdp_jax.learner.exploration import ramp
+from icsmdp_jax.learner.grid import Ensemble, Trained, ensemble, replica_keys
+from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.learner.schedules import StepSize, polynomial
 from icsmdp_jax.models.random import random_model
 
@@ -33,60 +33,44 @@ TUNING, FINAL, GAP = range(3)  # purposes of random numbers
 GAP_COPIES, GAP_LENGTH = 32, 8
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Ground:
-    """A model with everything that is known of it without learning.
+class Place(NamedTuple):
+    """A model of this axis.
 
     Attributes:
       name: readable name.
-      returns: exact returns on it; uniform behaviour.
-      ais: epsilon and delta (D6).
-      gap: its interface gap and the bounds on it (T1).
+      known: what is known of it without learning, under uniform behaviour.
     """
 
     name: str
-    returns: Returns
-    ais: AISConstants
-    gap: InterfaceGap
+    known: Analysis
 
     @property
     def slug(self) -> str:
         """The name as a part of a cell's id."""
         return self.name.replace(" ", "")
 
-    @property
-    def loss(self) -> float:
-        """What the policy greedy in ``Q_phi`` loses against the oracle, mean over the first state (T1.3)."""
-        return self.returns.oracle - self.returns.interface_optimum
 
-    def constants(self) -> dict[str, Any]:
-        """Constants of the model for the table."""
-        interface = self.returns.interface
-        return {
-            "gamma": interface.moments.gamma,
-            "gamma_bar": interface.gamma_bar,
-            "epsilon": self.ais.epsilon,
-            "delta": self.ais.delta,
-            "value_norm": self.gap.value_norm,
-        }
-
-
-def ground(name: str, returns: Returns) -> Ground:
-    """What is known of a model."""
-    ais = ais_constants(returns.interface)
-    return Ground(name, returns, ais, interface_gap(returns.interface, returns.q_phi, returns.q_star, ais))
+def constants(known: Analysis) -> dict[str, Any]:
+    """Constants of a model for the table."""
+    return {
+        "gamma": known.interface.moments.gamma,
+        "gamma_bar": known.interface.gamma_bar,
+        "epsilon": known.ais.epsilon,
+        "delta": known.ais.delta,
+        "value_norm": known.gap.value_norm,
+    }
 
 
 @lru_cache(maxsize=64)
-def planted_ground(config: PlantedConfig) -> Ground:
-    """The planted model; remembered within a run."""
-    return ground("planted", Returns(planted_model(config).model))
+def planted_known(config: PlantedConfig) -> Analysis:
+    """The planted model under uniform behaviour; remembered within a run."""
+    return analyse(planted_model(config).model)
 
 
 @lru_cache(maxsize=16)
-def grounds(config: PlantedConfig, random: tuple[tuple[int, int], ...]) -> tuple[Ground, ...]:
+def places(config: PlantedConfig, random: tuple[tuple[int, int], ...]) -> tuple[Place, ...]:
     """The planted model and the random ones ``(seed, agents)``, all of the same shapes."""
-    planted = planted_ground(config).returns.model
+    planted = planted_known(config).returns.model
     assert planted.successor is not None
     behind = planted.num_states // planted.num_interfaces
     drawn = [
@@ -97,10 +81,8 @@ def grounds(config: PlantedConfig, random: tuple[tuple[int, int], ...]) -> tuple
         )
         for seed, count in random
     ]  # fmt: skip
-    return (
-        planted_ground(config),
-        *(ground(f"random {seed}", Returns(model)) for (seed, _), model in zip(random, drawn, strict=True)),
-    )
+    named = [Place(f"random {seed}", analyse(model)) for (seed, _), model in zip(random, drawn, strict=True)]
+    return (Place("planted", planted_known(config)), *named)
 
 
 def tasks(spec: ReturnsSpec, settings: Settings) -> list[Task]:
@@ -129,55 +111,62 @@ def replicas_of(spec: ReturnsSpec, method: str) -> int:
 def reference(spec: ReturnsSpec) -> TaskResult:
     """Normalised returns of the oracle, of the random and of the greedy-immediate workflow, exact."""
     rows = []
-    for place in grounds(spec.model, spec.random):
-        known = place.returns
-        earned = (known.oracle, known.greedy_immediate, known.random)
-        for index, (name, value) in enumerate(zip(REFERENCES, earned, strict=True)):
+    for place in places(spec.model, spec.random):
+        earned = place.known.returns
+        for index, name in enumerate(REFERENCES):
             note = ""
             if name == "oracle":
                 note = (
-                    f"Model {place.name}: {known.model.num_agents} agents; the oracle's return is {known.oracle:.3f}, "
-                    f"that of the random workflow {known.random:.3f} (reward units)."
+                    f"Model {place.name}: {earned.model.num_agents} agents; the oracle's return is "
+                    f"{earned.oracle:.3f}, that of the random workflow {earned.random:.3f} (reward units)."
                 )
             rows.append(checked(Row(
                 axis="returns", cell=f"returns/{place.slug}/{name}", series="reference",
                 group=f"{place.name}, exact, {name}", x_name="returns", x=len(METHODS) + index,
-                measured=known.normalised(value), note=note, **place.constants(),
+                measured=earned.normalised(getattr(earned, name)), note=note, **constants(place.known),
             )))  # fmt: skip
     return TaskResult(rows)
 
 
 def measure(spec: ReturnsSpec, learner: LearnerSpec, method: str, progress: Progress) -> TaskResult:
     """Normalised return of one method with one function class on every model, with 95 % intervals over replicas."""
-    places = grounds(spec.model, spec.random)
+    models = places(spec.model, spec.random)
     networks = {} if learner.label == "tabular" else {"width": learner.width, "depth": 1}
     lanes = ensemble(
-        [place.returns.model for place in places], method, learner.label, copies=learner.copies, length=learner.length,
-        exploration=ramp(1.0, 0.1, learner.updates // 2), **networks,
+        [place.known.returns.model for place in models], method, learner.label, copies=learner.copies,
+        length=learner.length, exploration=ramp(1.0, 0.1, learner.updates // 2), **networks,
     )  # fmt: skip
     count = replicas_of(spec, method)
-    chosen, tuned = tuned_steps(lanes, places, learner, spec.seed, count)
+    chosen, tuned = tuned_steps(lanes, models, learner, spec.seed, count)
     progress(tuned.handoffs)
-    done = lanes.train(replica_keys(spec.seed, FINAL, count), stacked([[s] * count for s in chosen]), learner.updates)
+    keys = keys_of(spec.seed, FINAL, count)
+    tables, done = lanes.train(keys, stacked([[s] * count for s in chosen]), learner.updates)
     progress(done.handoffs)
     rows: list[Row] = []
     shared: dict[str, Any] = {
         "axis": "returns", "x_name": "returns", "x": list(METHODS).index(method), "width": learner.width,
         "samples": learner.samples,
     }  # fmt: skip
-    for place, one, table in zip(places, lanes.setups, done.tables, strict=True):
+    for place, one, table in zip(models, lanes.setups, tables, strict=True):
         shared |= {
             "cell": f"returns/{place.slug}/{learner.label}/{method}",
             "group": f"{place.name}, {learner.label}, {method}",
-            **place.constants(),
+            **constants(place.known),
         }
-        found = place.returns.normalised(place.returns.of_greedy(table, one.by_state))
-        value = mean_interval(found)
+        known = place.known.returns
+        value = mean_interval(known.normalised(known.of_greedy(table, one.by_state)))
         rows.append(checked(Row(series="return", measured=value.mean, ci_low=value.ci_low, ci_high=value.ci_high,
                                 replicas=count, **shared)))  # fmt: skip
-        rows.append(checked(Row(series="crossing", measured=one.scalars_per_handoff(), **shared)))
+        crossing = one.scalars_per_handoff()
+        note = "" if math.isfinite(crossing) else str(one.method.crosses)
+        rows.append(checked(Row(series="crossing", measured=crossing, note=note, **shared)))
     claims = claims_of(learner, method, count, [row for row in rows if row.series == "return"])
     return TaskResult(rows, {}, claims, tuned.compile_s + done.compile_s, tuned.handoffs + done.handoffs)
+
+
+def keys_of(seed: int, purpose: int, count: int) -> jax.Array:
+    """``[count]`` keys of replicas; the first ones are the same whatever the count."""
+    return replica_keys(jax.random.fold_in(jax.random.key(seed), purpose), count)
 
 
 def stacked(settings: list[list[StepSetting]]) -> StepSize:
@@ -187,7 +176,7 @@ def stacked(settings: list[list[StepSetting]]) -> StepSize:
 
 
 def tuned_steps(
-    lanes: Ensemble, places: tuple[Ground, ...], learner: LearnerSpec, seed: int, count: int
+    lanes: Ensemble, models: tuple[Place, ...], learner: LearnerSpec, seed: int, count: int
 ) -> tuple[list[StepSetting], Trained]:
     """The best step size for each model: highest mean return over as many runs of each setting as fit into ``count``.
 
@@ -195,14 +184,14 @@ def tuned_steps(
     """
     settings = learner.steps
     if len(settings) == 1:
-        return [settings[0]] * len(places), Trained([], 0.0, 0)
+        return [settings[0]] * len(models), Trained(None, 0, 0.0, 0.0)
     tried = [settings[lane % len(settings)] for lane in range(count)]
-    keys = replica_keys(seed, TUNING, -(-count // len(settings)))
+    keys = keys_of(seed, TUNING, -(-count // len(settings)))
     keys = keys[jnp.arange(count) // len(settings)]  # every setting meets the same random numbers
-    run = lanes.train(keys, stacked([tried] * len(places)), learner.updates)
+    tables, run = lanes.train(keys, stacked([tried] * len(models)), learner.updates)
     chosen = []
-    for place, one, table in zip(places, lanes.setups, run.tables, strict=True):
-        found = place.returns.of_greedy(table, one.by_state)
+    for place, one, table in zip(models, lanes.setups, tables, strict=True):
+        found = place.known.returns.of_greedy(table, one.by_state)
         means = [np.mean([found[i] for i in range(count) if tried[i] == setting]) for setting in settings]
         chosen.append(settings[int(np.argmax(means))])
     return chosen, run
@@ -235,30 +224,33 @@ def gap_sweep(spec: ReturnsSpec, progress: Progress) -> TaskResult:
 
     ``Q_phi`` depends on the behaviour policy, so all runs behave as the exact solution assumes: uniformly at random.
     """
-    places = [planted_ground(spec.model.replace(gap=eta)) for eta in spec.gaps]
-    lanes = ensemble([place.returns.model for place in places], "ic_q", "tabular", copies=GAP_COPIES, length=GAP_LENGTH)
-    lanes = dataclasses.replace(lanes, learner=dataclasses.replace(lanes.learner, explore="behaviour"))
-    step = [[TABLE_STEP] * spec.gap_replicas] * len(places)
-    run = lanes.train(replica_keys(spec.seed, GAP, spec.gap_replicas), stacked(step), spec.gap_updates)
+    models = [planted_known(spec.model.replace(gap=eta)) for eta in spec.gaps]
+    lanes = ensemble(
+        [known.returns.model for known in models], "ic_q", "tabular", copies=GAP_COPIES, length=GAP_LENGTH,
+        explore="behaviour",
+    )  # fmt: skip
+    steps = stacked([[TABLE_STEP] * spec.gap_replicas] * len(models))
+    tables, run = lanes.train(keys_of(spec.seed, GAP, spec.gap_replicas), steps, spec.gap_updates)
     progress(run.handoffs)
     samples = spec.gap_updates * GAP_COPIES * GAP_LENGTH
     rows: list[Row] = []
     off = []
-    for index, (eta, place, table) in enumerate(zip(spec.gaps, places, run.tables, strict=True)):
-        known = place.returns
-        lost = mean_interval(known.oracle - known.of_greedy(table))
-        off.append(abs(lost.mean - place.loss) / (known.oracle - known.random))
+    for index, (eta, known, table) in enumerate(zip(spec.gaps, models, tables, strict=True)):
+        earned = known.returns
+        exact = earned.oracle - earned.interface_optimum  # mean over the first state (T1.3)
+        lost = mean_interval(earned.oracle - earned.of_greedy(table))
+        off.append(abs(lost.mean - exact) / (earned.oracle - earned.random))
         shared: dict[str, Any] = {
             "axis": "returns", "cell": f"returns/gap/{index}", "group": "gap, tabular, ic_q", "x_name": "eta", "x": eta,
-            "gap": eta, **place.constants(),
+            "gap": eta, **constants(known),
         }  # fmt: skip
         rows.append(checked(Row(
-            series="gap_loss", measured=lost.mean, ci_low=lost.ci_low, ci_high=lost.ci_high, prediction=place.loss,
+            series="gap_loss", measured=lost.mean, ci_low=lost.ci_low, ci_high=lost.ci_high, prediction=exact,
             replicas=spec.gap_replicas, samples=samples, **shared,
         )))  # fmt: skip
         rows.append(checked(Row(
-            series="gap_loss_exact", term="interface", measured=place.loss,
-            bound=theorem.policy_loss_bound(place.gap.bound_value_aware), **shared,
+            series="gap_loss_exact", term="interface", measured=exact,
+            bound=theorem.policy_loss_bound(known.gap.bound_value_aware), **shared,
         )))  # fmt: skip
     text = (
         "At growing gap IC-Q loses what the policy greedy in Q_phi loses (largest difference of the two, on the scale "

@@ -6,6 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 from icsmdp_jax.envs.planted.model import PlantedConfig
+from icsmdp_jax.learner.methods import METHODS
 
 FAR_SIGHTED = PlantedConfig(
     gamma=0.97,
@@ -22,8 +23,7 @@ HALF_SIZE = FAR_SIGHTED.replace(private_states=1)  # 20 interfaces: the same que
 # greedy-immediate workflow earns little, and the handoffs of these presets suffice. Other seeds may need more of them.
 RANDOM, HALF_SIZE_RANDOM = ((21, 3), (8, 4), (7, 5)), ((2, 3), (5, 4), (21, 5))
 
-# Tables have no parameters to share, so that with them these methods are IC-Q and are not run again.
-ONLY_NETWORKS = ("full_information", "shared", "federated")
+WITH_TABLES = tuple(name for name, method in METHODS.items() if not method.needs_networks)
 
 
 class StepSetting(NamedTuple):
@@ -40,7 +40,7 @@ class LearnerSpec:
 
     Attributes:
       label: ``tabular`` or ``mlp``.
-      methods: keys of ``baselines.METHODS``.
+      methods: keys of ``methods.METHODS``.
       updates: number of updates.
       copies: environments side by side.
       length: handoffs of each environment between two updates.
@@ -90,10 +90,6 @@ class ReturnsSpec:
     seed: int = 18
 
 
-METHODS = (
-    "ic_q", "central", "full_information", "shared", "federated", "no_message_team", "no_message", "immediate",
-)  # fmt: skip
-WITH_TABLES = tuple(name for name in METHODS if name not in ONLY_NETWORKS)
 TABLE_STEP = StepSetting(1.0, 0.8, 0.5)
 TABLE_STEPS = (TABLE_STEP, StepSetting(1.0, 0.7, 1.0), StepSetting(1.0, 1.0, 0.2), StepSetting(1.0, 0.85, 0.3))
 
@@ -121,7 +117,7 @@ PRESETS = {
         gaps=(0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8), gap_updates=800, gap_replicas=8, model=HALF_SIZE,
     ),
     "full": ReturnsSpec(
-        (tables(WITH_TABLES, 3200, TABLE_STEPS), networks(METHODS, 2400, 32, (0.005, 0.01, 0.02, 0.04))),
+        (tables(WITH_TABLES, 3200, TABLE_STEPS), networks(tuple(METHODS), 2400, 32, (0.005, 0.01, 0.02, 0.04))),
         replicas=32, baseline_replicas=32, random=RANDOM,
         gaps=(0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), gap_updates=8000, gap_replicas=32,
     ),

@@ -8,8 +8,7 @@ common is systematic (too few units, or too few updates); what they differ in is
 from __future__ import annotations
 
 import dataclasses
-import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,31 +21,19 @@ from bound_validation.intervals import Slope, fitted_slope
 from bound_validation.results import NAN, Row, checked
 from bound_validation.tasks import Claim, Progress, TaskResult
 from bound_validation.views import MOSTLY
-from icsmdp_jax.devices.placement import EVERYWHERE, PAIRS, REPLICAS, compiled, device_grid
 from icsmdp_jax.envs.planted.model import PlantedModel
 from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.returns import mean_interval
 from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.exploration import behaviour_table
+from icsmdp_jax.learner.grid import GridTrainer
 from icsmdp_jax.learner.networks import ValueClass
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.updates import Optimiser
 
 UPDATES_PER_CALL = 100  # between two reports of progress
 PARTS = ("trained", "trained_bias", "trained_spread")
-
-
-class Trained(NamedTuple):
-    """Nets at the end of their runs.
-
-    Attributes:
-      tables: ``[lanes, Z, O]`` float64 learned values.
-      compile_s: seconds of compilation.
-    """
-
-    tables: np.ndarray
-    compile_s: float
 
 
 def work(spec: TrainedSpec) -> int:
@@ -70,10 +57,12 @@ def measure(planted: PlantedModel, constants: dict[str, Any], spec: TrainedSpec,
         rng = np.random.default_rng([spec.seed, index])
         starts = gaussian_starts(planted, values, rng, spec.starts)
         twice = jax.tree.map(lambda leaf: np.repeat(leaf, 2, axis=0), starts)
-        done = train(planted, values, twice, spec, spec.step * width**-0.5, spec.seed + 1000 * index, progress)
-        result.compile_s += done.compile_s
+        tables, compile_s = train(
+            planted, values, twice, spec, spec.step * width**-0.5, spec.seed + 1000 * index, progress
+        )
+        result.compile_s += compile_s
         result.handoffs += 2 * spec.starts * spec.samples
-        for part, values_of_part in parts(planted.interface, done.tables - planted.q_planted).items():
+        for part, values_of_part in parts(planted.interface, tables - planted.q_planted).items():
             squares[part].append(values_of_part)
             value, low, high = _root(values_of_part)
             row = Row(
@@ -153,7 +142,7 @@ def fading_adam(updates: int) -> Optimiser:
 def train(
     planted: PlantedModel, values: ValueClass, starts: Any, spec: TrainedSpec, step: float, seed: int,
     progress: Progress = lambda done: None,
-) -> Trained:  # fmt: skip
+) -> tuple[np.ndarray, float]:  # fmt: skip
     """IC-Q under the planted behaviour policy, one lane for each start, each on data of its own.
 
     Args:
@@ -164,6 +153,9 @@ def train(
       step: of Adam at the start.
       seed: seed of the data.
       progress: counts handoffs of all lanes.
+
+    Returns:
+      ``[lanes, Z, O]`` float64 values at the end, and seconds of compilation.
     """
     env, env_params = tabular_env(planted.model, first=planted.interface.chain.stationary)
     learner = ParallelLearner(
@@ -173,27 +165,10 @@ def train(
     hyper = Hyper(env_params, jnp.asarray(_data(planted)), schedules.constant(step), behaviour)
     lanes = len(jax.tree.leaves(starts)[0])
     keys = jax.random.split(jax.random.key(seed), 2 * lanes).reshape(2, lanes)
+    trainer = GridTrainer(learner, hyper, options=None)
     count = min(UPDATES_PER_CALL, spec.updates)
-
-    def begin(key: jax.Array, params: Any, hyper: Hyper) -> Any:
-        return learner.init(key, hyper)._replace(params=params)
-
-    def advance(key: jax.Array, state: Any, hyper: Hyper) -> Any:
-        return learner.run(key, state, hyper, count)[0]
-
-    clock = time.perf_counter()
-    layout = device_grid(1, lanes)
-    given, data_keys = layout.place(hyper, EVERYWHERE), layout.place(keys[1], REPLICAS)
-    arguments = (layout.place(keys[0], REPLICAS), layout.place(starts, REPLICAS), given)
-    first = compiled(begin, layout, (REPLICAS, REPLICAS, EVERYWHERE), arguments)
-    state = first.call(*arguments)
-    then = compiled(advance, layout, (REPLICAS, PAIRS, EVERYWHERE), (data_keys, state, given))
-    compile_s = time.perf_counter() - clock
-    for _ in range(spec.updates // count):
-        state = jax.block_until_ready(then.call(data_keys, state, given))
-        progress(lanes * count * spec.copies * spec.length)
-    params = jax.tree.map(lambda leaf: leaf[0], layout.fetch(state.params))
-    return Trained(_tables(planted, values, params), compile_s)
+    run = trainer.train_from(starts, (keys[0], keys[1]), spec.updates, count, progress)
+    return _tables(planted, values, jax.tree.map(lambda leaf: leaf[0], run.params)), run.compile_s
 
 
 def _data(planted: PlantedModel) -> np.ndarray:

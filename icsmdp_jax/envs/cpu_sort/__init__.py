@@ -1,12 +1,13 @@
 """CPU programming: agents that own instruction classes write a branch-free sorting program together.
 
 ``machine.py`` runs programs on all permutations at once, in the ``words.py`` of bits; ``team.py`` says who the agents
-are and what they see, and ``numbering.py`` gives a number to what is seen. ``env.py`` is the IC-SMDP, ``model.py``
-lists it, and ``search.py`` finds the shortest programs by exhaustive search.
+are and what they see, and ``numbering.py`` gives a number to what is seen. ``reach.py`` lists what they can reach,
+``model.py`` makes the exact model of it, ``env.py`` is the IC-SMDP, and ``search.py`` finds the shortest programs by
+exhaustive search.
 """
 
-from icsmdp_jax.envs.cpu_sort.env import CpuSort, CpuSortParams, CpuSortState, cpu_sort, global_view
-from icsmdp_jax.envs.cpu_sort.model import exact_model, interface_features, reachable
+from icsmdp_jax.envs.cpu_sort.env import CpuSort, CpuSortParams, CpuSortState, cpu_sort
+from icsmdp_jax.envs.cpu_sort.reach import reachable
 from icsmdp_jax.envs.cpu_sort.search import PUBLISHED_LENGTH, distance_table, optimal_programs, shortest_programs
 
 __all__ = [
@@ -16,9 +17,6 @@ __all__ = [
     "CpuSortState",
     "cpu_sort",
     "distance_table",
-    "exact_model",
-    "global_view",
-    "interface_features",
     "optimal_programs",
     "reachable",
     "shortest_programs",

@@ -25,14 +25,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.arrival import Ended, arrive, no_segment
-from icsmdp_jax.core.environment import Environment, restart
+from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 from icsmdp_jax.envs.cpu_sort import machine as kernel
 from icsmdp_jax.envs.cpu_sort import team
+from icsmdp_jax.envs.cpu_sort.model import sorting_model
 from icsmdp_jax.envs.cpu_sort.numbering import buckets, digest, place_of
+from icsmdp_jax.envs.cpu_sort.reach import interface_numbers, listing, reachable
 from icsmdp_jax.envs.cpu_sort.team import Situation, View
 from icsmdp_jax.envs.cpu_sort.words import spread
+from icsmdp_jax.models.tabular import TabularModel
 
 LENGTH_LIMIT = {2: 8, 3: 16, 4: 28}  # default limits: room for programs longer than the shortest known ones
 BUCKETS = 2**14  # interfaces per agent where they are too many to be listed
@@ -93,7 +97,6 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
     fullest: int = 0
     sees_all: bool = False
     as_bits: bool = False
-    words_per_step: int = 0  # nothing is random
 
     @property
     def spec(self) -> EnvSpec:
@@ -110,7 +113,7 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
             interface_shape=(width,) if self.as_bits else (),
             interface_dtype=jnp.float32 if self.as_bits else jnp.int32,
             longest_duration=team.LONGEST_RUN,
-            exact_oracle=n < 4,
+            exact_oracle=n < 4 and not self.as_bits,
         )
 
     def reset(self, key: chex.PRNGKey, params: CpuSortParams) -> tuple[Handoff, CpuSortState]:
@@ -145,12 +148,34 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
         handoff = self._handoff(entered, view, params, ended)
         return handoff, CpuSortState(entered, program, length)
 
-    def step_from_words(
-        self, words: chex.Array, state: CpuSortState, option: chex.Array, params: CpuSortParams
-    ) -> tuple[Handoff, CpuSortState]:
-        """``step`` without a key: ``words`` is ``[0]`` uint32, nothing is drawn."""
-        handoff, entered = self.step_env(words, state, option, params)
-        return restart(handoff, entered, *self.reset(words, params))
+    def global_view(self, state: CpuSortState, params: CpuSortParams) -> chex.Array:
+        """``[n! (n (n+1) + 2) + 4 + P]`` float32 of zeros and ones: registers, flags, whose turn, last comparison."""
+        return team.all_bits(state.situation)
+
+    def exact_model(self, params: CpuSortParams) -> TabularModel:
+        """A finite IC-SMDP, exact for whatever can be finished below the length limit (D1).
+
+        Raises:
+          ValueError: for four values, or for interfaces that are vectors.
+        """
+        if self.as_bits:
+            raise ValueError("as_bits = True: expected numbered interfaces")
+        reach = reachable(self.num_values, self.length_limit)
+        numbers = self._numbers(params)
+        return sorting_model(self.num_values, reach, numbers, self.listed, float(params.gamma), float(params.shaping))
+
+    def interface_features(self, params: CpuSortParams) -> np.ndarray:
+        """``[Z, width]`` float32: the bits behind every interface number, for networks; zeros for the terminal one."""
+        reach = reachable(self.num_values, self.length_limit)
+        shown = dataclasses.replace(self, as_bits=True)
+        bits = np.asarray(jax.jit(jax.vmap(lambda situation: shown.interface(situation, params)))(reach.situation))
+        features = np.zeros((self.spec.num_interfaces, bits.shape[1]), np.float32)
+        features[self._numbers(params)] = bits
+        return features
+
+    def _numbers(self, params: CpuSortParams) -> np.ndarray:
+        reach = reachable(self.num_values, self.length_limit)
+        return interface_numbers(reach, self.sees_all, np.uint32(params.salt), np.asarray(params.keys))
 
     def interface(self, situation: Situation, params: CpuSortParams) -> chex.Array:
         """What the active agent is shown: ``[]`` int32 or ``[width]`` float32."""
@@ -180,11 +205,6 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
         return arrive(situation.agent, interface, mask, ended)
 
 
-def global_view(state: CpuSortState, params: CpuSortParams) -> chex.Array:
-    """Everything, for a learner that sees everything: ``[n! (n (n+1) + 2) + 4 + P]`` float32 of zeros and ones."""
-    return team.all_bits(state.situation)
-
-
 def cpu_sort(
     num_values: int,
     length_limit: int | None = None,
@@ -209,14 +229,10 @@ def cpu_sort(
     Raises:
       ValueError: for another number of values, or a limit or a discount out of range.
     """
-    from icsmdp_jax.envs.cpu_sort.model import listing
-
     kernel.check_size(num_values)
     limit = LENGTH_LIMIT[num_values] if length_limit is None else length_limit
-    if limit < 1:
-        raise ValueError(f"length_limit = {limit}: expected 1 or more")
-    if not 0 < gamma < 1:
-        raise ValueError(f"gamma = {gamma}: expected a number between 0 and 1")
+    expect("1 or more", length_limit=limit)
+    expect("a number between 0 and 1", gamma=gamma)
     salt, keys = np.uint32(0), np.zeros(0, np.uint32)
     if num_values < 4 and not as_bits:
         salt, keys = listing(num_values, limit, sees_all)

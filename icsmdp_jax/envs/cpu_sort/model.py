@@ -1,166 +1,36 @@
-"""Everything that the team can reach, listed: the numbers of the interfaces, and the exact model (D1).
-
-Situations are found in the order of the shortest program that leads to them, by running the environment's own options
-on whole batches. Those that are first reached at the length limit are listed, because a truncated segment ends there
-and its last interface needs a number, but not followed further.
-"""
+"""Writing sorting programs as a finite IC-SMDP, from the list of what the team can reach (D1)."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple
-
-import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.envs.cpu_sort import machine as kernel
-from icsmdp_jax.envs.cpu_sort import team
-from icsmdp_jax.envs.cpu_sort.env import CpuSort, CpuSortParams
-from icsmdp_jax.envs.cpu_sort.numbering import digest
-from icsmdp_jax.envs.cpu_sort.team import Situation
-from icsmdp_jax.envs.cpu_sort.words import spread
+from icsmdp_jax.envs.cpu_sort import machine, team
+from icsmdp_jax.envs.cpu_sort.reach import CORRECT, LOST, Reachable
 from icsmdp_jax.models.tabular import TabularModel
 
-BATCH = 1024  # situations per call: one compilation serves them all
-CORRECT, LOST = -1, -2  # successors that are terminal
 
-_digests = jax.jit(jax.vmap(digest, in_axes=(0, None)))
+def sorting_model(
+    num_values: int, reach: Reachable, interface: np.ndarray, listed: int, gamma: float, shaping: float
+) -> TabularModel:
+    """The exact model.
 
-
-class Reachable(NamedTuple):
-    """Situations that programs up to a length limit can reach, in the order of their depth.
-
-    Attributes:
-      situation: arrays with leading axis ``S``.
-      depth: ``[S]`` instructions of the shortest program that leads there.
-      view: ``[S, 2]`` uint32, what the active agent sees (``team.view_words``).
-      words: ``[S, W]`` uint32, the whole situation (``team.all_words``).
-      mask: ``[S, O]`` bool, available options.
-      score: ``[S]`` int32, see ``machine.score``.
-      successor: ``[S, O]`` number of the situation after an available option, or ``CORRECT`` or ``LOST``; ``LOST``
-        where there is none.
-      duration: ``[S, O]`` instructions that the option appends; 1 where there is none.
-      cut: ``[S]`` bool, situations at the limit, which are not followed.
-    """
-
-    situation: Situation
-    depth: np.ndarray
-    view: np.ndarray
-    words: np.ndarray
-    mask: np.ndarray
-    score: np.ndarray
-    successor: np.ndarray
-    duration: np.ndarray
-    cut: np.ndarray
-
-
-@lru_cache(maxsize=8)
-def reachable(num_values: int, length_limit: int) -> Reachable:
-    """Lists what the team can reach with its available options.
-
-    Args:
-      num_values: 2 or 3.
-      length_limit: situations that need as many instructions are the last.
-
-    Returns:
-      Host arrays.
-
-    Raises:
-      ValueError: for four values.
-    """
-    if num_values not in (2, 3):
-        raise ValueError(f"num_values = {num_values}: situations can be listed for 2 and 3")
-    look, follow = _compiled(num_values)
-    number: dict[bytes, int] = {}
-    levels: dict[int, list[Any]] = {0: [jax.tree.map(lambda leaf: np.asarray(leaf)[None], team.begin(num_values))]}
-    listed, depths, edges = [], [], []
-    for depth in range(length_limit + team.LONGEST_RUN):
-        found = look(_joined(levels.pop(depth))) if depth in levels else None
-        new = [] if found is None else _number_new(found.words, number)
-        if not new:
-            continue
-        found = _rows(found, np.array(new))
-        listed.append(found)
-        depths.append(np.full(len(new), depth))
-        if depth >= length_limit:
-            continue
-        after = follow(found.situation)
-        edges.append(after)
-        for length in range(1, team.LONGEST_RUN + 1):
-            rows = found.mask & ~after.correct & ~after.lost & (after.duration == length)
-            if rows.any():
-                levels.setdefault(depth + length, []).append(_rows(after.entered, rows))
-    return _assemble(_joined(listed), _joined(edges), np.concatenate(depths), number, length_limit)
-
-
-@lru_cache(maxsize=16)
-def listing(num_values: int, length_limit: int, sees_all: bool) -> tuple[np.uint32, np.ndarray]:
-    """Numbers all interfaces by a hash without collisions.
-
-    Args:
-      num_values: 2 or 3.
-      length_limit: as in ``reachable``.
-      sees_all: whether the active agent is shown the whole situation.
-
-    Returns:
-      The salt of the hash, and the ``[V]`` hashes of all interfaces in ascending order: the number of an interface is
-      its place.
-    """
-    reach = reachable(num_values, length_limit)
-    words = np.unique(reach.words if sees_all else reach.view, axis=0)
-    salt = np.uint32(0)
-    while True:
-        keys = np.unique(np.asarray(_digests(words, salt)))
-        if len(keys) == len(words):
-            return salt, keys
-        salt += np.uint32(1)
-
-
-def interfaces(env: CpuSort, params: CpuSortParams) -> np.ndarray:
-    """``[S]`` number of the interface of every situation of ``reachable(env.num_values, env.length_limit)``."""
-    reach = reachable(env.num_values, env.length_limit)
-    words = reach.words if env.sees_all else reach.view
-    return np.searchsorted(np.asarray(params.keys), np.asarray(_digests(words, params.salt)))
-
-
-def interface_features(env: CpuSort, params: CpuSortParams) -> np.ndarray:
-    """``[Z, width]`` float32: the bits behind every interface number, for networks; zeros for the terminal one."""
-    reach = reachable(env.num_values, env.length_limit)
-    shown = dataclasses.replace(env, as_bits=True)
-    bits = np.asarray(jax.jit(jax.vmap(lambda situation: shown.interface(situation, params)))(reach.situation))
-    features = np.zeros((env.spec.num_interfaces, bits.shape[1]), np.float32)
-    features[interfaces(env, params)] = bits
-    return features
-
-
-def exact_model(env: CpuSort, params: CpuSortParams) -> TabularModel:
-    """The environment as a finite IC-SMDP.
-
-    States are those of ``reachable``, then one for a correct program and one for a lost value. Situations at the length
+    States are those of ``reach``, then one for a correct program and one for a lost value. Situations at the length
     limit are terminal here and keep their interface: the model is exact for whatever can be finished below the limit.
 
     Args:
-      env: for two or three values, with numbered interfaces.
-      params: its parameters.
+      num_values: 2 or 3.
+      reach: the situations.
+      interface: ``[S]`` numbers of their interfaces.
+      listed: how many interfaces there are; the next number is that of a terminal handoff.
+      gamma: discount of one instruction.
+      shaping: weight of the potential.
 
     Returns:
       The model; the start law is the point mass on state 0.
-
-    Raises:
-      ValueError: for four values, or for interfaces that are vectors.
     """
-    if env.as_bits:
-        raise ValueError("as_bits = True: expected numbered interfaces")
-    reach = reachable(env.num_values, env.length_limit)
-    gamma, shaping = float(params.gamma), float(params.shaping)
     count = len(reach.depth)
-    phi = np.append(
-        shaping * (2 * reach.score / kernel.best_score(env.num_values) - 1), [0.0, 0.0]
-    )  # terminal handoffs have potential 0
+    phi = shaping * (2 * reach.score / machine.best_score(num_values) - 1)
+    phi = np.append(phi, [0.0, 0.0])  # terminal handoffs have potential 0
     successor = np.where(reach.successor == CORRECT, count, reach.successor)
     successor = np.where(reach.successor == LOST, count + 1, successor)
     tau = reach.duration
@@ -170,8 +40,8 @@ def exact_model(env: CpuSort, params: CpuSortParams) -> TabularModel:
 
     width = reach.mask.shape[1]
     terminal = np.append(reach.cut, [True, True])
-    number = np.append(interfaces(env, params), [env.listed, env.listed])
-    available = np.ones((env.listed + 1, width), bool)
+    number = np.append(interface, [listed, listed])
+    available = np.ones((listed + 1, width), bool)
     available[number[:count]] = reach.mask
     padding = np.zeros((2, width))
     return TabularModel(
@@ -185,100 +55,4 @@ def exact_model(env: CpuSort, params: CpuSortParams) -> TabularModel:
         available=available,
         start=np.eye(1, count + 2)[0],
         terminal=terminal,
-    )
-
-
-class _Found(NamedTuple):
-    situation: Situation
-    view: np.ndarray
-    words: np.ndarray
-    mask: np.ndarray
-    score: np.ndarray
-
-
-class _After(NamedTuple):
-    entered: Situation
-    duration: np.ndarray
-    correct: np.ndarray
-    lost: np.ndarray
-    words: np.ndarray
-
-
-def _compiled(num_values: int) -> tuple[Callable[[Any], _Found], Callable[[Any], _After]]:
-    """Looking at many situations, and following every option from each, compiled for one batch size."""
-    count = int(team.option_tables(num_values).counts.max())
-
-    def look(situation: Situation) -> _Found:
-        view = team.look(situation)
-        mask = spread(team.available(situation.agent, view, num_values), count)
-        words = _stack(team.view_words(situation.agent, view))
-        return _Found(situation, words, _stack(team.all_words(situation)), mask, view.score)
-
-    def follow(situation: Situation) -> _After:
-        def one(option: jax.Array) -> _After:
-            entered, tau, _, correct, lost = team.advance(situation, option)
-            return _After(entered, tau, correct, lost, _stack(team.all_words(entered)))
-
-        return jax.vmap(one)(jnp.arange(count))
-
-    return _in_batches(jax.jit(jax.vmap(look))), _in_batches(jax.jit(jax.vmap(follow)))
-
-
-def _stack(words: tuple[chex.Array, ...]) -> chex.Array:
-    return jnp.stack(words)
-
-
-def _in_batches(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """``function`` on any number of rows, ``BATCH`` at a time, with host arrays in and out."""
-
-    def run(rows: Any) -> Any:
-        count = len(jax.tree.leaves(rows)[0])
-        parts = []
-        for at in range(0, count, BATCH):
-            index = np.minimum(np.arange(at, at + BATCH), count - 1)
-            parts.append(jax.tree.map(np.asarray, function(_rows(rows, index))))
-        return _rows(_joined(parts), np.arange(count))
-
-    return run
-
-
-def _rows(tree: Any, index: np.ndarray) -> Any:
-    return jax.tree.map(lambda leaf: leaf[index], tree)
-
-
-def _joined(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)
-
-
-def _number_new(words: np.ndarray, number: dict[bytes, int]) -> list[int]:
-    """Numbers the situations that have no number yet; which rows they are."""
-    new = []
-    for row, key in enumerate(words):
-        if key.tobytes() not in number:
-            number[key.tobytes()] = len(number)
-            new.append(row)
-    return new
-
-
-def _assemble(found: _Found, after: _After, depth: np.ndarray, number: dict[bytes, int], limit: int) -> Reachable:
-    """Successors by number; the situations that were followed come before those at the limit."""
-    followed, width = after.duration.shape
-    successor = np.full((len(depth), width), LOST)
-    duration = np.ones((len(depth), width), np.int64)
-    for row, option in np.argwhere(found.mask[:followed]):
-        duration[row, option] = after.duration[row, option]
-        if after.correct[row, option]:
-            successor[row, option] = CORRECT
-        elif not after.lost[row, option]:
-            successor[row, option] = number[after.words[row, option].tobytes()]
-    return Reachable(
-        situation=found.situation,
-        depth=depth,
-        view=found.view,
-        words=found.words,
-        mask=found.mask,
-        score=found.score,
-        successor=successor,
-        duration=duration,
-        cut=depth >= limit,
     )

@@ -8,9 +8,7 @@ from icsmdp_jax.envs.expert_routing.env import (
     ExpertRouting,
     backlogs,
     best_agents,
-    exact_model,
     expert_routing,
-    interface_features,
     states,
 )
 from icsmdp_jax.envs.expert_routing.table import MODELS, PUBLISHED_ROUTERS
@@ -22,8 +20,6 @@ __all__ = [
     "ExpertRouting",
     "backlogs",
     "best_agents",
-    "exact_model",
     "expert_routing",
-    "interface_features",
     "states",
 ]

@@ -21,16 +21,15 @@ What a segment pays stands in ``icsmdp_jax.envs.listed``. An episode is one quer
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.envs.expert_routing import queries as world
 from icsmdp_jax.envs.expert_routing.queries import Queries, experts, queries
-from icsmdp_jax.envs.listed import Listed, ListedParams, listed_model, listed_params
+from icsmdp_jax.envs.listed import Listed, ListedParams, listed_env, listed_params
 from icsmdp_jax.exact import kernel_moments, optimal_q
-from icsmdp_jax.models.tabular import TabularModel
 
 TEAM = ("DeepSeek-v3", "DeepSeek-v3.1", "Qwen3-235b-thinking", "DeepSeek-R1", "GPT-5-medium")
 BLUR = (1.0, 0.6, 0.6, 0.6, 0.6)  # the front reads in haste
@@ -47,6 +46,13 @@ class ExpertRouting(Listed):
 
     hops: int = 2
     name: str = "expert-routing"
+
+    def interface_features(self, params: ListedParams) -> np.ndarray:
+        """``[Z, dim]`` float64: what an interface number stands for, as zeros and ones; zeros at the end of a query."""
+        sizes = (self.num_agents, len(world.KINDS), len(world.DIFFICULTIES), 2, 2, self.hops + 1)
+        fields = [axis.reshape(-1) for axis in np.indices(sizes)]
+        codes = [np.eye(size)[axis] for size, axis in zip(sizes, fields, strict=True)]
+        return np.pad(np.concatenate(codes[1:], axis=1), ((0, 1), (0, 0)))
 
 
 def expert_routing(
@@ -95,33 +101,22 @@ def expert_routing(
     count = len(models)
     if count < 2:
         raise ValueError(f"models: found {count}, expected 2 or more")
-    if hops < 1:
-        raise ValueError(f"hops = {hops}: expected 1 or more")
     blur = _per_agent("blur", blur, BLUR, count)
     busy = _per_agent("busy", busy, BUSY, count)
-    for name, number in (("noise", noise), ("notice", notice)):
-        if not 0 <= number <= 1:
-            raise ValueError(f"{name} = {number}: expected a probability")
-    for name, number in (("slope", slope), ("wait", wait), ("check_share", check_share)):
-        if not 0 <= number < math.inf:
-            raise ValueError(f"{name} = {number}: expected 0 or more")
-    if not 0 < tokens_per_block < math.inf:
-        raise ValueError(f"tokens_per_block = {tokens_per_block}: expected a positive number of tokens")
+    expect("1 or more", hops=hops)
+    expect("a number from 0 to 1", noise=noise, notice=notice, blur=blur, busy=busy)
+    expect("0 or more", slope=slope, wait=wait, check_share=check_share)
+    expect("a positive number", tokens_per_block=tokens_per_block)
     numbers = experts(models, mix, slope, tokens_per_block, wait, check_share, notice, noise, blur, busy)
     listing = world.listing(numbers, hops)
-    longest = int(np.ceil(listing.blocks).max())
-    size, width = listing.blocks.shape
-    env = ExpertRouting(size, count, width, len(listing.mask), longest, hops=hops)
-    return env, listed_params(listing, longest, gamma, value, dollar_weight, block_cost)
+    params = listed_params(listing, gamma, value, dollar_weight, block_cost)
+    return listed_env(ExpertRouting, listing, count, hops=hops), params
 
 
 def _per_agent(name: str, given: tuple[float, ...] | None, default: tuple[float, ...], count: int) -> tuple[float, ...]:
     numbers = tuple((*default, *[default[-1]] * count)[:count] if given is None else given)
     if len(numbers) != count:
         raise ValueError(f"{name}: {len(numbers)} numbers, expected {count}, one for each model")
-    for index, number in enumerate(numbers):
-        if not 0 <= number <= 1:
-            raise ValueError(f"{name}[{index}] = {number}: expected a number from 0 to 1")
     return numbers
 
 
@@ -130,26 +125,13 @@ def states(env: ExpertRouting) -> Queries:
     return queries(env.num_agents, env.hops)
 
 
-def interface_features(env: ExpertRouting) -> np.ndarray:
-    """``[Z, dim]`` float64: what an interface number stands for, as zeros and ones; zeros at the end of a query."""
-    sizes = (env.num_agents, len(world.KINDS), len(world.DIFFICULTIES), 2, 2, env.hops + 1)
-    fields = [axis.reshape(-1) for axis in np.indices(sizes)]
-    codes = [np.eye(size)[axis] for size, axis in zip(sizes, fields, strict=True)]
-    return np.pad(np.concatenate(codes[1:], axis=1), ((0, 1), (0, 0)))
-
-
-def exact_model(env: ExpertRouting, params: ListedParams) -> TabularModel:
-    """The environment as a finite IC-SMDP, with the same numbers for states, interfaces and options (D1)."""
-    return listed_model(env, params, interface_features(env))
-
-
 def best_agents(env: ExpertRouting, params: ListedParams) -> np.ndarray:
     """``[kinds, difficulties]`` the agent that should be the first to try a query, if type and difficulty were known.
 
     The best one's first attempt, plain or with a check, is worth most to the front, backlogs averaged, if all that
     comes after it is done as well as can be. What handing on to it costs is counted.
     """
-    value = optimal_q(kernel_moments(exact_model(env, params))).q[: env.num_deciding]
+    value = optimal_q(kernel_moments(env.exact_model(params))).q[: env.num_deciding]
     rows, host = states(env), jax.tree.map(np.asarray, params)
     fresh = (rows.failed == 0) & (rows.hops == np.where(rows.agent == 0, env.hops, env.hops - 1))
     tries = value[:, : world.HAND].max(axis=1)

@@ -135,11 +135,6 @@ def number(rows: Queries, num_agents: int, hops: int) -> np.ndarray:
     return listed[np.ravel_multi_index(rows, sizes)]
 
 
-def interface_count(num_agents: int, hops: int) -> int:
-    """Numbers of interfaces: agent, readings, backlog, failed, hops; and one for the end."""
-    return num_agents * READINGS * 4 * (hops + 1) + 1
-
-
 def interfaces(rows: Queries, num_agents: int, hops: int) -> np.ndarray:
     """``[S]`` number of what the agent that holds a query sees of it."""
     seen = (rows.agent, rows.kind_read, rows.difficulty_read, rows.backlog, rows.failed, rows.hops)

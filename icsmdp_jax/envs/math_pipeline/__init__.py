@@ -6,11 +6,9 @@
 from icsmdp_jax.envs.math_pipeline.env import (
     TEAM,
     MathPipeline,
-    exact_model,
-    interface_features,
     math_pipeline,
     states,
 )
 from icsmdp_jax.envs.math_pipeline.pipeline import ROLES
 
-__all__ = ["ROLES", "TEAM", "MathPipeline", "exact_model", "interface_features", "math_pipeline", "states"]
+__all__ = ["ROLES", "TEAM", "MathPipeline", "math_pipeline", "states"]

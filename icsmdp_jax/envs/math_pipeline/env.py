@@ -21,14 +21,13 @@ What a segment pays stands in ``icsmdp_jax.envs.listed``. An episode is one prob
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 
-from icsmdp_jax.envs.listed import Listed, ListedParams, listed_model, listed_params
+from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.envs.listed import Listed, ListedParams, listed_env, listed_params
 from icsmdp_jax.envs.math_pipeline import pipeline as world
 from icsmdp_jax.envs.math_pipeline.pipeline import ROLES, Problems, problems, team
-from icsmdp_jax.models.tabular import TabularModel
 
 TEAM = ("Qwen3-235b", "Qwen3-235b-thinking", "DeepSeek-v3.1", "GPT-5-medium", "DeepSeek-v3")
 BLUR = (1.0, 1.0, 1.0, 0.4, 0.8)  # the verifier reads most carefully
@@ -44,6 +43,14 @@ class MathPipeline(Listed):
 
     budget: int = 12
     name: str = "math-pipeline"
+
+    def interface_features(self, params: ListedParams) -> np.ndarray:
+        """``[Z, dim]`` float64: what an interface number stands for, as zeros and ones; zeros after the problem."""
+        sizes = (len(ROLES), len(world.KINDS), len(world.LOOKS), self.budget)
+        _, kind_read, looks, left = (axis.reshape(-1) for axis in np.indices(sizes))
+        steps = left[:, None] >= np.arange(self.budget)  # a staircase: levels near each other look alike
+        code = [np.eye(len(world.KINDS))[kind_read], np.eye(len(world.LOOKS))[looks], steps]
+        return np.pad(np.concatenate(code, axis=1), ((0, 1), (0, 0)))
 
 
 def math_pipeline(
@@ -97,47 +104,18 @@ def math_pipeline(
             raise ValueError(f"{name}: found {len(items)}, expected {len(ROLES)}: {', '.join(ROLES)}")
     if budget < 3:
         raise ValueError(f"budget = {budget}: expected 3 blocks or more")
-    for name, number in (("repair", repair), ("harm", harm), ("noise", noise)):
-        if not 0 <= number <= 1:
-            raise ValueError(f"{name} = {number}: expected a probability")
-    for index, number in enumerate(blur):
-        if not 0 <= number <= 1:
-            raise ValueError(f"blur[{index}] = {number}: expected a number from 0 to 1")
-    if not 1 <= lift < math.inf:
-        raise ValueError(f"lift = {lift}: expected 1 or more")
-    positive = (
-        ("tokens_per_block", tokens_per_block),
-        ("plan_share", plan_share),
-        ("verify_share", verify_share),
-        ("submit_tokens", submit_tokens),
-    )
-    for name, number in positive:
-        if not 0 < number < math.inf:
-            raise ValueError(f"{name} = {number}: expected a positive number")
+    expect("a number from 0 to 1", repair=repair, harm=harm, noise=noise, blur=blur)
+    expect("1 or more", lift=lift)
+    expect("a positive number", tokens_per_block=tokens_per_block, plan_share=plan_share, verify_share=verify_share)
+    expect("a positive number", submit_tokens=submit_tokens)
     numbers = team(
         models, mix, lift, repair, harm, noise, blur, tokens_per_block, plan_share, verify_share, submit_tokens
     )
     listing = world.listing(numbers, budget)
-    longest = int(listing.blocks.max())
-    size, width = listing.blocks.shape
-    env = MathPipeline(size, len(ROLES), width, len(listing.mask), longest, budget=budget)
-    return env, listed_params(listing, longest, gamma, value, dollar_weight, block_cost)
+    params = listed_params(listing, gamma, value, dollar_weight, block_cost)
+    return listed_env(MathPipeline, listing, len(ROLES), budget=budget), params
 
 
 def states(env: MathPipeline) -> Problems:
     """The fields behind the numbers of the states that decide, ``[S]`` each; the two ends come after them."""
     return problems(env.budget)
-
-
-def interface_features(env: MathPipeline) -> np.ndarray:
-    """``[Z, dim]`` float64: what an interface number stands for, as zeros and ones; zeros at the end of a problem."""
-    sizes = (len(ROLES), len(world.KINDS), len(world.LOOKS), env.budget)
-    _, kind_read, looks, left = (axis.reshape(-1) for axis in np.indices(sizes))
-    steps = left[:, None] >= np.arange(env.budget)  # a staircase: levels near each other look alike
-    code = [np.eye(len(world.KINDS))[kind_read], np.eye(len(world.LOOKS))[looks], steps]
-    return np.pad(np.concatenate(code, axis=1), ((0, 1), (0, 0)))
-
-
-def exact_model(env: MathPipeline, params: ListedParams) -> TabularModel:
-    """The environment as a finite IC-SMDP, with the same numbers for states, interfaces and options (D1)."""
-    return listed_model(env, params, interface_features(env))

@@ -5,9 +5,9 @@ numbers, ``rules.py`` says what a workflow is and lists it, ``env.py`` is the IC
 exact form, and ``picture.py`` draws who hands to whom.
 """
 
-from icsmdp_jax.envs.role_workflows.env import RoleParams, RoleState, RoleWorkflow, global_view, workflow
+from icsmdp_jax.envs.role_workflows.env import RoleParams, RoleWorkflow, workflow
 from icsmdp_jax.envs.role_workflows.eval_opt import EvalOpt, eval_opt
-from icsmdp_jax.envs.role_workflows.model import Worth, exact_model, interface_features, worth
+from icsmdp_jax.envs.role_workflows.model import Worth, worth
 from icsmdp_jax.envs.role_workflows.orch_workers import OrchWorkers, orch_workers
 from icsmdp_jax.envs.role_workflows.published import Settings
 from icsmdp_jax.envs.role_workflows.rules import Branch, Listing, Rules, listed
@@ -19,16 +19,12 @@ __all__ = [
     "Listing",
     "OrchWorkers",
     "RoleParams",
-    "RoleState",
     "RoleWorkflow",
     "Rules",
     "Settings",
     "Voting",
     "Worth",
     "eval_opt",
-    "exact_model",
-    "global_view",
-    "interface_features",
     "listed",
     "orch_workers",
     "voting",

@@ -15,19 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.environment import Environment
-from icsmdp_jax.core.handoff import EnvSpec, Handoff
-from icsmdp_jax.core.sampling import AliasTable, alias_table, draw, draw_at
-from icsmdp_jax.envs.role_workflows.rules import Listing, Rules, listed
+from icsmdp_jax.core.arrival import Ended
+from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
+from icsmdp_jax.envs.finite import FiniteEnv, TabularState, check_made_from
+from icsmdp_jax.envs.role_workflows.model import listing_of, workflow_model
+from icsmdp_jax.envs.role_workflows.rules import Listing, Rules
+from icsmdp_jax.models.tabular import TabularModel
 
 TAU_BITS = 3  # an outcome's code: number of blocks less 1 in the low bits, whether it pays, then the next state
 LONGEST = 2**TAU_BITS
-
-
-class RoleState(NamedTuple):
-    """State of one copy: ``index`` ``[]`` int32, position in ``Listing.states``."""
-
-    index: chex.Array
 
 
 class RoleParams(NamedTuple):
@@ -35,7 +31,7 @@ class RoleParams(NamedTuple):
 
     Attributes:
       outcome: laws of an outcome's code given ``[S, O]``.
-      start: law of the first state, which is a new prompt.
+      first: law of the first state, which is a new prompt.
       paid: ``[2 LONGEST]`` float32 segment reward, by whether the outcome pays and by the number of blocks.
       discount: ``[LONGEST]`` float32 gamma^tau.
       epoch: ``[S, 3]`` int32 who acts, what it sees, and what it may do (one bit for each option).
@@ -43,7 +39,7 @@ class RoleParams(NamedTuple):
     """
 
     outcome: AliasTable
-    start: AliasTable
+    first: AliasTable
     paid: chex.Array
     discount: chex.Array
     epoch: chex.Array
@@ -51,107 +47,63 @@ class RoleParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class RoleWorkflow(Environment[RoleState, RoleParams]):
+class RoleWorkflow(FiniteEnv[RoleParams]):
     """A workflow of roles; make one with ``eval_opt``, ``voting`` or ``orch_workers``.
 
     Attributes:
       rules: what happens; its settings say what is paid.
-      num_interfaces: ``Z``; the last one is that of a terminal handoff.
-      longest_duration: largest number of blocks of an option.
+      words_per_step: outcome, next prompt.
     """
 
     rules: Rules
-    num_interfaces: int
-    longest_duration: int
-    words_per_step: int = 2  # outcome, next prompt
+    words_per_step: int = 2
 
     @property
-    def spec(self) -> EnvSpec:
-        """Static facts of this environment."""
-        return EnvSpec(
-            name=self.rules.name,
-            num_agents=len(self.rules.agents),
-            num_options=self._width,
-            num_interfaces=self.num_interfaces,
-            interface_shape=(),
-            interface_dtype=jnp.int32,
-            longest_duration=self.longest_duration,
-            exact_oracle=True,
-        )
+    def name(self) -> str:  # type: ignore[override]
+        """Of the rules."""
+        return self.rules.name
 
-    @property
-    def _width(self) -> int:
-        return max(len(names) for names in self.rules.options)
-
-    def reset(self, key: chex.PRNGKey, params: RoleParams) -> tuple[Handoff, RoleState]:
-        """Draws a prompt."""
-        index = draw(jax.random.bits(key, (), jnp.uint32), params.start)
-        zero, no = jnp.float32(0), jnp.zeros((), bool)
-        now = self._decision(index, params)
-        return self._handoff(now, now, zero, jnp.int32(0), zero, no), RoleState(index)
-
-    def step_env(
-        self, key: chex.PRNGKey, state: RoleState, option: chex.Array, params: RoleParams
-    ) -> tuple[Handoff, RoleState]:
-        """Runs one option; the state returned is the one entered, terminal or not (D2)."""
-        entered, reward, tau, discount, done = self._outcome(
-            jax.random.bits(key, (), jnp.uint32), state, option, params
-        )
-        now = self._decision(entered, params)
-        return self._handoff(now, now, reward, tau, discount, done), RoleState(entered)
-
-    def step(
-        self, key: chex.PRNGKey, state: RoleState, option: chex.Array, params: RoleParams
-    ) -> tuple[Handoff, RoleState]:
-        """Runs one option and starts the next prompt where that ended the episode."""
-        return self.step_from_words(jax.random.bits(key, (self.words_per_step,), jnp.uint32), state, option, params)
-
-    def step_from_words(
-        self, words: chex.Array, state: RoleState, option: chex.Array, params: RoleParams
-    ) -> tuple[Handoff, RoleState]:
-        """``step`` with the random words given: ``words`` is ``[2]`` uint32."""
-        entered, reward, tau, discount, done = self._outcome(words[0], state, option, params)
-        index = jnp.where(done, draw(words[1], params.start), entered)
-        now, final = self._decision(index, params), self._decision(entered, params)
-        return self._handoff(now, final, reward, tau, discount, done), RoleState(index)
-
-    def _outcome(
-        self, word: chex.Array, state: RoleState, option: chex.Array, params: RoleParams
-    ) -> tuple[chex.Array, chex.Array, chex.Array, chex.Array, chex.Array]:
-        """State entered, segment reward, blocks, discount, and whether the episode is over."""
-        code = draw_at(word, params.outcome, (state.index, option))
+    def segment(
+        self, words: chex.Array, state: TabularState, option: chex.Array, params: RoleParams
+    ) -> tuple[chex.Array, Ended]:
+        """State entered and segment, from one word."""
+        code = draw_at(words[0], params.outcome, (state.index, option))
         tau = code & (LONGEST - 1)
         entered = code >> (TAU_BITS + 1)
         done = entered >= params.ends
         discount = jnp.where(done, jnp.float32(0), params.discount[tau])
-        return entered, params.paid[code & (2 * LONGEST - 1)], tau + 1, discount, done
+        ended = Ended(params.paid[code & (2 * LONGEST - 1)], tau + 1, discount, done, jnp.zeros((), bool))
+        return entered, ended
 
-    def _decision(self, index: chex.Array, params: RoleParams) -> tuple[chex.Array, chex.Array, chex.Array]:
+    def decision(self, index: chex.Array, params: RoleParams) -> tuple[chex.Array, chex.Array, chex.Array]:
+        """Who acts, what it sees, and what it may do, from one row of a table."""
         row = params.epoch[index]
-        mask = (row[2] >> jnp.arange(self._width, dtype=jnp.int32)) & 1
+        mask = (row[2] >> jnp.arange(self.num_options, dtype=jnp.int32)) & 1
         return row[0], row[1], mask.astype(bool)
 
-    def _handoff(
-        self,
-        now: tuple[chex.Array, chex.Array, chex.Array],
-        final: tuple[chex.Array, chex.Array, chex.Array],
-        reward: chex.Array,
-        tau: chex.Array,
-        discount: chex.Array,
-        done: chex.Array,
-    ) -> Handoff:
-        return Handoff(*now, reward, tau, discount, done, jnp.zeros((), bool), *final)
+    def global_view(self, state: TabularState, params: RoleParams) -> chex.Array:
+        """``[S]`` float32, which state it is, hidden correctness and whose turn it is included: one 1 among zeros."""
+        return (jnp.arange(params.epoch.shape[0]) == state.index).astype(jnp.float32)
 
+    def interface_features(self, params: RoleParams) -> np.ndarray:
+        """``[Z, D]`` float32, what each interface shows, in ``rules.feature_names``; zeros for the terminal one."""
+        return listing_of(self.rules).features.astype(np.float32)
 
-def global_view(state: RoleState, params: RoleParams) -> chex.Array:
-    """``[S]`` float32, which state it is, hidden correctness and whose turn it is included: one 1 among zeros."""
-    return (jnp.arange(params.epoch.shape[0]) == state.index).astype(jnp.float32)
+    def exact_model(self, params: RoleParams) -> TabularModel:
+        """The workflow as a finite IC-SMDP.
+
+        Raises:
+          ValueError: for parameters of other rules.
+        """
+        check_made_from(params, _params(listing_of(self.rules)), "env.rules")
+        return workflow_model(self.rules)
 
 
 def workflow(rules: Rules) -> tuple[RoleWorkflow, RoleParams]:
     """The environment of any rules, and its parameters."""
-    listing = listed(rules)
-    env = RoleWorkflow(rules, len(listing.views) + 1, int(listing.most.max()))
+    listing = listing_of(rules)
+    width = max(len(names) for names in rules.options)
+    env = RoleWorkflow(len(rules.agents), len(listing.views) + 1, width, int(listing.most.max()), rules)
     return env, _params(listing)
 
 
@@ -174,7 +126,7 @@ def _params(listing: Listing) -> RoleParams:
     epoch = np.column_stack([listing.agent, listing.interface, bits[listing.interface]])
     params = RoleParams(
         outcome=outcome,
-        start=start,
+        first=start,
         paid=paid.astype(np.float32),
         discount=(settings.gamma**tau).astype(np.float32),
         epoch=epoch.astype(np.int32),

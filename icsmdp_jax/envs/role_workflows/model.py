@@ -7,33 +7,27 @@ the model's reward is its mean given state and option, which is all that values 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from icsmdp_jax.envs.role_workflows.env import RoleParams, RoleWorkflow
-from icsmdp_jax.envs.role_workflows.rules import Listing, listed
+from icsmdp_jax.envs.role_workflows.rules import Listing, Rules, listed
 from icsmdp_jax.models.tabular import TabularModel
+
+if TYPE_CHECKING:
+    from icsmdp_jax.envs.role_workflows.env import RoleParams, RoleWorkflow
 
 
 @lru_cache(maxsize=32)
-def listing_of(env: RoleWorkflow) -> Listing:
-    """The listing behind an environment."""
-    return listed(env.rules)
+def listing_of(rules: Rules) -> Listing:
+    """The listing behind a workflow; remembered."""
+    return listed(rules)
 
 
-def exact_model(env: RoleWorkflow, params: RoleParams) -> TabularModel:
-    """The environment as a finite IC-SMDP.
-
-    Args:
-      env: the environment.
-      params: its parameters, as its maker returned them.
-
-    Returns:
-      The model, with features of the interfaces and the law of the prompts as its start law.
-    """
-    listing, settings = listing_of(env), env.rules.settings
+def workflow_model(rules: Rules) -> TabularModel:
+    """A workflow as a finite IC-SMDP, with features of the interfaces and the law of the prompts as its start law."""
+    listing, settings = listing_of(rules), rules.settings
     gamma = settings.gamma
     durations = listing.durations()
     discount = durations @ gamma ** np.arange(1, durations.shape[-1] + 1)
@@ -54,11 +48,6 @@ def exact_model(env: RoleWorkflow, params: RoleParams) -> TabularModel:
         start=listing.start,
         terminal=listing.is_end,
     )
-
-
-def interface_features(env: RoleWorkflow, params: RoleParams) -> np.ndarray:
-    """``[Z, D]`` float32, what each interface shows, in ``env.rules.feature_names``; zeros for the terminal one."""
-    return listing_of(env).features.astype(np.float32)
 
 
 class Worth(NamedTuple):
@@ -83,7 +72,7 @@ def worth(env: RoleWorkflow, params: RoleParams, policies: np.ndarray) -> Worth:
       params: its parameters.
       policies: ``[..., Z, O]`` probabilities of the options at every interface.
     """
-    listing, model = listing_of(env), exact_model(env, params)
+    listing, model = listing_of(env.rules), workflow_model(env.rules)
     table = np.asarray(policies, np.float64)
     lead, (s, o) = table.shape[:-2], listing.least.shape
     used = listing.probability.sum(axis=-1) > 0

@@ -58,6 +58,10 @@ class Rules(Protocol):
         """Prices, discount, prompts."""
         ...
 
+    def __hash__(self) -> int:
+        """Rules of equal numbers have equal hashes: listings are remembered by them."""
+        ...
+
     def starts(self) -> list[tuple[float, State]]:
         """First states with their probabilities."""
         ...

@@ -11,7 +11,6 @@ the exact values, returns and constants of the theory; how the reward scatters i
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
 from typing import Any
 
 import chex
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.primitive import Lifted, LiftedParams, LiftedState
 from icsmdp_jax.envs.tabular import TabularEnv, TabularParams, tabular_env
 from icsmdp_jax.envs.workshop.env import RAW, Workshop, workshop
@@ -35,9 +35,38 @@ MOST_ENTRIES = 2**25  # of the listed kernel: 256 MiB
 TWO_GRAINS = np.array([[0.8, 0.2], [0.2, 0.8]])
 
 
+@dataclasses.dataclass(frozen=True)
+class LiftedWorkshop(Lifted):
+    """A workshop with fixed local policies, stepped through tool by tool; make one with ``lifted_workshop``."""
+
+    def global_view(self, state: LiftedState, params: LiftedParams) -> chex.Array:
+        """``[N + 3 P + N A]`` float32: one-hot agent, status of the parts and all clamped tools."""
+        inner = state.inner
+        agents, tools = inner.clamped.shape[0], params.env.grain.shape[1]
+        parts = [
+            jax.nn.one_hot(inner.agent, agents),
+            jax.nn.one_hot(inner.status, 3).reshape(-1),
+            jax.nn.one_hot(inner.clamped, tools).reshape(-1),
+        ]
+        return jnp.concatenate(parts).astype(jnp.float32)
+
+    def exact_model(self, params: LiftedParams) -> TabularModel:
+        """Lists the workshop; the last state is that of a delivered workpiece.
+
+        With ``kept = 0`` the tools of other benches have no bearing on anything, and states that differ in them only
+        are one state of the listing.
+
+        Raises:
+          ValueError: if the listing would be too large, or the local policy is not ``table_policy``.
+        """
+        if not isinstance(self.env, Workshop) or self.policy is not table_policy:
+            raise ValueError("env: expected a workshop lifted with table_policy")
+        return _listing(self.env, params)
+
+
 def lifted_workshop(
     kept: float = 0.8, gamma: float = 0.95, num_tools: int = 2, care: float = 0.7
-) -> tuple[Lifted, LiftedParams]:
+) -> tuple[LiftedWorkshop, LiftedParams]:
     """The workshop with fixed local policies.
 
     Args:
@@ -52,11 +81,9 @@ def lifted_workshop(
     Raises:
       ValueError: for a number out of range.
     """
-    for name, value, fine in (
-        ("kept", kept, 0 <= kept <= 1), ("gamma", gamma, 0 < gamma < 1), ("care", care, 0 < care <= 1)
-    ):  # fmt: skip
-        if not fine:
-            raise ValueError(f"{name} = {value}: expected a number from 0 to 1")
+    expect("a number from 0 to 1", kept=kept, care=care)
+    expect("a number between 0 and 1", gamma=gamma)
+    expect("a positive number", care=care)
     if num_tools not in (2, 3):
         raise ValueError(f"num_tools = {num_tools}: expected 2 or 3")
     primitive, params = workshop(kept, gamma)
@@ -64,23 +91,12 @@ def lifted_workshop(
         primitive = Workshop(num_tools=2)
         params = params._replace(grain=jnp.asarray(TWO_GRAINS, jnp.float32))
     table = np.log(np.maximum(local_policy(primitive, care), 1e-30))
-    return Lifted(primitive, table_policy), LiftedParams(params, jnp.asarray(table, jnp.float32))
-
-
-@dataclasses.dataclass(frozen=True)
-class ListedWorkshop(TabularEnv):
-    """The listing as an environment: one look-up for each option, however long it lasts.
-
-    Attributes:
-      arguments: of ``lifted_workshop``, from which it was listed.
-    """
-
-    arguments: tuple[float, float, int, float] = (0.8, 0.95, 2, 0.7)
+    return LiftedWorkshop(primitive, table_policy), LiftedParams(params, jnp.asarray(table, jnp.float32))
 
 
 def workshop_options(
     kept: float = 0.8, gamma: float = 0.95, num_tools: int = 2, care: float = 0.7, ticks: bool = False
-) -> tuple[Lifted | ListedWorkshop, LiftedParams | TabularParams]:
+) -> tuple[LiftedWorkshop | TabularEnv, LiftedParams | TabularParams]:
     """The workshop at the scale of its options, as ``make("workshop")`` gives it.
 
     Args:
@@ -100,15 +116,7 @@ def workshop_options(
     env, params = lifted_workshop(kept, gamma, num_tools, care)
     if ticks:
         return env, params
-    arguments = (float(kept), float(gamma), int(num_tools), float(care))
-    listed, table = tabular_env(_listing(arguments), name="workshop")
-    own = {field.name: getattr(listed, field.name) for field in dataclasses.fields(listed)}
-    return ListedWorkshop(**own, arguments=arguments), table
-
-
-@lru_cache(maxsize=8)
-def _listing(arguments: tuple[float, float, int, float]) -> TabularModel:
-    return exact_model(*lifted_workshop(*arguments))
+    return tabular_env(env.exact_model(params), name="workshop")
 
 
 def local_policy(env: Workshop, care: float) -> np.ndarray:
@@ -126,52 +134,15 @@ def table_policy(
     return policy[agent, observation]
 
 
-def global_view(state: LiftedState, params: LiftedParams) -> chex.Array:
-    """Everything, for a learner that sees everything: one-hot agent, status of the parts and all clamped tools.
-
-    Returns:
-      ``[N + 3 P + N A]`` float32.
-    """
-    inner = state.inner
-    agents, tools = inner.clamped.shape[0], params.env.grain.shape[1]
-    parts = [
-        jax.nn.one_hot(inner.agent, agents),
-        jax.nn.one_hot(inner.status, 3).reshape(-1),
-        jax.nn.one_hot(inner.clamped, tools).reshape(-1),
-    ]
-    return jnp.concatenate(parts).astype(jnp.float32)
-
-
-def exact_model(env: Lifted | ListedWorkshop, params: Any) -> TabularModel:
-    """Lists a lifted workshop, or tells from what listing an environment was made.
-
-    With ``kept = 0`` the tools of other benches have no bearing on anything, and states that differ in them only are
-    one state of the listing. The last state is that of a delivered workpiece.
-
-    Args:
-      env: a workshop lifted with ``table_policy``, or what ``workshop_options`` made.
-      params: its parameters.
-
-    Returns:
-      The model.
-
-    Raises:
-      ValueError: if the listing would be too large, or the local policy is another one.
-    """
-    if isinstance(env, ListedWorkshop):
-        return _listing(env.arguments)
-    if not isinstance(env.env, Workshop) or env.policy is not table_policy:
-        raise ValueError("env: expected a workshop lifted with table_policy")
-    inner, given = env.env, params.env
+def _listing(inner: Workshop, params: LiftedParams) -> TabularModel:
+    given, options = params.env, inner.spec.num_options
     if float(given.kept) > 0:  # states: bench, parts of which one is raw, all tools; and at least this many durations
         states = inner.num_agents * (3**inner.num_parts - 2**inner.num_parts) * inner.num_tools**inner.num_agents
-        _check_size(states, env.spec.num_options, SHORTEST_LISTING)
+        _check_size(states, options, SHORTEST_LISTING)
     logits = np.asarray(params.policy, np.float64)
     law = np.exp(logits - logits.max(axis=-1, keepdims=True))
     law = np.where(law > NEVER, law, 0.0)
-    local = np.repeat(
-        (law / law.sum(axis=-1, keepdims=True)).reshape(-1, inner.num_tools), env.spec.num_options, axis=0
-    )
+    local = np.repeat((law / law.sum(axis=-1, keepdims=True)).reshape(-1, inner.num_tools), options, axis=0)
     model = workshop_model(inner, given)
     if float(given.kept) > 0:
         rows, member = np.arange(len(model.agent)), np.arange(len(model.agent))
