@@ -24,7 +24,7 @@ from bound_validation.tasks import Claim, Task, TaskResult
 from icsmdp_jax.io import to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
 
-SCHEMA = 2
+SCHEMA = 3
 PACKAGES = ("bound_validation",)  # whose sources decide about the numbers, besides icsmdp_jax
 
 
