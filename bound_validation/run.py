@@ -63,7 +63,7 @@ def verdict(summary: dict[str, Any]) -> str:
 
 
 def validate(
-    out: Path,
+    out: str | Path,
     preset: str,
     model: str | None = None,
     behaviour: str = "uniform",
@@ -173,7 +173,7 @@ VALIDATION = Ending()
 
 
 def execute(
-    out: Path,
+    out: str | Path,
     tasks: list[Task],
     about: dict[str, Any],
     resume: bool = False,
@@ -196,6 +196,7 @@ def execute(
     from bound_validation.report.page import write_report
 
     manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **provenance.record(PACKAGES)}
+    out = Path(out)
     done = engine.run(out, tasks, manifest, resume, overwrite)
     if not done.primary:
         return None
