@@ -57,29 +57,29 @@ def compose(
     """The figure with these panels, empty ones left out; None if none is left.
 
     Args:
-      panels: row by row; a single one gets no letter.
+      panels: row by row; each keeps its letter if another is left out, and a single one has none.
       columns: of the grid.
       width: inches, whatever the number of panels.
       height: inches of one row of panels with their legends.
       entries: groups whose markers are explained above the panels.
       fill: whether the last panel takes what is left of its row.
     """
-    panels = [panel for panel in panels if any(curve.kind != "fit" for curve in panel.curves)]
-    if not panels:
+    full = [i for i, panel in enumerate(panels) if any(curve.kind != "fit" for curve in panel.curves)]
+    if not full:
         return None
-    columns = min(columns, len(panels))
-    rows = math.ceil(len(panels) / columns)
+    columns = min(columns, len(full))
+    rows = math.ceil(len(full) / columns)
     figure = new_figure(width, rows * height + 0.3)
     grid = figure.subplots(rows, columns, squeeze=False)
-    if fill and len(panels) % columns:
-        last = grid[-1, (len(panels) - 1) % columns]
-        last.set_subplotspec(last.get_gridspec()[rows - 1, (len(panels) - 1) % columns :])
-    for index, panel in enumerate(panels):
-        draw_panel(grid.flat[index], panel, index if len(panels) > 1 else None)
-    for axes in grid.flat[len(panels) :]:
+    if fill and len(full) % columns:
+        last = grid[-1, (len(full) - 1) % columns]
+        last.set_subplotspec(last.get_gridspec()[rows - 1, (len(full) - 1) % columns :])
+    for axes, index in zip(grid.flat, full, strict=False):
+        draw_panel(axes, panels[index], index if len(full) > 1 else None)
+    for axes in grid.flat[len(full) :]:
         axes.set_axis_off()
     groups(figure, entries)
-    key(figure, [curve for panel in panels for curve in panel.curves])
+    key(figure, [curve for index in full for curve in panels[index].curves])
     return figure
 
 

@@ -67,6 +67,7 @@ def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -
         "most": MOST,
         "cells": summary.get("cells"),
         "figures": figures,
+        "shares_of_page": {name: _share_of_page(data) for name, data in figures.items()},
         "checks": checks,
         "held": checks - failed,
         "bound_holds": failed == 0 and bool(summary.get("bound_holds", True)),
@@ -127,6 +128,14 @@ def verdict(passed: bool | None) -> Markup:
 
 def _embedded(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def _share_of_page(data: str) -> str:
+    """Width of a PNG as a percentage of a figure over both columns, so that all have letters of one size."""
+    from icsmdp_jax.drawing.style import DPI, FULL_WIDTH
+
+    pixels = int.from_bytes(base64.b64decode(data[:32])[16:20], "big")
+    return f"{100 * min(pixels / (FULL_WIDTH * DPI), 1.0):.3g}%"
 
 
 def _terms(summary: dict[str, Any]) -> list[dict[str, Any]]:

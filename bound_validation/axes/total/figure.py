@@ -30,7 +30,8 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     del summary  # no slope is fitted here
     cells = shares(rows)
     totals = [row for row in select(rows, "total", "total") if row.axis == "total"]
-    panels = [panel for panel in (_against_bound(totals, cells), _against_samples(totals)) if panel.curves]
+    panels = {2: _against_bound(totals, cells), 3: _against_samples(totals)}  # by the number of their letter
+    panels = {index: panel for index, panel in panels.items() if panel.curves}
     if not cells and not panels:
         return None
     gaps = thinned([cell.gap for cell in cells], 5) if cells else []
@@ -43,9 +44,11 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         _stacks(right, lettered(1, "shares of the bound"), cells, gaps, [normalised(cell.bound) for cell in cells])
         outside(whole, "upper", [Patch(**_fill(name)) for name in PARTS], [NAMES[name] for name in PARTS])
     if panels:
-        for index, axes in enumerate(parts[-1].subplots(1, len(panels), squeeze=False)[0]):
-            draw_panel(axes, panels[index], index + 2 * bool(cells))
-    key(whole, [curve for panel in panels for curve in panel.curves])
+        for axes, (index, panel) in zip(
+            parts[-1].subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+        ):
+            draw_panel(axes, panel, index)
+    key(whole, [curve for panel in panels.values() for curve in panel.curves])
     return whole
 
 
