@@ -23,7 +23,7 @@ import numpy as np
 from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
-from icsmdp_jax.envs.finite import FiniteEnv, TabularState, looked_up
+from icsmdp_jax.envs.finite import FiniteEnv, TabularState
 from icsmdp_jax.models.tabular import TabularModel
 
 
@@ -128,10 +128,6 @@ class Listed(FiniteEnv[ListedParams]):
         reward = params.power[tau - 1] * due - params.block_cost * params.annuity[tau]
         discount = jnp.where(done, jnp.float32(0), params.power[tau])
         return entered, Ended(reward, tau, discount, terminated=done, truncated=jnp.zeros((), bool))
-
-    def decision(self, index: chex.Array, params: ListedParams) -> tuple[chex.Array, chex.Array, chex.Array]:
-        """Who decides, what it sees, and which options it has."""
-        return looked_up(index, params)
 
     def global_view(self, state: TabularState, params: ListedParams) -> chex.Array:
         """``[V]`` float32: everything about the state; zeros at an end."""

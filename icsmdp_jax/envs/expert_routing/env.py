@@ -28,6 +28,7 @@ import numpy as np
 from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.envs.expert_routing import queries as world
 from icsmdp_jax.envs.expert_routing.queries import Queries, experts, queries
+from icsmdp_jax.envs.finite import one_hot
 from icsmdp_jax.envs.listed import Listed, ListedParams, listed_env, listed_params
 from icsmdp_jax.exact import kernel_moments, optimal_q
 
@@ -51,8 +52,7 @@ class ExpertRouting(Listed):
         """``[Z, dim]`` float64: what an interface number stands for, as zeros and ones; zeros at the end of a query."""
         sizes = (self.num_agents, len(world.KINDS), len(world.DIFFICULTIES), 2, 2, self.hops + 1)
         fields = [axis.reshape(-1) for axis in np.indices(sizes)]
-        codes = [np.eye(size)[axis] for size, axis in zip(sizes, fields, strict=True)]
-        return np.pad(np.concatenate(codes[1:], axis=1), ((0, 1), (0, 0)))
+        return np.pad(one_hot(fields[1:], sizes[1:]), ((0, 1), (0, 0)))
 
 
 def expert_routing(

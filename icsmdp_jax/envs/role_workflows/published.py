@@ -82,3 +82,12 @@ def prompts(settings: Settings) -> list[tuple[float, int, int]]:
     """``(probability, kind, hard)`` of every prompt."""
     share = (settings.contest, 1 - settings.contest)
     return [(share[kind] / 2, kind, hard) for kind in (0, 1) for hard in (0, 1)]
+
+
+def with_check(chance: float) -> list[tuple[float, int, int]]:
+    """``(probability, right, passed)`` of work that is right with probability ``chance``, and of its check."""
+    return [
+        (of_right * of_check, right, passed)
+        for right, of_right in ((0, 1 - chance), (1, chance))
+        for passed, of_check in ((0, 1 - PASSES[right]), (1, PASSES[right]))
+    ]
