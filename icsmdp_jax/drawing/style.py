@@ -15,9 +15,10 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from icsmdp_jax.io import atomic_write
 
@@ -115,8 +116,9 @@ def lettered(index: int, title: str) -> str:
 
 def text_size(text: str, size: float) -> tuple[float, float]:
     """Width and height in points of a text, mathematics included, in the typeface of the figures."""
-    box = TextPath((0, 0), text, size=size, prop=FontProperties(family="STIXGeneral")).get_extents()
-    return float(box.width), float(box.height)
+    font = FontProperties(family=SETTINGS["font.family"], size=size)
+    width, height, _ = text_to_path.get_text_width_height_descent(text, font, is_math_text(text))
+    return float(width), float(height)
 
 
 def legend_columns(names: Sequence[str], room: float, handle_length: float = SETTINGS["legend.handlelength"]) -> int:

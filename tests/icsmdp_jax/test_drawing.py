@@ -160,7 +160,7 @@ def test_spectral_order_recovers_a_ring() -> None:
     assert circle_order(graph, "given") == list(range(9)) != found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.floats(0, 6.28), st.booleans()), min_size=1, max_size=14), st.floats(0.05, 0.4))
 def test_angles_are_spread_and_keep_their_order(wishes: list[tuple[float, bool]], gap: float) -> None:
     wishes = sorted(wishes)
@@ -324,7 +324,9 @@ def test_agent_panels_with_gaps_and_single_values() -> None:
         agent_figure(record, ["a"])
 
 
-def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path) -> None:
+def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(style, "DPI", 60)
+
     def draw(folder):
         return [
             draw_handoffs(GRAPHS["named"][0], folder, names=GRAPHS["named"][1]),
