@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from bound_validation.axis import SETTINGS, resolved
-from bound_validation.results import Row, write_table
+from bound_validation.results import SCHEMA, Row, write_table
 from bound_validation.tasks import Claim, Task, TaskResult
 from icsmdp_jax.io import to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
 
-SCHEMA = 3
 PACKAGES = ("bound_validation",)  # whose sources decide about the numbers, besides icsmdp_jax
 
 
