@@ -221,7 +221,7 @@ def test_small_parts_of_speech():
 
 
 def test_template_is_package_data():
-    template = resources.files("bound_validation") / "templates" / "report.html.j2"
+    template = resources.files("bound_validation.report") / "templates" / "report.html.j2"
     assert template.is_file()
     settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["tool"]["setuptools"]
     patterns = [pattern for group in settings["package-data"].values() for pattern in group]
