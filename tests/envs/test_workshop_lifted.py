@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from icsmdp_jax.experiments.known import Known
 
 from icsmdp_jax.core.primitive import Lifted, uniform_policy
 from icsmdp_jax.envs.registry import make
@@ -15,7 +16,6 @@ from icsmdp_jax.envs.workshop.exact import workshop_model
 from icsmdp_jax.envs.workshop.lifted import LiftedWorkshop, lifted_workshop, local_policy
 from icsmdp_jax.exact.moments import as_dense, kernel_moments
 from icsmdp_jax.exact.primitive import option_moments, solve
-from icsmdp_jax.experiments.known import Known
 from tests.helpers import chi_square
 
 LEVEL = 1e-4  # probability with which a correct program fails a chi-square test here; keys are fixed

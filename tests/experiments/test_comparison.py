@@ -7,13 +7,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+from icsmdp_jax.experiments.known import Known
 
 from icsmdp_jax.envs.cpu_sort import cpu_sort
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact.returns import Interval, Returns
 from icsmdp_jax.experiments.comparison import Budget, compare, judged
-from icsmdp_jax.experiments.known import Known
 from icsmdp_jax.experiments.result import Result, exactly
 from icsmdp_jax.experiments.training import parts_of, prepared, scalars_per_handoff, train
 from icsmdp_jax.models.random import random_model

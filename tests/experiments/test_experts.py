@@ -8,13 +8,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+from icsmdp_jax.experiments.options import Options
 
 from icsmdp_jax.envs.expert_routing import TEAM, best_agents, expert_routing, states
 from icsmdp_jax.envs.expert_routing.queries import HAND
 from icsmdp_jax.envs.expert_routing.table import published, shares
 from icsmdp_jax.exact.returns import Interval, Returns
 from icsmdp_jax.experiments.experts import DEFAULT, NAME, WEIGHTS, Frontier, run, single, totals
-from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.training import Budget
 
 

@@ -8,13 +8,13 @@ from functools import cache
 
 import numpy as np
 import pytest
+from icsmdp_jax.experiments.options import Options
+from icsmdp_jax.experiments.sweep import train_sweep
 
 from icsmdp_jax.envs.expert_routing.table import published, shares
 from icsmdp_jax.envs.math_pipeline import TEAM, math_pipeline
 from icsmdp_jax.exact.returns import Interval, Returns
 from icsmdp_jax.experiments.mathematics import DEFAULT, NAME, NOISES, WORKFLOWS, run, totals, workflow
-from icsmdp_jax.experiments.options import Options
-from icsmdp_jax.experiments.sweep import train_sweep
 from icsmdp_jax.experiments.training import Budget, prepared, train
 
 REPAIR, HARM, LIFT = 0.7, 0.1, 3.0  # the environment's own

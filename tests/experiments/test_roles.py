@@ -8,12 +8,12 @@ from functools import cache
 
 import numpy as np
 import pytest
+from icsmdp_jax.experiments.options import Options
 
 from icsmdp_jax.drawing.envs import role_workflows as picture
 from icsmdp_jax.envs.role_workflows import Worth, eval_opt, voting, worth
 from icsmdp_jax.envs.role_workflows.model import listing_of
 from icsmdp_jax.experiments import roles, roles_figures, roles_study
-from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.roles_study import COLLAPSE, Size, Study, findings
 
 

@@ -8,6 +8,7 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
+from icsmdp_jax.experiments.options import Options
 from scipy import stats
 
 from icsmdp_jax.drawing.style import house_style
@@ -15,7 +16,6 @@ from icsmdp_jax.envs.routing.graph import Graph, critical_load, graph_from_links
 from icsmdp_jax.envs.routing.measure import Delivery, delivery_times
 from icsmdp_jax.envs.routing.policies import POLICIES
 from icsmdp_jax.experiments import routing
-from icsmdp_jax.experiments.options import Options
 from icsmdp_jax.experiments.result import Result
 
 FEW = ("shortest_path", "q_routing", "ic_q", "random")

@@ -7,10 +7,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-
-from icsmdp_jax.envs.cpu_sort import cpu_sort, machine
 from icsmdp_jax.experiments.known import Known
 from icsmdp_jax.experiments.options import Options
+
+from icsmdp_jax.envs.cpu_sort import cpu_sort, machine
 from icsmdp_jax.experiments.sorting import budget_of
 from icsmdp_jax.experiments.sorting_runs import Team, Written, random_workflow, share, trained, unshaped
 from icsmdp_jax.experiments.training import Budget

@@ -22,7 +22,7 @@ from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import StepSize
 from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import golden, same_bits
-from tests.icsmdp_jax import courier
+from tests.learner import courier
 from tests.reference import simulate
 
 CLOSE = 2e-5  # float32 rounding relative to the scale of Q; a wrong sign, mask or weight is off by 1e-2 and more

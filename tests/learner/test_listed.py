@@ -14,7 +14,7 @@ import pytest
 from icsmdp_jax.learner import channel
 from icsmdp_jax.learner.baselines import Setup, setup
 from icsmdp_jax.models.random import random_model
-from tests.icsmdp_jax.courier import quick_jit
+from tests.learner.courier import quick_jit
 
 UPDATES = 4
 CLOSE = {"rtol": 0, "atol": 2e-5}  # float32 sums in another order, over four updates of numbers of size one

@@ -29,7 +29,7 @@ from icsmdp_jax.learner.adaptable_state import situation_index
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.message import protocol
 from tests.helpers import same_bits
-from tests.icsmdp_jax.courier import quick_jit
+from tests.learner.courier import quick_jit
 from tests.reference import adaptable as twin
 from tests.relay import Relay
 

@@ -28,7 +28,7 @@ from icsmdp_jax.learner.dispatch import gathered
 from icsmdp_jax.learner.parallel import ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from tests.helpers import same_bits
-from tests.icsmdp_jax.courier import AGENTS, DIM, OPTIONS, gaussian, hyper, learner, random_like, random_rows
+from tests.learner.courier import AGENTS, DIM, OPTIONS, gaussian, hyper, learner, random_like, random_rows
 
 LENGTH, COPIES = 3, 4
 ROWS = (LENGTH, COPIES)

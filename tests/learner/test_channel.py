@@ -20,7 +20,7 @@ from icsmdp_jax.learner.channel import (
     transmit_rollout,
 )
 from tests.helpers import same_bits
-from tests.icsmdp_jax.channels import (
+from tests.learner.channels import (
     AGENTS,
     BOUNDS,
     LIARS,

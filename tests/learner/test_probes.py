@@ -25,8 +25,8 @@ from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import StepSize
-from tests.icsmdp_jax import probes
-from tests.icsmdp_jax.courier import quick_jit
+from tests.learner import probes
+from tests.learner.courier import quick_jit
 
 COPIES, LENGTH, UPDATES = 32, 4, 1500
 

@@ -221,7 +221,7 @@ def test_host_devices_change_no_bit(tmp_path: Path) -> None:
     """Replicas spread over two host devices by sharding, against one device."""
     script = """
 import sys, jax, numpy as np
-from tests.icsmdp_jax.test_learner_invariances import run, last
+from tests.learner.test_learner_invariances import run, last
 assert jax.device_count() == int(sys.argv[1])
 np.save(sys.argv[2], last(run(8)))
 """

@@ -25,7 +25,7 @@ from icsmdp_jax.learner.parallel import State
 from icsmdp_jax.learner.rollout import Pending, Rows
 from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import as_model, same_bits
-from tests.icsmdp_jax.courier import gaussian, random_like
+from tests.learner.courier import gaussian, random_like
 from tests.reference.models import random_model
 
 LENGTH, COPIES, OPTIONS = 3, 6, 2

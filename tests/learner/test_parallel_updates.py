@@ -20,7 +20,7 @@ from icsmdp_jax.learner import channel, networks, schedules, updates
 from icsmdp_jax.learner.parallel import ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from tests.helpers import same_bits
-from tests.icsmdp_jax.courier import AGENTS, DIM, OPTIONS, gaussian, hyper, learner, quick_jit, random_like, random_rows
+from tests.learner.courier import AGENTS, DIM, OPTIONS, gaussian, hyper, learner, quick_jit, random_like, random_rows
 
 LENGTH, COPIES = 3, 5
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}  # float32 against float64, numbers of size one; differences are exact to 1e-8

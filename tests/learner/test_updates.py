@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from icsmdp_jax.learner import networks, schedules, updates
 from icsmdp_jax.learner.updates import from_optimiser, stay_within, stochastic_approximation, update_slots
 from tests.helpers import same_bits
-from tests.icsmdp_jax.courier import AGENTS, DIM, OPTIONS, gaussian, hyper, learner, random_like, random_rows
+from tests.learner.courier import AGENTS, DIM, OPTIONS, gaussian, hyper, learner, random_like, random_rows
 
 SLOTS = 4
 

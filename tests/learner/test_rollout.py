@@ -19,7 +19,7 @@ from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import constant
 from tests.helpers import golden, same_bits
-from tests.icsmdp_jax.courier import OPTIONS, Courier, CourierParams, quick_jit
+from tests.learner.courier import OPTIONS, Courier, CourierParams, quick_jit
 
 COPIES, LENGTH = 4, 60
 KEY = jax.random.key(3)
