@@ -360,10 +360,7 @@ def test_epsilon_greedy_learns_the_solution_and_prefers_the_best_options() -> No
         greedy, [inputs_for("tabular", 0.3), inputs_for("tabular", 1.0)], jax.random.key(0), 4, [1000, 20_000], 1000
     )
     for part in range(2):
-        errors = [
-            np.mean([error_to_solution("tabular", table) for table in s.last[part]])
-            for s in results.snapshots
-        ]
+        errors = [np.mean([error_to_solution("tabular", table) for table in s.last[part]]) for s in results.snapshots]
         start = error_to_solution("tabular", np.zeros_like(results.snapshots[0].last[0, 0]))
         assert errors[1] < errors[0] < start and errors[1] < 0.1 * start
     # Visits tell who chose greedily: with epsilon = 0.3 the best option is taken far more often than at random.
