@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 LONGEST = (  # files that take a process a minute or more: begun first, so that no process waits for one at the end
     "validation run",
-    "tests/sweeps/test_devices.py",
+    "tests/devices/test_devices.py",
     "tests/benchmarks/test_benchmarks.py",
     "tests/bound_validation/test_figures.py",
     "tests/test_cli.py",

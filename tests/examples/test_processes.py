@@ -32,7 +32,6 @@ from examples.processes.environment import (
 from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.icq import Learner
-from icsmdp_jax.learner.schedules import StepSize
 from tests.helpers import golden, golden_analysis, learner_inputs
 
 CLOSE = 2e-6  # times the scale of Q: float32 rounding over a few hundred updates; a wrong step is off by 1e-2 and more
@@ -66,9 +65,9 @@ def record(model: str, kind: str, clock: str, handoffs: int = 400) -> Record:
         data = feature_table(model)
     behaviour = golden_analysis(model).interface.chain.behaviour
     inputs = jax.tree.map(jnp.asarray, learner_inputs(params, behaviour, SIZES[clock], data))
-    state = learner.init(jax.random.key(0), inputs)
+    state = jax.jit(learner.init)(jax.random.key(0), inputs)
     first = 3 * np.random.default_rng(1).normal(size=state.params.shape)
-    state = state._replace(params=jnp.asarray(first, jnp.float32))
+    state = state._replace(params=first.astype(np.float32))
 
     def body(state, words):
         option = learner.act(words[env.words_per_step :], state, inputs)
@@ -119,9 +118,7 @@ def offered(model: str, kind: str, clock: str) -> np.ndarray:
 
 
 CASES = [
-    (CONTINUING, "tabular", "visits"),
-    (EPISODIC, "tabular", "epoch"),
-    (CONTINUING, "linear", "epoch"),
+    (CONTINUING, "tabular", "epoch"),
     (EPISODIC, "linear", "visits"),
 ]
 each_case = pytest.mark.parametrize(("model", "kind", "clock"), CASES)
@@ -129,8 +126,8 @@ each_case = pytest.mark.parametrize(("model", "kind", "clock"), CASES)
 
 def test_trajectories_show_every_case() -> None:
     """Every agent acts and is handed to, by itself and by others; the episodic model masks and ends."""
-    for model in (CONTINUING, EPISODIC):
-        path = record(model, "tabular", "visits" if model == CONTINUING else "epoch").trajectory
+    for model, kind, clock in CASES:
+        path = record(model, kind, clock).trajectory
         going = ~path.terminal
         pairs = set(zip(path.agent[going].tolist(), path.final_agent[going].tolist(), strict=True))
         assert len(pairs) == golden(model).num_agents ** 2 == 9
@@ -221,10 +218,9 @@ def gone(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("size", [schedules.constant(0.2), schedules.theorem_decaying(0.5, 0.5)])
-def test_four_agents_that_hand_around_in_a_circle(size: StepSize) -> None:
+def test_four_agents_that_hand_around_in_a_circle() -> None:
     """Each agent's one value follows the plain recursion; ``inf`` as the cap survives the way to the worker."""
-    count, turns = 4, 300
+    count, turns, size = 4, 300, schedules.theorem_decaying(0.5, 0.5)
     agent = np.arange(turns) % count
     after = (agent + 1) % count
     ones, zeros = np.ones(turns, np.float32), np.zeros(turns, int)
@@ -232,7 +228,7 @@ def test_four_agents_that_hand_around_in_a_circle(size: StepSize) -> None:
     run = run_processes(path, count, 1, np.arange(count), size, "epoch")
     q = np.zeros(count)
     for k in range(turns):
-        q[agent[k]] += float(size.at(jnp.int32(k))) * (1 + 0.5 * q[after[k]] - q[agent[k]])
+        q[agent[k]] += 1 / (0.5 * (k + 1) * 0.5) * (1 + 0.5 * q[after[k]] - q[agent[k]])
     assert run.scalars == run.handoffs == turns and run.bytes == 4 * turns
     np.testing.assert_allclose(run.q[:, 0], q, rtol=0, atol=1e-5)
     assert np.abs(q).min() > 0.5
@@ -259,8 +255,8 @@ SEGMENT = (0, 1, 1.0, 0.9, 0)
 ARRIVES = (0, np.array([True, True]))
 
 
-@pytest.mark.parametrize(("dead", "name"), [(0, "the sender"), (1, "the receiver"), (2, "a third agent")])
-def test_a_killed_agent_is_an_error_at_once(dead: int, name: str) -> None:
+@pytest.mark.parametrize("dead", [0, 2])  # the sender, and an agent that has no part in the handoff
+def test_a_killed_agent_is_an_error_at_once(dead: int) -> None:
     with three_agents(20.0) as agents:
         agents.handoff(0, SEGMENT, 1, ARRIVES)
         agents.processes[dead].kill()
@@ -273,12 +269,11 @@ def test_a_killed_agent_is_an_error_at_once(dead: int, name: str) -> None:
     assert all(gone(process.pid) for process in agents.processes)
 
 
-@pytest.mark.parametrize("stopped", [0, 1])
-def test_a_silent_agent_is_an_error_after_the_timeout(stopped: int) -> None:
+def test_a_silent_agent_is_an_error_after_the_timeout() -> None:
     with three_agents(20.0) as agents:
         agents.handoff(0, SEGMENT, 1, ARRIVES)
         agents.timeout = 1.0  # only now, since start-up may take longer on a busy machine
-        agents.processes[stopped].send_signal(signal.SIGSTOP)
+        agents.processes[1].send_signal(signal.SIGSTOP)
         begun = time.monotonic()
         with pytest.raises(ProcessError, match=r"^agent 0 did not absorb a scalar from agent 1 within 1\.0 s$"):
             agents.handoff(0, SEGMENT, 1, ARRIVES)

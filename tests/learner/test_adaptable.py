@@ -29,7 +29,7 @@ from icsmdp_jax.learner.adaptable_state import situation_index
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.message import protocol
 from tests.helpers import same_bits
-from tests.icsmdp_jax.courier import quick_jit
+from tests.learner.courier import quick_jit
 from tests.reference import adaptable as twin
 from tests.relay import Relay
 
@@ -87,7 +87,7 @@ def moment(name: str, records: Record, t: int, copy: int) -> twin.Moment:
     )
 
 
-@pytest.mark.parametrize("name", ["relay", "workshop"])
+@pytest.mark.parametrize("name", ["relay", pytest.param("workshop", marks=pytest.mark.slow)])
 def test_tables_agree_with_plain_loops(name: str) -> None:
     """Option values, actor, critic and every message, after each of 150 primitive steps of six copies."""
     copies, env = 6, environment(name)[0]
@@ -168,7 +168,7 @@ def test_only_the_active_agent_changes() -> None:
     assert len(seen) == 4
 
 
-@pytest.mark.parametrize("name", ["relay", "workshop"])
+@pytest.mark.parametrize("name", ["relay", pytest.param("workshop", marks=pytest.mark.slow)])
 def test_only_rows_of_the_situation_change(name: str) -> None:
     """Tables: nothing moves but the rows that the six copies are in, so no other agent's."""
     first, states, records = story(name, 6)
@@ -194,15 +194,15 @@ def test_nothing_but_the_scalar_reaches_the_sender() -> None:
     configured, given = learner("relay", 1), inputs("relay", 0.05)
     key, step = jax.random.key(5), jax.jit(learner("relay", 1).step)
     interface_owner, situation_owner = owners("relay")
-    state, rng, checked = configured.init(key, given), np.random.default_rng(0), 0
+    state, rng, checked = jax.device_get(jax.jit(configured.init)(key, given)), np.random.default_rng(0), 0
     for _ in range(30):
         noise = jax.tree.map(lambda leaf: leaf + rng.normal(size=leaf.shape).astype(np.float32), state.values.params)
         state = state._replace(values=state.values._replace(params=noise))
-        new, record = step(key, state, given)
+        new, record = jax.device_get(step(key, state, given))
         if record.after.tick.ended[0] and not record.after.tick.terminated[0]:
             i, to = int(record.before.decision.agent[0]), record.after.tick.decision
-            mask, z = np.asarray(to.mask[0]), int(to.interface[0])
-            table = np.asarray(state.values.params)
+            mask, z = to.mask[0], int(to.interface[0])
+            table = state.values.params
             best = int(np.where(mask, table[z], -np.inf).argmax())
             theirs = interface_owner != i
             other = np.where(theirs[:, None], rng.normal(size=table.shape), table).astype(np.float32)
@@ -211,21 +211,23 @@ def test_nothing_but_the_scalar_reaches_the_sender() -> None:
             other[z, best] = table[z, best]
             elsewhere = situation_owner != i
             replaced = state._replace(
-                values=state.values._replace(params=jnp.asarray(other)),
+                values=state.values._replace(params=other),
                 **{
                     part: getattr(state, part)._replace(
-                        params=jnp.where(elsewhere[:, None], 7.0, getattr(state, part).params)
+                        params=np.where(elsewhere[:, None], np.float32(7), getattr(state, part).params)
                     )
                     for part in ("actor", "critic")
                 },
             )
-            again, _ = step(key, replaced, given)
+            again, _ = jax.device_get(step(key, replaced, given))
             assert same_bits(again.values.params[~theirs], new.values.params[~theirs])
             for part in ("actor", "critic"):
                 a, b = (getattr(s, part).params[~elsewhere] for s in (again, new))
                 assert same_bits(a, b)
-            louder = state._replace(values=state.values._replace(params=state.values.params.at[z, best].add(1.0)))
-            heard, _ = step(key, louder, given)
+            shouted = table.copy()
+            shouted[z, best] += 1
+            louder = state._replace(values=state.values._replace(params=shouted))
+            heard, _ = jax.device_get(step(key, louder, given))
             for part, rows in (("values", ~theirs), ("actor", ~elsewhere), ("critic", ~elsewhere)):
                 assert not same_bits(getattr(heard, part).params[rows], getattr(new, part).params[rows])
             checked += 1
@@ -326,13 +328,14 @@ def test_frozen_values_are_those_of_plain_ic_q() -> None:
 
 def test_policies_and_their_table_are_the_same() -> None:
     """What a run acts with, what a lifted environment is given, and what exact answers are computed from."""
-    configured = learner("workshop", 6)
-    actor = jnp.asarray(story("workshop", 6)[1].actor.params[-1])
-    table = configured.local_table(actor, inputs("workshop"))
-    agent, option, seen = (jnp.arange(n) for n in (3, 6, configured.env.local_spec.num_observations))
-    agent, seen, option = (grid.reshape(-1) for grid in jnp.meshgrid(agent, seen, option, indexing="ij"))
-    each = jax.vmap(lambda i, o, x: configured.policy((actor, None), i, o, x, jnp.ones(3, bool)))
-    np.testing.assert_allclose(table, jax.nn.softmax(each(agent, option, seen)), rtol=1e-6)
+    configured = learner("relay", 6)
+    actor = jnp.asarray(story("relay", 6)[1].actor.params[-1])
+    table = quick_jit(configured.local_table)(actor, inputs("relay"))
+    spec = configured.env.spec
+    sizes = (spec.num_agents, configured.env.local_spec.num_observations, spec.num_options)
+    agent, seen, option = (grid.astype(np.int32).reshape(-1) for grid in np.indices(sizes))
+    one = lambda i, o, x: jax.nn.softmax(configured.policy((actor, None), i, o, x, jnp.ones(3, bool)))  # noqa: E731
+    np.testing.assert_allclose(table, quick_jit(jax.vmap(one))(agent, option, seen), rtol=1e-6)
     assert np.abs(table - 1 / 3).max() > 0.05
 
 

@@ -23,7 +23,7 @@ from icsmdp_jax.learner.channel import (
     new_history,
 )
 from tests.helpers import same_bits
-from tests.icsmdp_jax.channels import (
+from tests.learner.channels import (
     AGENTS,
     BOUNDS,
     LIARS,

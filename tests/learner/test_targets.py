@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +23,7 @@ from tests.reference.models import Array, Model, random_model, uniform_behaviour
 TOLERANCE = {"rtol": 2e-5, "atol": 2e-5}  # float32: sums of at most 12 terms of size one
 
 one = jax.jit(targets.one_handoff)
-one_each = jax.jit(jax.vmap(targets.one_handoff))
+relay = jax.jit(targets.relay)
 n_traced = jax.jit(targets.n_handoff)
 lambda_returns = jax.jit(targets.lambda_returns)
 peng = jax.jit(targets.peng_q_lambda)
@@ -36,7 +35,7 @@ chained = jax.jit(targets.chain_targets)
 def f32(*values: Any) -> list[Any]:
     """Floats as float32, truth values as they are."""
     arrays = [np.asarray(value) for value in values]
-    return [jnp.asarray(a if a.dtype == bool else a.astype(np.float32)) for a in arrays]
+    return [a if a.dtype == bool else a.astype(np.float32) for a in arrays]
 
 
 def continuing(seed: int, length: int) -> dict[str, Array]:
@@ -53,17 +52,17 @@ def continuing(seed: int, length: int) -> dict[str, Array]:
     }
 
 
-chains = st.builds(continuing, st.integers(0, 10**6), st.sampled_from([1, 4, 12]))
+chains = st.builds(continuing, st.integers(0, 10**6), st.sampled_from([1, 4, 7]))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(chains, st.integers(1, 15))
 def test_continuing_chains_against_double_loops(data: dict[str, Array], n: int) -> None:
     r, d, v, lam, cut = (data[k] for k in ("rewards", "discounts", "scalars", "lambdas", "truncated"))
     jr, jd, jv, jlam, jcut, jtaken, jgreedy = f32(r, d, v, lam, cut, data["taken"], data["greedy"])
     np.testing.assert_allclose(one(jr[0], jd[0], jv[0]), r[0] + d[0] * v[0], **TOLERANCE)
     expected = twin.n_handoff(r, d, v, n, cut)
-    np.testing.assert_allclose(n_traced(jr, jd, jv, jnp.int32(n), jcut), expected, **TOLERANCE)
+    np.testing.assert_allclose(n_traced(jr, jd, jv, np.int32(n), jcut), expected, **TOLERANCE)
     expected = twin.lambda_mixture(r, d, v, lam, cut)
     np.testing.assert_allclose(lambda_returns(jr, jd, jv, jlam, jcut), expected, **TOLERANCE)
     np.testing.assert_allclose(peng(jr, jd, jv, jlam, jcut), expected, **TOLERANCE)
@@ -74,47 +73,37 @@ def test_continuing_chains_against_double_loops(data: dict[str, Array], n: int) 
     np.testing.assert_allclose(naive(jr, jd, jv, jtaken, jlam, jcut), expected, **TOLERANCE)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(chains, st.floats(0.0, 1.0, width=32))
-def test_limits(data: dict[str, Array], lambda_: float) -> None:
-    r, d, v, q, greedy, cut = f32(
-        *(data[k] for k in ("rewards", "discounts", "scalars", "taken", "greedy", "truncated"))
+@pytest.mark.parametrize("seed", range(4))
+def test_limits(seed: int) -> None:
+    """One handoff, Monte Carlo with the last offer at the end, and what is the same with one lambda for all."""
+    data = continuing(seed, 4)
+    r, d, v, q, cut, greedy = f32(
+        *(data[k] for k in ("rewards", "discounts", "scalars", "taken", "truncated", "greedy"))
     )
-    length = r.shape[0]
-    single = one_each(r, d, v)
-    always, never = jnp.ones(length + 1, bool), jnp.zeros(length + 1, bool)
+    none, every, some = (np.full(4, weight, np.float32) for weight in (0, 1, 0.3 + 0.1 * seed))
+    always, never = np.ones(5, bool), np.zeros(5, bool)
     for target in (
-        n_traced(r, d, v, jnp.int32(1), cut),
-        lambda_returns(r, d, v, 0.0, cut),
-        watkins(r, d, v, 0.0, cut, greedy),
-        watkins(r, d, v, lambda_, cut, never),
-        naive(r, d, v, q, 0.0, cut),
-        lambda_returns(r, d, v, lambda_, jnp.ones(length, bool)),
+        n_traced(r, d, v, np.int32(1), cut),
+        lambda_returns(r, d, v, none, cut),
+        watkins(r, d, v, none, cut, greedy),
+        watkins(r, d, v, some, cut, never),
+        naive(r, d, v, q, none, cut),
+        lambda_returns(r, d, v, some, np.ones(4, bool)),
     ):
-        np.testing.assert_allclose(target, single, **TOLERANCE)
-    # Monte Carlo with the last offer at the end, added up forwards.
+        np.testing.assert_allclose(target, r + d * v, **TOLERANCE)
     total, weight = 0.0, 1.0
-    for t in range(length):
+    for t in range(4):
         total, weight = total + weight * data["rewards"][t], weight * data["discounts"][t]
     total += weight * data["scalars"][-1]
-    for n in (length, length + 7):
-        np.testing.assert_allclose(n_traced(r, d, v, jnp.int32(n), cut)[0], total, **TOLERANCE)
-    np.testing.assert_allclose(lambda_returns(r, d, v, 1.0, cut)[0], total, **TOLERANCE)
-    # One lambda for all is the constant vector; a trace that is never cut is Peng's.
-    alike = jnp.full(length, lambda_, jnp.float32)
-    np.testing.assert_array_equal(lambda_returns(r, d, v, lambda_, cut), lambda_returns(r, d, v, alike, cut))
-    np.testing.assert_allclose(watkins(r, d, v, lambda_, cut, always), peng(r, d, v, lambda_, cut), **TOLERANCE)
-    # Naive is Peng's where the option taken was worth the best value.
-    np.testing.assert_allclose(naive(r, d, v, jnp.roll(v, 1), lambda_, cut), peng(r, d, v, lambda_, cut), **TOLERANCE)
-
-
-@pytest.mark.parametrize("n", [1, 3, 9])
-def test_static_and_traced_n_agree(n: int) -> None:
-    data = continuing(4, 6)
-    r, d, v, cut = f32(*(data[k] for k in ("rewards", "discounts", "scalars", "truncated")))
-    static = jax.jit(targets.n_handoff, static_argnums=3)(r, d, v, n, cut)
-    np.testing.assert_allclose(static, n_traced(r, d, v, jnp.int32(n), cut), rtol=1e-6)
-    np.testing.assert_allclose(targets.n_handoff(r, d, v, n, cut), static, rtol=1e-6)
+    for n in (4, 11):
+        np.testing.assert_allclose(n_traced(r, d, v, np.int32(n), cut)[0], total, **TOLERANCE)
+    np.testing.assert_allclose(lambda_returns(r, d, v, every, cut)[0], total, **TOLERANCE)
+    np.testing.assert_array_equal(lambda_returns(r, d, v, some[0], cut), lambda_returns(r, d, v, some, cut))
+    # A trace that is never cut is Peng's; naive is Peng's where the option taken was worth the best value.
+    np.testing.assert_allclose(watkins(r, d, v, some, cut, always), peng(r, d, v, some, cut), **TOLERANCE)
+    np.testing.assert_allclose(naive(r, d, v, np.roll(v, 1), some, cut), peng(r, d, v, some, cut), **TOLERANCE)
+    static = jax.jit(targets.n_handoff, static_argnums=3)(r, d, v, 3, cut)
+    np.testing.assert_allclose(static, n_traced(r, d, v, np.int32(3), cut), rtol=1e-6)
 
 
 REWARDS, HALF, OFFERS = [1.0, 2.0, 4.0, 8.0], 0.5, [10.0, 20.0, 30.0, 40.0]
@@ -145,14 +134,22 @@ BY_HAND = {
 def by_kind(kind: str, r: Any, d: Any, v: Any, cut: Any) -> Any:
     """Targets under one of the names above; lambda is 1/2."""
     if kind.startswith("n="):
-        return n_traced(r, d, v, jnp.int32(int(kind[2:])), cut)
+        return n_traced(r, d, v, np.int32(int(kind[2:])), cut)
+    half = np.full(4, 0.5, np.float32)
     if kind == "watkins":
-        return watkins(r, d, v, 0.5, cut, jnp.array([False, False, False, True, False]))
+        return watkins(r, d, v, half, cut, np.array([False, False, False, True, False]))
     if kind == "naive":
-        return naive(r, d, v, jnp.ones_like(r), 0.5, cut)
+        return naive(r, d, v, np.ones_like(r), half, cut)
     if kind == "chain":
-        return chained(r, d, v, 0.5, cut).targets
-    return lambda_returns(r, d, v, 0.5, cut)
+        return chained(r, d, v, half, cut).targets
+    return lambda_returns(r, d, v, half, cut)
+
+
+def changed(array: Any, where: Any, by: float) -> Any:
+    """A copy with ``by`` added there."""
+    other = array.copy()
+    other[where] += np.float32(by)
+    return other
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -169,13 +166,14 @@ def test_episode_ends_by_hand(kind: str, end: str) -> None:
 def test_nothing_leaks_across_an_end(kind: str, end: str) -> None:
     """What the next episode holds, finite or not, changes no bit; what this one holds does."""
     r, d, v, cut = f32(REWARDS, ENDS[end][0], OFFERS, ENDS[end][1])
-    clean = by_kind(kind, r, d, v, cut)
-    for poison in (1e30, jnp.inf, jnp.nan):
-        dirty = by_kind(kind, r.at[2:].set(poison), d, v.at[2:].set(poison), cut)
+    clean = np.asarray(by_kind(kind, r, d, v, cut))
+    for poison in (1e30, np.inf, np.nan):
+        late = slice(2, None)
+        dirty = np.asarray(by_kind(kind, changed(r, late, poison), d, changed(v, late, poison), cut))
         np.testing.assert_array_equal(dirty[:2], clean[:2])
-    changed = by_kind(kind, r.at[1].add(16.0), d, v, cut)
+    louder = np.asarray(by_kind(kind, changed(r, 1, 16.0), d, v, cut))
     looks_on = kind != "watkins"  # whose trace is cut at epoch 1
-    assert (float(changed[0]) != float(clean[0])) == looks_on and float(changed[1]) == float(clean[1]) + 16
+    assert (louder[0] != clean[0]) == looks_on and louder[1] == clean[1] + 16
 
 
 def test_without_an_end_the_next_segments_do_count() -> None:
@@ -205,11 +203,11 @@ class Agent:
 
     def receive(self, message: Any) -> Any:
         reward, discount, own_value, lambda_ = self.private
-        self.target = targets.one_handoff(reward, discount, message)
-        return targets.relay(own_value, self.target, lambda_)
+        self.target = one(reward, discount, message)
+        return relay(own_value, self.target, lambda_)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_chain_of_agents_that_pass_one_float_back_gets_lambda_returns(seed: int) -> None:
     data = continuing(seed, 7)
     r, d, v, lam, cut = f32(*(data[k] for k in ("rewards", "discounts", "scalars", "lambdas", "truncated")))
@@ -226,7 +224,7 @@ def test_a_chain_of_agents_that_pass_one_float_back_gets_lambda_returns(seed: in
     np.testing.assert_allclose(outcome.messages, np.asarray(crossed)[::-1], **TOLERANCE)
     assert len(crossed) == outcome.messages.size == 7  # one float per handoff
     # Other lambdas give other targets, so the agreement is not for want of a difference.
-    assert np.abs(np.asarray(expected - lambda_returns(r, d, v, 1.0 - lam, cut))).max() > 1e-2
+    assert np.abs(np.asarray(expected) - lambda_returns(r, d, v, 1 - lam, cut)).max() > 1e-2
 
 
 def test_absorb_takes_a_relayed_scalar_as_it_takes_an_offer() -> None:
@@ -235,15 +233,31 @@ def test_absorb_takes_a_relayed_scalar_as_it_takes_an_offer() -> None:
     r, d, v, lam, cut = f32(*(data[k] for k in ("rewards", "discounts", "scalars", "lambdas", "truncated")))
     outcome = chained(r, d, v, lam, cut)
     rule = schedules.stochastic_approximation(schedules.constant(0.5), "visits", True)
-    _, absorb = protocol(lambda params, view: params, rule)
-    table = jnp.array([0.25, -1.5])
+    absorb = jax.jit(protocol(lambda params, view: params, rule).absorb)
+    table, state = np.array([0.25, -1.5], np.float32), rule.init(jnp.zeros(2))
+    messages, expected = np.asarray(outcome.messages), np.asarray(lambda_returns(r, d, v, lam, cut))
     for t in range(4):
-        segment = Segment(jnp.int32(0), jnp.int32(1), r[t], d[t], jnp.int32(t))
-        _, _, error = absorb(table, rule.init(table), segment, outcome.messages[t])
-        np.testing.assert_allclose(error, lambda_returns(r, d, v, lam, cut)[t] + 1.5, **TOLERANCE)
+        segment = Segment(np.int32(0), np.int32(1), r[t], d[t], np.int32(t))
+        _, _, error = absorb(table, state, segment, messages[t])
+        np.testing.assert_allclose(error, expected[t] + 1.5, **TOLERANCE)
 
 
-LENGTH, LAMBDA = 3, 0.75
+LENGTH, LAMBDA, CHAINS = 3, 0.75, 2**14
+
+
+@jax.jit
+@jax.vmap
+def all_targets(r: Any, d: Any, v: Any, taken: Any, greedy: Any) -> dict[str, Any]:
+    """Each kind of target of the first segment of a chain that nothing cuts."""
+    cut = jnp.zeros(LENGTH, bool)
+    return {
+        "one": targets.one_handoff(r[0], d[0], v[0]),
+        "n=2": targets.n_handoff(r, d, v, 2, cut)[0],
+        "peng": targets.peng_q_lambda(r, d, v, LAMBDA, cut)[0],
+        "watkins": targets.watkins_q_lambda(r, d, v, LAMBDA, cut, greedy)[0],
+        "naive": targets.naive_q_lambda(r, d, v, taken, LAMBDA, cut)[0],
+        "chain": targets.chain_targets(r, d, v, LAMBDA, cut).targets[0],
+    }
 
 
 @cache
@@ -270,16 +284,8 @@ def enumerated(gap: float, greedy_policy: bool) -> tuple[Array, dict[str, Array]
                 for column, value in zip(columns, row, strict=True):
                     column.append(value)
     z, o, chance, *rest = (np.array(column) for column in columns)
-    r, d, v, taken, greedy = f32(*rest)
-    cut = jnp.zeros(LENGTH, bool)
-    kinds = {
-        "one": jax.vmap(lambda r, d, v: targets.one_handoff(r[0], d[0], v[0]))(r, d, v),
-        "n=2": jax.vmap(lambda r, d, v: targets.n_handoff(r, d, v, 2, cut)[0])(r, d, v),
-        "peng": jax.vmap(lambda r, d, v: targets.peng_q_lambda(r, d, v, LAMBDA, cut)[0])(r, d, v),
-        "watkins": jax.vmap(lambda r, d, v, g: targets.watkins_q_lambda(r, d, v, LAMBDA, cut, g)[0])(r, d, v, greedy),
-        "naive": jax.vmap(lambda r, d, v, q: targets.naive_q_lambda(r, d, v, q, LAMBDA, cut)[0])(r, d, v, taken),
-        "chain": jax.vmap(lambda r, d, v: targets.chain_targets(r, d, v, LAMBDA, cut).targets[0])(r, d, v),
-    }
+    wide = f32(*(np.resize(column, (CHAINS, *column.shape[1:])) for column in rest))  # one program for all of them
+    kinds = {name: np.asarray(found)[: len(z)] for name, found in jax.device_get(all_targets(*wide)).items()}
     total = np.zeros_like(q)
     np.add.at(total, (z, o), chance)
     np.testing.assert_allclose(total, 1.0, rtol=1e-12)
@@ -322,42 +328,19 @@ def test_gradients_are_the_callers_business() -> None:
     """A target is differentiable in its scalars, with static and traced n, unless the caller stops it."""
     data = continuing(1, 4)
     r, d, v, lam, cut = f32(*(data[k] for k in ("rewards", "discounts", "scalars", "lambdas", "truncated")))
-    slope = jax.grad(lambda v: targets.n_handoff(r, d, v, 2, cut)[0])(v)
+    slope = jax.jit(jax.grad(lambda v: targets.n_handoff(r, d, v, 2, cut)[0]))(v)
     np.testing.assert_allclose(slope, [0, d[0] * d[1], 0, 0], rtol=1e-6)
-    traced = jax.jit(jax.grad(lambda v, n: targets.n_handoff(r, d, v, n, cut)[0]))(v, jnp.int32(2))
+    traced = jax.jit(jax.grad(lambda v, n: targets.n_handoff(r, d, v, n, cut)[0]))(v, np.int32(2))
     np.testing.assert_allclose(traced, slope, rtol=1e-6)
-    slope = jax.grad(lambda v: targets.lambda_returns(r, d, v, lam, cut)[0])(v)
+    slope = jax.jit(jax.grad(lambda v: targets.lambda_returns(r, d, v, lam, cut)[0]))(v)
     assert (np.asarray(slope) > 0).all()
 
     def loss(theta: Any) -> Any:
         target = jax.lax.stop_gradient(targets.lambda_returns(r, d, v * theta, lam, cut))
         return 0.5 * jnp.sum((target - theta) ** 2)
 
-    residual = targets.lambda_returns(r, d, v * 1.5, lam, cut) - 1.5
-    np.testing.assert_allclose(jax.grad(loss)(1.5), -residual.sum(), rtol=1e-5)
-
-
-def test_batches_by_vmap() -> None:
-    batch = [continuing(seed, 5) for seed in range(4)]
-    keys = ("rewards", "discounts", "scalars", "lambdas", "truncated", "greedy", "taken")
-    stacked = dict(zip(keys, f32(*(np.stack([row[k] for row in batch]) for k in keys)), strict=True))
-    r, d, v, lam, cut, greedy, taken = stacked.values()
-    n = jnp.arange(1, 5)
-    np.testing.assert_allclose(
-        jax.jit(jax.vmap(targets.n_handoff))(r, d, v, n, cut),
-        [n_traced(r[b], d[b], v[b], n[b], cut[b]) for b in range(4)],
-        rtol=1e-6,
-    )
-    for batched, single, extra in (
-        (targets.lambda_returns, lambda_returns, (lam, cut)),
-        (targets.watkins_q_lambda, watkins, (lam, cut, greedy)),
-    ):
-        expected = [single(r[b], d[b], v[b], *(x[b] for x in extra)) for b in range(4)]
-        np.testing.assert_allclose(jax.vmap(batched)(r, d, v, *extra), expected, rtol=1e-5, atol=1e-6)
-    expected = [naive(r[b], d[b], v[b], taken[b], lam[b], cut[b]) for b in range(4)]
-    np.testing.assert_allclose(
-        jax.vmap(targets.naive_q_lambda)(r, d, v, taken, lam, cut), expected, rtol=1e-5, atol=1e-6
-    )
+    residual = np.asarray(lambda_returns(r, d, v * np.float32(1.5), lam, cut)) - 1.5
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(1.5), -residual.sum(), rtol=1e-5)
 
 
 def test_wrong_arguments_are_refused() -> None:
@@ -374,6 +357,5 @@ def test_wrong_arguments_are_refused() -> None:
 
 def test_types_are_those_of_the_inputs() -> None:
     r, d, v, cut = f32(REWARDS, [HALF] * 4, OFFERS, [False] * 4)
-    for target in (targets.n_handoff(r, d, v, 3, cut), targets.lambda_returns(r, d, v, 0.3, cut)):
-        chex.assert_shape(target, (4,))
-        chex.assert_type(target, jnp.float32)
+    for target in (n_traced, lambda_returns):
+        assert jax.eval_shape(target, r, d, v, 3, cut) == jax.ShapeDtypeStruct((4,), jnp.float32)

@@ -13,7 +13,7 @@ from typing import Any
 from bound_validation.results import Row, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("-m", "tests.sweeps.small_sweep")
+SMALL = ("-m", "tests.runs.small_sweep")
 LIMIT = 400  # seconds after which a process is taken to hang
 
 

@@ -23,6 +23,15 @@ AGENTS, OPTIONS, DIM = 3, 3, 2
 quick_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
+@cache
+def program(function: Any, over_slots: bool = False) -> Any:
+    """A function of a learner compiled once for all tests that call it; over parameters stacked by slot if wanted.
+
+    A method that is asked for anew is another object each time, and ``jax.jit`` would trace it again.
+    """
+    return quick_jit(jax.vmap(function) if over_slots else function)
+
+
 class CourierState(NamedTuple):
     """Whose turn it is, where the parcel is ([2] in [-1, 1]), and the handoffs since the start: nobody sees these."""
 

@@ -21,7 +21,7 @@ from icsmdp_jax.runs import engine, meter, status
 from icsmdp_jax.runs.directory import RunDirectory, first_difference
 from icsmdp_jax.runs.tasks import Task
 from tests.bound_validation.runs import icsmdp, leftovers, refused
-from tests.sweeps.processes import ROOT, environment
+from tests.runs.processes import ROOT, environment
 
 MANIFEST = {"tasks": ["a/0", "a/1", "a/2"], "seed": 7}
 
@@ -167,7 +167,7 @@ SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 from pathlib import Path
-from tests.sweeps.test_engine import contents
+from tests.runs.test_engine import contents
 contents(Path(sys.argv[1]), lambda index: index == 1 and (print("ready", flush=True), time.sleep(60)))
 """
 

@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from icsmdp_jax.learner.channel import (
     ATTACKS,
@@ -20,7 +18,7 @@ from icsmdp_jax.learner.channel import (
     transmit_rollout,
 )
 from tests.helpers import same_bits
-from tests.icsmdp_jax.channels import (
+from tests.learner.channels import (
     AGENTS,
     BOUNDS,
     LIARS,
@@ -40,16 +38,10 @@ SPECIAL = [0.0, -0.0, 1e-45, -1e30, 3.4e38, np.inf, -np.inf, np.nan]
 
 @pytest.mark.parametrize("channel", [clean(AGENTS), PERFECT, PERFECT.dropping(0.0).noisy(0.0).late(0)])
 def test_a_clean_channel_changes_no_bit(channel: Channel) -> None:
-    offers = np.concatenate([np.array(SPECIAL, np.float32), draws(500, low=-100, high=100)])
+    words = np.random.default_rng(0).integers(2**32, size=4096, dtype=np.uint32)  # numbers of all sizes, NaN included
+    offers = np.concatenate([np.array(SPECIAL, np.float32), words.view(np.float32)])
     received, delivered = heard(channel, offers)
     assert same_bits(received, offers) and delivered.all()
-
-
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.floats(width=32))
-def test_a_clean_channel_changes_no_float(offer: float) -> None:
-    received, delivered = heard(clean(AGENTS), offer, 0)
-    assert same_bits(received, np.float32(offer)) and delivered
 
 
 def test_one_environment_is_a_row_of_many() -> None:
@@ -132,7 +124,7 @@ def test_one_compilation_serves_a_sweep_over_all_channels() -> None:
     channels = sweep()
     key, offers, senders = jax.random.key(3), draws(80).reshape(20, 4), agents(80).reshape(20, 4)
     for order in (1, -1):
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *channels[::order])
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *channels[::order])
         received, delivered, after = lanes(key, offers, senders, stacked)
         for lane, channel in enumerate(channels[::order]):
             alone = rollout(key, offers, senders, new_history(4, 3), channel)

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from icsmdp_jax.learner import dispatch, networks
 from icsmdp_jax.learner.dispatch import Sizes, by_slot, gathered, plan
+from tests.learner.courier import gaussian
 
 SEEN, HIDDEN, OPTIONS = 5, 40, 3  # 363 numbers per slot, enough not to be copied for each row
 CLOSE = 1e-5  # float32 rounding of sums of a few hundred terms of order 1; a wrong row or slot is off by 0.1 and more
-SHAPES = [(1, 9), (3, 1), (5, 3), (7, 64), (7, 65), (10, 16)]  # N, R
+SHAPES = [(1, 9), (5, 3), (7, 64)]  # N, R
 PATTERNS = ("uniform", "one", "last", "few", "skewed", "all but one")
 
 
@@ -101,7 +102,7 @@ def close(found: Any, expected: Any) -> None:
         np.testing.assert_allclose(got, want, rtol=0, atol=CLOSE * max(1.0, np.abs(want).max()))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.sampled_from(SHAPES), st.sampled_from(PATTERNS), st.integers(0, 2**31))
 def test_as_a_plain_loop(shape, pattern, seed):
     """Values, and the gradients of all slots; what no row has touched is exactly zero."""
@@ -117,8 +118,8 @@ def test_as_a_plain_loop(shape, pattern, seed):
         assert np.all(np.any(np.asarray(leaf).reshape(num_slots, -1)[~idle], axis=1))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.sampled_from([(1, 1), (2, 3), (3, 2), (4, 8), (6, 1)]), st.sampled_from(PATTERNS), st.integers(0, 2**31))
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.sampled_from([(1, 1), (2, 3), (4, 8)]), st.sampled_from(PATTERNS), st.integers(0, 2**31))
 def test_every_row_has_one_place_in_its_own_slot(size, pattern, seed):
     """For sizes so small that the blocks are many, and up to the largest number of them."""
     num_slots, num_rows = 6, 41
@@ -146,18 +147,18 @@ def small_plan(size: Sizes) -> Callable[[np.ndarray], Any]:
 def test_the_worst_case_of_blocks_is_reached():
     """Slots that overflow by one row each take a block each: the bound on their number has nothing to spare."""
     slots = np.repeat(np.arange(6), 3).astype(np.int32)
-    _, blocks = plan(jnp.asarray(slots), 6, Sizes(2, 17))
+    _, blocks = jax.jit(lambda rows: plan(rows, 6, Sizes(2, 17)))(slots)
     assert blocks is not None and int(blocks.count) == blocks.slot.shape[0] == 6
 
 
 def test_keys_too_large_for_an_integer(monkeypatch):
     slots = draw_slots(6, 41, "uniform", 0)
-    usual = plan(jnp.asarray(slots), 6, Sizes(2, 3))
+    usual = small_plan(Sizes(2, 3))(slots)
     monkeypatch.setattr(dispatch, "LARGEST_KEY", 0)
-    chex.assert_trees_all_equal(usual, plan(jnp.asarray(slots), 6, Sizes(2, 3)))
+    chex.assert_trees_all_equal(usual, jax.device_get(jax.jit(lambda rows: plan(rows, 6, Sizes(2, 3)))(slots)))
 
 
-@pytest.mark.parametrize("pattern", ["uniform", "skewed", "one"])
+@pytest.mark.parametrize("pattern", ["uniform", "one"])
 def test_nobody_elses_rows(pattern):
     """Not-a-number in one agent's interfaces and weights leaves every bit of the others as it was."""
     num_slots, num_rows, broken = 7, 64, 3
@@ -254,11 +255,11 @@ def test_views_may_be_any_tree():
     np.testing.assert_allclose(found, expected, atol=CLOSE)
 
 
-@pytest.mark.parametrize("values", [networks.mlp(5, 3, 24, 2), networks.two_layer(5, 3, 40)], ids=lambda v: v.name)
-def test_networks_of_the_learner(values):
+def test_networks_of_the_learner():
     rng = np.random.default_rng(3)
+    values = networks.mlp(5, 3, 24, 2)
     data, slots = rng.normal(size=(70, 8)).astype(np.float32), draw_slots(5, 70, "skewed", 3)
-    params = values.init(jax.random.key(0), data)
+    params = gaussian(values, 0, data)
     cotangent = rng.normal(size=(70, 3)).astype(np.float32)
     ways = (lambda p, s, v: by_slot(values.apply, p, s, v, 5), lambda p, s, v: gathered(values.apply, p, s, v))
     found, expected = (

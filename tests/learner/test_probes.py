@@ -25,8 +25,8 @@ from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import StepSize
-from tests.icsmdp_jax import probes
-from tests.icsmdp_jax.courier import quick_jit
+from tests.learner import probes
+from tests.learner.courier import quick_jit
 
 COPIES, LENGTH, UPDATES = 32, 4, 1500
 
@@ -45,8 +45,8 @@ CLASSES: dict[str, tuple[str, dict[str, int], StepSize]] = {
 TOLERANCE = 0.05
 EXACT = 2e-4  # tables, where neither durations nor the options of others are random
 
-QUICK = {(name, method) for name in ("tabular", "linear") for method in METHODS} | {("mlp-2", "no_message")}
-QUICK |= {(name, "ic_q") for name in CLASSES}
+QUICK = {("tabular", method) for method in METHODS} | {("linear", m) for m in ("shared", "federated")}
+QUICK |= {("mlp-2", "ic_q"), ("frozen", "ic_q")}
 CASES = [
     pytest.param(name, method, marks=() if (name, method) in QUICK else pytest.mark.slow)
     for name in CLASSES
@@ -81,7 +81,7 @@ def rollouts(method: str) -> Rows:
         keys = jax.random.split(key_run, UPDATES)
         return jax.lax.scan(lambda state, k: learner.collect(k, state, hyper), learner.init(key_init, hyper), keys)[1]
 
-    hypers = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(m.hyper for m in made))
+    hypers = jax.tree.map(lambda *leaves: np.stack(leaves), *(m.hyper for m in made))
     return quick_jit(jax.vmap(run))(jax.random.split(jax.random.key(0), len(made)), hypers)
 
 
@@ -195,7 +195,7 @@ def eyes(view: str) -> tuple[Environment, Any, networks.ValueClass, np.ndarray]:
     return Central(vectors, 5), params, networks.linear(1, 2, 5), np.eye(5, dtype=np.float32)[probes.END - np.arange(4)]
 
 
-@pytest.mark.parametrize("view", ["interface", "owner", "state"])
+@pytest.mark.parametrize("view", [pytest.param("interface", marks=pytest.mark.slow), "owner", "state"])
 def test_environments_with_vectors_and_wrappers(view: str) -> None:
     """A whole ``train`` with ``data = None``: own interface, interface and owner for shared values, global state."""
     env, params, values, seen = eyes(view)
@@ -205,7 +205,7 @@ def test_environments_with_vectors_and_wrappers(view: str) -> None:
     hyper = Hyper(params, None, CLASSES["linear"][2], None, ramp(1.0, 0.3, 200))  # every entry goes on being visited
     state, _ = quick_jit(learner.train, static_argnums=2)(jax.random.key(2), hyper, 400)
     agent = np.zeros(4, np.int32) if view == "state" else probes.AGENT[:4].astype(np.int32)
-    found = np.asarray(learner.values_at(state.params, jnp.asarray(agent), jnp.asarray(seen), hyper))
+    found = np.asarray(quick_jit(learner.values_at)(state.params, agent, seen, hyper))
     for (z, o), value in probes.answers("receiver", "ic_q").items():
         assert abs(found[z, o] - value) < TOLERANCE, (z, o)
     now = jax.device_get(state.handoff)
@@ -221,16 +221,19 @@ def test_wrappers_change_nothing_but_the_view() -> None:
     for env, params, _, _ in made:
 
         def run(key: jax.Array, env: Any = env, params: Any = params) -> Any:
+            def step(state: Any, at: Any) -> Any:
+                now, state = env.step(at[0], state, at[1], params)
+                return state, (now, state)
+
             key_reset, *keys = jax.random.split(key, 4)
             now, state = env.reset(key_reset, params)
-            handoffs, states = [now], [state]
-            for key_step, option in zip(keys, (1, 0, 0), strict=True):  # over agent 2 and back, then to the end
-                now, state = env.step(key_step, state, jnp.int32(option), params)
-                handoffs.append(now)
-                states.append(state)
-            return handoffs, states
+            options = jnp.array([1, 0, 0])  # over agent 2 and back, then to the end
+            then = jax.lax.scan(step, state, (jnp.stack(keys), options))[1]
+            return (now, state), then
 
-        outcomes.append(jax.device_get(quick_jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 20))))
+        first, then = jax.device_get(quick_jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 20)))
+        later = [jax.tree.map(lambda leaf, t=t: leaf[:, t], then) for t in range(3)]
+        outcomes.append(tuple(zip(first, *later, strict=True)))
     plain, owner, central = (handoffs for handoffs, _ in outcomes)
     for handoffs, states in outcomes[1:]:
         for seen, like in zip(handoffs, plain, strict=True):

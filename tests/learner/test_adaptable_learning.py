@@ -117,6 +117,10 @@ def test_networks_learn_both_levels() -> None:
     assert normalised(np.asarray(configured.local_table(state.actor.params, given)), np.asarray(values)) > 0.9
 
 
-def test_the_page_runs_and_names_what_exists() -> None:
+@pytest.mark.slow
+def test_the_page_runs() -> None:
     examples_print_what_they_say(PAGE)
+
+
+def test_the_page_names_what_exists() -> None:
     named_things_exist(PAGE, at_least=5)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from icsmdp_jax.learner import exploration, networks
 from icsmdp_jax.learner.exploration import best_option, boltzmann, ramp, uniform_option, unit
 from tests.helpers import chi_square
-from tests.icsmdp_jax.courier import AGENTS, DIM, OPTIONS, hyper, learner, random_like, random_rows
+from tests.learner.courier import AGENTS, DIM, OPTIONS, hyper, learner, random_like, random_rows
 
 DRAWS = 40_000
 LEVEL = 1e-4

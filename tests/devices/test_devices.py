@@ -10,8 +10,8 @@ import pytest
 
 from bound_validation.results import Row
 from icsmdp_jax.runs.meter import read_reports
-from tests.sweeps.processes import SMALL, finish, joined, rows, start
-from tests.sweeps.small_sweep import TABULAR
+from tests.runs.processes import SMALL, finish, joined, rows, start
+from tests.runs.small_sweep import TABULAR
 
 CLOSE = 1e-5  # relative, where products of matrices may be batched differently
 

@@ -62,7 +62,7 @@ def test_same_seed_same_bits_and_another_seed_others() -> None:
     assert all((replicas[0] != other_replica).any() for other_replica in replicas[1:])
 
 
-@pytest.mark.parametrize(("few", "many"), [(1, 7), (7, 64)])
+@pytest.mark.parametrize(("few", "many"), [(1, 7), pytest.param(7, 64, marks=pytest.mark.slow)])
 def test_replicas_beside_a_replica_change_no_bit_of_it(few: int, many: int) -> None:
     small, large = run(few).snapshots[-1], run(many).snapshots[-1]
     assert same_bits(small.last[0], large.last[0, :few])
@@ -101,12 +101,12 @@ def test_the_way_a_run_is_cut_changes_no_bit() -> None:
 
 
 def test_one_compilation_serves_gaps_steps_and_seeds() -> None:
-    """Twelve runs that differ in model, gap, discount, step, behaviour and seed, of equal shapes: one trace."""
+    """Four runs that differ in model, gap, discount, step, behaviour and seed, of equal shapes: one trace."""
     shape = random_model(np.random.default_rng(0))
     env, _ = tabular_env(as_model(shape))
     fresh = Learner(env, networks.tabular(4, 2))
     tables = []
-    for seed in range(12):
+    for seed in range(0, 12, 3):
         rng = np.random.default_rng(seed)
         model = as_model(random_model(rng, gap=seed / 11, gamma=0.5 + seed / 40, noise=seed / 10))
         _, params = tabular_env(model)
@@ -117,7 +117,7 @@ def test_one_compilation_serves_gaps_steps_and_seeds() -> None:
     assert train.Traces[fresh] == 1
     init, advance = train._compiled(fresh, 10, device_grid(1, 2))
     assert init._cache_size() == advance._cache_size() == 1  # type: ignore[attr-defined]
-    assert len({table.tobytes() for table in tables}) == 12
+    assert len({table.tobytes() for table in tables}) == 4
 
 
 def test_checkpoints_and_averages_are_checked() -> None:
@@ -144,7 +144,7 @@ def test_one_agent_and_single_steps_are_plain_q_learning() -> None:
     env, params = tabular_env(model)
     icq = Learner(env, networks.tabular(model.num_states, 3))
     inputs = jax.tree.map(jnp.asarray, learner_inputs(params, np.full((model.num_states, 3), 1 / 3)))
-    state = icq.init(jax.random.key(1), inputs)
+    state = jax.jit(icq.init)(jax.random.key(1), inputs)
     words = jax.random.bits(jax.random.key(2), (3000, icq.words_per_step), jnp.uint32)
 
     def body(state: LearnerState, row: jax.Array) -> tuple[LearnerState, tuple]:
@@ -152,7 +152,7 @@ def test_one_agent_and_single_steps_are_plain_q_learning() -> None:
         new, _ = icq.step(row, state, inputs)
         return new, (state.env_state.index, option, new.handoff.reward, new.env_state.index, new.handoff.duration)
 
-    end, (s, o, r, s_next, tau) = jax.jit(lambda state: jax.lax.scan(body, state, words))(state)
+    end, (s, o, r, s_next, tau) = jax.device_get(jax.jit(lambda state: jax.lax.scan(body, state, words))(state))
     assert (tau == 1).all()
     q = np.zeros((model.num_states, 3))
     for k in range(3000):
@@ -213,7 +213,7 @@ def test_host_devices_change_no_bit(tmp_path: Path) -> None:
     """Replicas spread over two host devices by sharding, against one device."""
     script = """
 import sys, jax, numpy as np
-from tests.icsmdp_jax.test_learner_invariances import run, last
+from tests.learner.test_learner_invariances import run, last
 assert jax.device_count() == int(sys.argv[1])
 np.save(sys.argv[2], last(run(8)))
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from icsmdp_jax.runs.status import status
-from tests.sweeps.processes import finish, start
+from tests.runs.processes import finish, start
 
 KILLS = 20
 RUN = """

@@ -14,7 +14,7 @@ import pytest
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.parallel import TARGETS, Hyper, ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
-from tests.icsmdp_jax.courier import AGENTS, DIM, OPTIONS, CourierParams, hyper, learner, quick_jit, random_like
+from tests.learner.courier import AGENTS, DIM, OPTIONS, CourierParams, hyper, learner, quick_jit, random_like
 from tests.reference import targets as twin
 
 COPIES, LENGTH = 4, 20

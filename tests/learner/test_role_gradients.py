@@ -29,6 +29,12 @@ run = jax.jit(RoleTrainer.run, static_argnums=(0, 3, 4))
 collect = jax.jit(RoleTrainer.collect, static_argnums=0)
 update = jax.jit(RoleTrainer.update, static_argnums=0)
 gradients = jax.jit(RoleTrainer.gradients, static_argnums=0)
+init, policy_of, returns_of, advantages = (
+    jax.jit(method, static_argnums=0)
+    for method in (RoleTrainer.init, RoleTrainer.policy, RoleTrainer.returns, RoleTrainer.advantages)
+)
+gains_of = jax.jit(RoleTrainer.gains, static_argnums=(0, 3))
+measured_of = jax.jit(RoleTrainer._measured, static_argnums=0)
 
 
 @cache
@@ -123,8 +129,7 @@ def all_episodes(model: TabularModel, policy: np.ndarray) -> tuple[Episodes, np.
     return Episodes(*leaves), np.array([chance for chance, _ in rows])
 
 
-@pytest.mark.parametrize("sharing", ["shared", "isolated", "single"])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("sharing", "seed"), [("shared", 0), ("isolated", 1), ("single", 0)])
 def test_gradient_against_finite_differences_of_the_exact_return(sharing: str, seed: int) -> None:
     """All episodes of a small model, weighed by their probabilities, give the gradient of its exact return."""
     model = tiny(seed)
@@ -134,13 +139,14 @@ def test_gradient_against_finite_differences_of_the_exact_return(sharing: str, s
     theta = np.random.default_rng(seed + 7).normal(size=(3, 3, 4))
     policy = softmax_policy(model, theta, groups)
     params = jnp.asarray(theta, jnp.float32)
-    np.testing.assert_allclose(made.policy(params, inputs)[:4], policy[:4], atol=1e-6)
+    np.testing.assert_allclose(policy_of(made, params, inputs)[:4], policy[:4], atol=1e-6)
 
     episodes, probability = all_episodes(model, policy)
-    returns = made.returns(episodes, inputs.own_credit)
+    returns = np.asarray(returns_of(made, episodes, inputs.own_credit))
     exact = Returns(model)
     assert float((returns[0] * probability).sum()) == pytest.approx(exact.of(policy), abs=1e-5)
-    gains = made.gains(episodes, returns, len(inputs.mask), jnp.asarray(probability, jnp.float32))
+    chance = np.asarray(probability, np.float32)
+    gains = gains_of(made, episodes, returns, len(inputs.mask), chance)
     found = np.asarray(gradients(made, params, gains, inputs)).sum(axis=0)
 
     wanted = np.zeros_like(theta)
@@ -152,7 +158,7 @@ def test_gradient_against_finite_differences_of_the_exact_return(sharing: str, s
     np.testing.assert_allclose(found, wanted, atol=2e-5)
     assert np.abs(wanted).max() > 0.01
     # a constant baseline changes nothing, because probabilities of all episodes sum to 1
-    gains = made.gains(episodes, returns - 3.0, len(inputs.mask), jnp.asarray(probability, jnp.float32))
+    gains = gains_of(made, episodes, returns - 3.0, len(inputs.mask), chance)
     np.testing.assert_allclose(np.asarray(gradients(made, params, gains, inputs)).sum(axis=0), wanted, atol=5e-5)
 
 
@@ -160,7 +166,7 @@ def test_agents_parts_belong_to_their_parameters() -> None:
     """With parameters of their own, each agent's part is zero in everybody else's."""
     made, inputs = trainer(tiny())
     gains = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
-    params = made.init(KEY, inputs).params + 0.3
+    params = np.asarray(init(made, KEY, inputs).params) + 0.3
     parts = np.asarray(gradients(made, params, gains, share(inputs, "single")))
     for agent, group in itertools.product(range(3), repeat=2):
         assert (np.abs(parts[agent, group]).max() > 0) == (agent == group)
@@ -201,46 +207,46 @@ def test_episodes_follow_the_policy_and_groups_share_the_prompt() -> None:
     theta = np.random.default_rng(2).normal(size=(3, 3, 4)).astype(np.float32)
     episodes = collect(made, KEY, theta, inputs)
     policy = softmax_policy(model, theta.astype(np.float64), groups_of("isolated", ROLES))
-    value = np.asarray(made.returns(episodes, inputs.own_credit))[0]
+    value = np.asarray(returns_of(made, episodes, inputs.own_credit))[0]
     groups = value.reshape(2048, 4).mean(axis=1)
     assert abs(groups.mean() - Returns(model).of(policy)) < 5 * groups.std() / np.sqrt(2048)
-    first = np.asarray(episodes.interface[0]).reshape(2048, 4)
+    episodes = jax.device_get(episodes)
+    first = episodes.interface[0].reshape(2048, 4)
     assert (first == first[:, :1]).all() and len(np.unique(first)) == 3
     for z in range(4):
-        here = np.asarray(episodes.active & (episodes.interface == z))
-        counts = np.bincount(np.asarray(episodes.option)[here], minlength=3)
+        counts = np.bincount(episodes.option[episodes.active & (episodes.interface == z)], minlength=3)
         assert chi_square(counts, policy[z]) > 1e-5 and counts.sum() > 1000
-    active = np.asarray(episodes.active)
+    active = episodes.active
     assert (active[1:] <= active[:-1]).all() and not active.all()
 
 
 def test_own_credit_splits_the_return_and_scaling_has_unit_spread() -> None:
     made, inputs = trainer(tiny(), prompts=16, samples=8)
-    episodes = collect(made, KEY, made.init(KEY, inputs).params, inputs)
-    whole = made.returns(episodes, jnp.asarray(False))
-    own = made.returns(episodes, jnp.asarray(True))
+    episodes = collect(made, KEY, init(made, KEY, inputs).params, inputs)
+    whole, own = (np.asarray(returns_of(made, episodes, own_credit)) for own_credit in (False, True))
     np.testing.assert_allclose(whole[0], own.sum(axis=0), atol=1e-5)
     np.testing.assert_array_equal(whole[0], whole[1])
-    scaled = np.asarray(made.advantages(whole, jnp.zeros(2), jnp.asarray(True))).reshape(2, 16, 8)
+    nothing = np.zeros(2, np.float32)
+    scaled = np.asarray(advantages(made, whole, nothing, True)).reshape(2, 16, 8)
     np.testing.assert_allclose(scaled.std(axis=2), 1, atol=1e-3)
     np.testing.assert_allclose(scaled.mean(axis=2), 0, atol=1e-5)
-    assert not np.asarray(made.advantages(jnp.ones((2, 128)), jnp.zeros(2), jnp.asarray(True))).any()
+    assert not np.asarray(advantages(made, np.ones((2, 128), np.float32), nothing, True)).any()
     running = trainer(tiny(), baseline="running")[0]
-    away = running.advantages(jnp.ones((2, 16)), jnp.asarray([0.25, 1.0]), jnp.asarray(False))
-    np.testing.assert_allclose(away[:, 0], [0.75, 0.0])
+    away = advantages(running, np.ones((2, 16), np.float32), np.array([0.25, 1.0], np.float32), False)
+    np.testing.assert_allclose(np.asarray(away)[:, 0], [0.75, 0.0])
 
 
 def test_one_role_alone() -> None:
     """If only one role ever acts, sharing makes no difference, bit for bit."""
     start = np.array([0, 0, 0, 0.5, 0.5, 0])  # agent 2 alone acts
     made, inputs = trainer(tiny().replace(start=start))
-    runs = [run(made, KEY, share(inputs, s), 3, 4) for s in ("shared", "isolated", "single")]
+    runs = [jax.device_get(run(made, KEY, share(inputs, s), 3, 4)) for s in ("shared", "isolated", "single")]
     for other in runs[1:]:
         np.testing.assert_array_equal(runs[0].policy[:, 3], other.policy[:, 3])
         np.testing.assert_array_equal(runs[0].metrics.norm, other.metrics.norm)
     assert np.abs(runs[0].policy[-1, 3] - runs[0].policy[0, 3]).max() > 0.05
-    assert not np.asarray(runs[0].metrics.norm)[:, 0].any()  # role 0 never acts
-    np.testing.assert_allclose(np.asarray(runs[0].metrics.alignment)[:, 1], 1, atol=1e-5)
+    assert not runs[0].metrics.norm[:, 0].any()  # role 0 never acts
+    np.testing.assert_allclose(runs[0].metrics.alignment[:, 1], 1, atol=1e-5)
 
 
 def test_roles_touch_one_another_only_if_they_share() -> None:
@@ -250,7 +256,7 @@ def test_roles_touch_one_another_only_if_they_share() -> None:
     inputs = inputs._replace(own_credit=jnp.asarray(True))
     moved = {}
     for sharing in ("shared", "isolated"):
-        history = run(made, KEY, share(inputs, sharing), 3, 4)
+        history = jax.device_get(run(made, KEY, share(inputs, sharing), 3, 4))
         moved[sharing] = float(np.abs(history.policy[-1, 1] - history.policy[0, 1]).max())
     assert moved["isolated"] == 0 and moved["shared"] > 1e-3
 
@@ -260,14 +266,14 @@ def test_anchor_is_the_gradient_of_the_divergence() -> None:
     model = tiny().replace(reward_rate=np.zeros((6, 3)))
     made, inputs = trainer(model)
     inputs = inputs._replace(anchor=jnp.asarray([0.0, 0.7]), learning_rate=jnp.float32(1))
-    state = made.init(KEY, inputs)
+    state = jax.device_get(init(made, KEY, inputs))
     still, _ = update(made, KEY, state, inputs)
     np.testing.assert_allclose(still.params, state.params, atol=1e-7)
 
     theta = np.random.default_rng(1).normal(size=(3, 3, 4))
-    state = state._replace(params=jnp.asarray(theta, jnp.float32))
-    after, _ = update(made, KEY, state, inputs)
-    episodes = collect(made, KEY, state.params, inputs)
+    state = state._replace(params=theta.astype(np.float32))
+    after, _ = jax.device_get(update(made, KEY, state, inputs))
+    episodes = jax.device_get(collect(made, KEY, state.params, inputs))
     seen = [int((episodes.active & (episodes.interface == z)).sum()) for z in range(4)]
     groups = groups_of("isolated", ROLES)
     first = softmax_policy(model, np.zeros_like(theta), groups)
@@ -282,37 +288,37 @@ def test_anchor_is_the_gradient_of_the_divergence() -> None:
         bump[index] = 1e-5
         wanted[index] = (objective(theta + bump) - objective(theta - bump)) / 2e-5
     np.testing.assert_allclose(after.params - state.params, wanted, atol=1e-5)
-    assert not np.asarray(after.params - state.params)[0].any() and np.abs(wanted).max() > 0.05
+    assert not (after.params - state.params)[0].any() and np.abs(wanted).max() > 0.05
 
 
 def test_damping_by_hand() -> None:
     """The factor is 1 - lambda max(0, cos) with the moving average from before; parameters move by the damped sum."""
     made, inputs = trainer(tiny())
     inputs = inputs._replace(damping=jnp.float32(0.8), learning_rate=jnp.float32(1))
-    state = made.init(KEY, inputs)
-    free, measured = update(made, KEY, state, inputs)
+    state = jax.device_get(init(made, KEY, inputs))
+    free, measured = jax.device_get(update(made, KEY, state, inputs))
     np.testing.assert_allclose(measured.factor, 1.0)  # there is no average yet
-    gradient = np.asarray(free.params)[:2].reshape(2, -1)  # one set for each role, from 0, at rate 1
+    gradient = free.params[:2].reshape(2, -1)  # one set for each role, from 0, at rate 1
     np.testing.assert_allclose(free.average, 0.1 * gradient, atol=1e-6)
     for sign in (1.0, -1.0):
-        memory = state._replace(average=sign * free.average)
+        memory = state._replace(average=np.float32(sign) * free.average)
         damped, measured = update(made, KEY, memory, inputs)
         np.testing.assert_allclose(measured.factor, 0.2 if sign > 0 else 1.0, atol=1e-5)
-        np.testing.assert_allclose(damped.params, (0.2 if sign > 0 else 1.0) * np.asarray(free.params), atol=1e-6)
+        np.testing.assert_allclose(damped.params, (0.2 if sign > 0 else 1.0) * free.params, atol=1e-6)
 
 
 def test_what_is_measured() -> None:
     """Amplification is 3 for equal agents, sqrt(2) for orthogonal ones; masses are norms times shares of decisions."""
     made, _ = trainer(tiny(), roles=(0, 0, 0))
-    one = jnp.ones(1)
-    same = jnp.tile(jnp.asarray([[1.0, -2.0]]), (3, 1))
-    found = made._measured(one[0], one, same, same.sum(axis=0, keepdims=True), one, one, one)
+    one = np.ones(1, np.float32)
+    same = np.array([[1.0, -2.0]] * 3, np.float32)
+    found = measured_of(made, np.float32(1), one, same, same.sum(axis=0, keepdims=True), one, one, one)
     assert float(found.amplification[0]) == pytest.approx(3)
     made, _ = trainer(tiny())
-    agents = jnp.asarray([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]])
-    roles = jnp.asarray([[1.0, 1.0], [2.0, 2.0]])
-    visits = jnp.asarray([1.0, 3.0])
-    found = made._measured(one[0], visits, agents, roles, visits, visits, visits)
+    agents = np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]], np.float32)
+    roles = np.array([[1.0, 1.0], [2.0, 2.0]], np.float32)
+    visits = np.array([1.0, 3.0], np.float32)
+    found = jax.device_get(measured_of(made, np.float32(1), visits, agents, roles, visits, visits, visits))
     assert np.isnan(found.amplification[0]) and float(found.amplification[1]) == pytest.approx(2**0.5)
     np.testing.assert_allclose(found.mass, [2**0.5 / 4, 8**0.5 * 3 / 4], rtol=1e-6)
     np.testing.assert_allclose(found.cosine, 1, atol=1e-6)
