@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bound_validation.axis import SETTINGS, Axis, resolved
+from bound_validation.axis import SETTINGS, resolved
 from bound_validation.results import Row, write_table
 from bound_validation.tasks import Claim, Task, TaskResult
 from icsmdp_jax.io import to_plain, write_json
@@ -123,10 +123,12 @@ def claims_of_axes(rows: list[Row]) -> list[Claim]:
     """What only all rows of an axis together can say."""
     from bound_validation.axes import AXES
 
-    def of(axis: Axis) -> list[Claim]:
-        return resolved(axis.claims)([row for row in rows if row.axis == axis.name])
-
-    return [claim for axis in AXES.values() if axis.claims is not None for claim in of(axis)]
+    out: list[Claim] = []
+    for axis in AXES.values():
+        here = [row for row in rows if row.axis == axis.name]
+        if here and axis.claims is not None:
+            out += resolved(axis.claims)(here)
+    return out
 
 
 def constants_of_models(rows: list[Row]) -> list[dict[str, Any]]:

@@ -1,1 +1,1 @@
-"""Sweeps over one's own models: a family, axes, and the measurements, table, figures and report of a validation run."""
+"""Custom sweeps: a family of models and axes, with the measurements, table, figures and report of a validation run."""

@@ -23,7 +23,8 @@ from bound_validation.tasks import Progress, TaskResult
 from icsmdp_jax.exact.chain import MixingClock
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.fixed_point import FeatureBasis, whiten
-from icsmdp_jax.learner.experiment import STAND_IN_DIM, random_relu
+from icsmdp_jax.learner import networks
+from icsmdp_jax.learner.experiment import random_relu
 
 WORK_PER_CELL = 10_000  # progress units (about one handoff each) that the exact analysis of a cell is worth
 UNSETTLED = "the iteration to Q_m did not converge in this cell, so that nothing is measured against it"
@@ -101,11 +102,7 @@ def analysed_cell(sweep: Sweep, part: Part, cell: Cell) -> tuple[AnalysedCell, b
 def _features(known: Analysis, width: int, seed: int) -> FeatureBasis:
     """Whitened random ReLU features of the model's descriptions, or of random unit vectors where it has none."""
     model, rng = known.interface.model, np.random.default_rng([seed, width])
-    x = model.features
-    if x is None:
-        x = rng.standard_normal((model.num_interfaces, STAND_IN_DIM))
-        x /= np.linalg.norm(x, axis=1, keepdims=True)
-    return whiten(random_relu(x, model.interface_agent, width, rng), known.interface)
+    return whiten(random_relu(networks.features_of(model, rng), model.interface_agent, width, rng), known.interface)
 
 
 def _add_limit(

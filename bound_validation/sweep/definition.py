@@ -225,7 +225,7 @@ def _measures(measure: Any) -> tuple[str, ...]:
     names = (measure,) if isinstance(measure, str) else tuple(measure)
     for name in names:
         if name not in MEASURES:
-            raise refused("measure", name, nearest(str(name), MEASURES))
+            raise Refusal("measure", "", f" = {name!r}: {nearest(str(name), MEASURES)}")
     if not names or len(set(names)) != len(names):
         raise refused("measure", list(names), f"one or more of {', '.join(MEASURES)}")
     return tuple(name for name in MEASURES if name in names)
@@ -253,7 +253,7 @@ def _resolved(sweep: Sweep) -> Figure:
     figure, axes = sweep.figure, {**sweep.axes, SAMPLES: sweep.samples}
     for field, name in (("x", figure.x), ("group", figure.group)):
         if name is not None and name not in axes:
-            raise Refusal("figure", field, f" = {name!r}: expected {nearest(str(name), axes)}")
+            raise Refusal("figure", field, f" = {name!r}: {nearest(str(name), axes)}")
     x = figure.x
     if x is None:
         x = next((name for name, values in sweep.axes.items() if len(values) > 1 and _numeric(values)), SAMPLES)
@@ -268,7 +268,7 @@ def _resolved(sweep: Sweep) -> Figure:
     for name, value in figure.at.items():
         if name not in axes or name in (x, group):
             free = [axis for axis in axes if axis not in (x, group)]
-            raise Refusal("figure", "at", f"[{name!r}]: expected {nearest(str(name), free)}")
+            raise Refusal("figure", "at", f"[{name!r}]: {nearest(str(name), free)}")
         if value not in axes[name]:
             raise Refusal("figure", "at", f"[{name!r}] = {value!r}: expected one of the values of that axis")
     others = {name: values[0] for name, values in axes.items() if name not in (x, group)}
@@ -276,7 +276,7 @@ def _resolved(sweep: Sweep) -> Figure:
         others[SAMPLES] = sweep.samples[-1]
     for name, label in figure.labels.items():
         if name not in axes:
-            raise Refusal("figure", "labels", f"[{name!r}]: expected {nearest(str(name), axes)}")
+            raise Refusal("figure", "labels", f"[{name!r}]: {nearest(str(name), axes)}")
         if not isinstance(label, str) or not _drawable(label):
             problem = f"[{name!r}] = {label!r}: expected a text, with mathematics between dollar signs"
             raise Refusal("figure", "labels", problem)

@@ -1,4 +1,4 @@
-"""Families of models: functions of named coordinates, built in, read from a file, or one's own."""
+"""Families of models: functions of named coordinates, built in, read from a file, or a user's."""
 
 from __future__ import annotations
 
@@ -120,8 +120,7 @@ def resolve(source: Any, folder: Path | None = None, sizes: tuple[str, ...] | No
         found = _of_function(_imported(source, place), source)
     else:
         known = "planted, random, package.module:function, FILE.py:function or MODEL.npz"
-        meant = nearest(source, ("planted", "random"))
-        raise refused("family", source, meant if meant.endswith("perhaps") else known)
+        raise Refusal("family", "", f" = {shown(source)}: {nearest(source, ('planted', 'random'), known)}")
     if sizes is not None:
         found = dataclasses.replace(found, sizes=frozenset(sizes))
     for name in sorted(found.sizes or ()):
@@ -225,9 +224,7 @@ def _imported(source: str, folder: Path) -> Function:
     function = getattr(module, attribute, None)
     if not callable(function):
         offered = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
-        raise Refusal(
-            "family", "", f" = {shown(source)}: no function {attribute}, expected {nearest(attribute, offered)}"
-        )
+        raise Refusal("family", "", f" = {shown(source)}: no function {attribute}, {nearest(attribute, offered)}")
     return function
 
 

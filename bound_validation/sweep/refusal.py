@@ -29,20 +29,20 @@ def refused(field: str, value: Any, expected: str, place: str = "") -> Refusal:
 
 
 def unknown(field: str, name: str, known: Iterable[str], noun: str) -> Refusal:
-    """A name that nobody knows, with the nearest one that somebody does."""
-    return Refusal(field, name, f": unknown {noun}, expected {nearest(name, known)}")
+    """An unknown name, with the nearest known one."""
+    return Refusal(field, name, f": unknown {noun}, {nearest(name, known)}")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``'gap', perhaps`` for ``gpa``; all known names if none is near."""
+def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """``did you mean gap?`` for ``gpa``; if no name is near, ``expected`` and all of them, or other words."""
     names = sorted(known)
     meant = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if meant:
-        return f"{meant[0]}, perhaps"
-    return f"one of {', '.join(names)}" if names else "none"
+        return f"did you mean {meant[0]}?"
+    return f"expected {otherwise or ('one of ' + ', '.join(names) if names else 'none')}"
 
 
 def shown(value: Any) -> str:
-    """A value in one line of bearable length."""
+    """A value in one line, cut off where it is long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

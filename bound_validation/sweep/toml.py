@@ -55,7 +55,7 @@ def sweep_of(content: Mapping[str, Any], folder: Path) -> Sweep:
     """
     for name in content:
         if name not in TABLES:
-            raise ValueError(f"[{name}]: unknown table, expected {nearest(name, TABLES)}")
+            raise ValueError(f"[{name}]: unknown table, {nearest(name, TABLES)}")
     settings: dict[str, Any] = {"folder": folder}
     for table, keys in TABLES.items():
         entries = content.get(table, {})
@@ -66,7 +66,7 @@ def sweep_of(content: Mapping[str, Any], folder: Path) -> Sweep:
             continue
         for key, value in entries.items():
             if key not in keys:
-                raise ValueError(f"[{table}] {key}: unknown key, expected {nearest(key, keys)}")
+                raise ValueError(f"[{table}] {key}: unknown key, {nearest(key, keys)}")
             if key in ("fixed", "at", "labels") and not isinstance(value, dict):
                 raise ValueError(f"[{table}] {key} = {shown(value)}: expected a table")
             if key in LISTS and not isinstance(value, list):
@@ -114,7 +114,7 @@ def _spaced(name: str, entry: Mapping[str, Any]) -> list[float]:
     where = f"[axes] {name}"
     for key in entry:
         if key not in SPACED:
-            raise ValueError(f"{where}.{key}: unknown key, expected {nearest(key, SPACED)}")
+            raise ValueError(f"{where}.{key}: unknown key, {nearest(key, SPACED)}")
     for key in ("from", "to", "count"):
         if key not in entry:
             raise ValueError(f"{where}.{key}: missing, expected a number")

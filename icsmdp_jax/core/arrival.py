@@ -15,15 +15,7 @@ from icsmdp_jax.core.handoff import Handoff
 
 
 class Ended(NamedTuple):
-    """The segment that led to an epoch; the fields are those of ``Handoff``.
-
-    Attributes:
-      reward: ``[]`` float32.
-      duration: ``[]`` int32.
-      discount: ``[]`` float32.
-      terminated: ``[]`` bool.
-      truncated: ``[]`` bool.
-    """
+    """The segment that led to an epoch; fields, shapes and types are those of ``Handoff``."""
 
     reward: chex.Array
     duration: chex.Array
@@ -39,27 +31,5 @@ def no_segment() -> Ended:
 
 
 def arrive(agent: chex.Array, interface: chex.Array, mask: chex.Array, ended: Ended) -> Handoff:
-    """The handoff at which a segment has ended.
-
-    Args:
-      agent: ``[]`` int32, who decides now.
-      interface: what that agent sees.
-      mask: ``[O]`` bool, options available to it.
-      ended: the segment.
-
-    Returns:
-      The handoff.
-    """
-    return Handoff(
-        agent=agent,
-        interface=interface,
-        mask=mask,
-        reward=ended.reward,
-        duration=ended.duration,
-        discount=ended.discount,
-        terminated=ended.terminated,
-        truncated=ended.truncated,
-        final_agent=agent,
-        final_interface=interface,
-        final_mask=mask,
-    )
+    """The handoff at which a segment has ended: who decides now, what it sees, and its ``[O]`` options."""
+    return Handoff(agent, interface, mask, *ended, final_agent=agent, final_interface=interface, final_mask=mask)

@@ -21,6 +21,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from icsmdp_jax.core.arrival import Ended, arrive, no_segment
 from icsmdp_jax.core.environment import Environment, Params, State
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 
@@ -182,20 +183,9 @@ def advance(env: PrimitiveEnvironment, key: chex.PRNGKey, ongoing: Ongoing, acti
 
 def handoff_of(ongoing: Ongoing) -> Handoff:
     """What an option that has ended reports at the option scale: the fields of the ordinary contract."""
-    tick, to = ongoing.tick, ongoing.tick.decision
-    return Handoff(
-        agent=to.agent,
-        interface=to.interface,
-        mask=to.mask,
-        reward=ongoing.reward,
-        duration=ongoing.duration,
-        discount=jnp.where(tick.terminated, jnp.zeros_like(ongoing.discount), ongoing.discount),
-        terminated=tick.terminated,
-        truncated=tick.truncated,
-        final_agent=to.agent,
-        final_interface=to.interface,
-        final_mask=to.mask,
-    )
+    tick = ongoing.tick
+    discount = jnp.where(tick.terminated, jnp.zeros_like(ongoing.discount), ongoing.discount)
+    return arrive(*tick.decision, Ended(ongoing.reward, ongoing.duration, discount, tick.terminated, tick.truncated))
 
 
 def masked_logits(logits: chex.Array, action_mask: chex.Array) -> chex.Array:
@@ -252,9 +242,7 @@ class Lifted(Environment[LiftedState, LiftedParams]):
     def reset(self, key: chex.PRNGKey, params: LiftedParams) -> tuple[Handoff, LiftedState]:
         """Starts an episode."""
         decision, inner = self.env.reset(key, params.env)
-        zero, no = jnp.zeros((), jnp.float32), jnp.zeros((), bool)
-        handoff = Handoff(*decision, zero, jnp.zeros((), jnp.int32), zero, no, no, *decision)
-        return handoff, LiftedState(inner, decision)
+        return arrive(*decision, no_segment()), LiftedState(inner, decision)
 
     def step_env(
         self, key: chex.PRNGKey, state: LiftedState, option: chex.Array, params: LiftedParams

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import chex
@@ -63,9 +64,13 @@ class FiniteEnv(Environment[TabularState, Params]):
     ) -> tuple[chex.Array, Ended]:
         """``[]`` int32 state entered, and the segment that led there, from ``words [words_per_step]`` uint32."""
 
-    @abc.abstractmethod
-    def decision(self, index: chex.Array, params: Params) -> tuple[chex.Array, chex.Array, chex.Array]:
-        """Who decides in a state, what it sees, and which options it has: ``[]`` int32, ``[]`` int32, ``[O]`` bool."""
+    def decision(self, index: chex.Array, params: Any) -> tuple[chex.Array, chex.Array, chex.Array]:
+        """Who decides in a state, what it sees, and which options it has: ``[]`` int32, ``[]`` int32, ``[O]`` bool.
+
+        By default from tables ``agent [S]``, ``interface [S]`` and ``mask [Z, O]`` among the parameters.
+        """
+        interface = params.interface[index]
+        return params.agent[index], interface, params.mask[interface]
 
     def restart_law(self, params: Params) -> AliasTable:
         """Law of the state that replaces an end."""
@@ -123,12 +128,6 @@ class FiniteEnv(Environment[TabularState, Params]):
         return arrive(*self.decision(index, params), ended), TabularState(index)
 
 
-def looked_up(index: chex.Array, params: Any) -> tuple[chex.Array, chex.Array, chex.Array]:
-    """``FiniteEnv.decision`` from tables ``agent [S]``, ``interface [S]`` and ``mask [Z, O]``."""
-    interface = params.interface[index]
-    return params.agent[index], interface, params.mask[interface]
-
-
 def check_made_from(params: Any, made: Any, source: str) -> None:
     """Refuses parameters (a ``NamedTuple``) that an exact model does not belong to.
 
@@ -143,3 +142,8 @@ def check_made_from(params: Any, made: Any, source: str) -> None:
     for field, one, other in zip(made._fields, made, params, strict=True):
         if not all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other))):
             raise ValueError(f"params: {field} is not that of {source}, expected the parameters that were made with it")
+
+
+def one_hot(fields: Sequence[np.ndarray], sizes: Sequence[int]) -> np.ndarray:
+    """``[S, sum(sizes)]`` float64: every field, ``[S]`` int below its size, as zeros and ones, side by side."""
+    return np.concatenate([np.eye(size)[axis] for size, axis in zip(sizes, fields, strict=True)], axis=1)

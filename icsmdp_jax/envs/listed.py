@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
-from icsmdp_jax.envs.finite import FiniteEnv, TabularState, looked_up
+from icsmdp_jax.envs.finite import FiniteEnv, TabularState
 from icsmdp_jax.models.tabular import TabularModel
 
 
@@ -128,10 +129,6 @@ class Listed(FiniteEnv[ListedParams]):
         discount = jnp.where(done, jnp.float32(0), params.power[tau])
         return entered, Ended(reward, tau, discount, terminated=done, truncated=jnp.zeros((), bool))
 
-    def decision(self, index: chex.Array, params: ListedParams) -> tuple[chex.Array, chex.Array, chex.Array]:
-        """Who decides, what it sees, and which options it has."""
-        return looked_up(index, params)
-
     def global_view(self, state: TabularState, params: ListedParams) -> chex.Array:
         """``[V]`` float32: everything about the state; zeros at an end."""
         return params.view[state.index]
@@ -180,11 +177,8 @@ def listed_params(
     Raises:
       ValueError: for a number out of range, or a duration below 1.
     """
-    if not 0 < gamma < 1:
-        raise ValueError(f"gamma = {gamma}: expected a number between 0 and 1")
-    for name, number in (("value", value), ("dollar_weight", dollar_weight), ("block_cost", block_cost)):
-        if not 0 <= number < np.inf:
-            raise ValueError(f"{name} = {number}: expected 0 or more")
+    expect("a number between 0 and 1", gamma=gamma)
+    expect("0 or more", value=value, dollar_weight=dollar_weight, block_cost=block_cost)
     shortest, longest = np.floor(listing.blocks), int(np.ceil(listing.blocks).max())
     if shortest.min() < 1:
         raise ValueError(f"blocks = {listing.blocks.min():.6g}: expected durations of 1 block or more")

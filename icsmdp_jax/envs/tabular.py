@@ -16,7 +16,7 @@ import numpy as np
 
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at, uniform_symmetric
-from icsmdp_jax.envs.finite import FiniteEnv, TabularState, check_made_from, looked_up
+from icsmdp_jax.envs.finite import FiniteEnv, TabularState, check_made_from
 from icsmdp_jax.models.tabular import TabularModel
 
 
@@ -87,10 +87,6 @@ class TabularEnv(FiniteEnv[TabularParams]):
         done = params.terminal[entered] if self.has_terminal else jnp.zeros((), bool)
         discount = jnp.where(done, jnp.float32(0), params.discount[tau])
         return entered, Ended(reward, tau + 1, discount, terminated=done, truncated=jnp.zeros((), bool))
-
-    def decision(self, index: chex.Array, params: TabularParams) -> tuple[chex.Array, chex.Array, chex.Array]:
-        """Who decides, what it sees, and which options it has."""
-        return looked_up(index, params)
 
     def restart_law(self, params: TabularParams) -> AliasTable:
         """The model's start law, wherever the run began."""

@@ -60,7 +60,7 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
       seed: of all experiments.
       out: run directory: one folder for each name, and ``report.html``.
       force: whether to run everything again, whatever is there.
-      overwrite: whether to begin afresh if another run is there.
+      overwrite: whether to start over if another run is there.
 
     Returns:
       Where the report is, and what was run or kept.

@@ -23,7 +23,7 @@ from icsmdp_jax.experiments.result import NEURAL, Result, Table, exactly, label,
 from icsmdp_jax.experiments.training import Budget, MethodRun, parts_of, prepared, train
 from icsmdp_jax.learner.methods import WHOLE_STATE
 
-__all__ = ["ALL_TABULAR", "METHODS", "WITHIN", "Budget", "compare", "judged", "on_scale", "say"]
+__all__ = ["ALL_TABULAR", "METHODS", "WITHIN", "Budget", "beside_exact", "compare", "judged", "say"]
 
 METHODS = ("ic_q", "central_learner", "no_message", "immediate", "random")
 ALL_TABULAR = ("ic_q", "central_learner", "no_message", "no_message_team", "immediate", "random")
@@ -104,20 +104,8 @@ def compare(
     own = None
     if budget.explore == "epsilon-greedy" and budget.epsilon_end > 0 and function_class == "tabular":
         own = own_interface_optimum(known, trained["ic_q"].tables, budget.epsilon_end)
-
-    exact, returns = exact_quantities(known), known.returns
-    values: dict[str, Interval] = {
-        "exact_oracle": exactly(returns.oracle),
-        "interface_oracle": exactly(returns.interface_optimum),
-    }
-    scaled: dict[str, Interval] = {}
-    if own is not None:
-        values["own_interface_oracle"] = over_replicas(own) if len(own) > 1 else exactly(float(own[0]))
-        exact["own_interface_optimum"] = float(own.mean())
-    values |= {method: over_replicas(found) for method, found in earned.items()}
-    values |= {"greedy_immediate": exactly(returns.greedy_immediate), "random": exactly(returns.random)}
-    if has_scale(known):
-        scaled = {method: on_scale(known, value) for method, value in values.items()}
+    exact = exact_quantities(known) | ({} if own is None else {"own_interface_optimum": float(own.mean())})
+    values, scaled = beside_exact(known, earned, own)
     found = judged(known, scaled, budget.handoffs >= judged_from) if scaled else ({}, [_no_scale(known)])
     return Result(
         environment=name,
@@ -132,6 +120,29 @@ def compare(
         figures=dict(figures or {}),
         checks=found[0],
     )
+
+
+def beside_exact(
+    known: Analysis, earned: Mapping[str, np.ndarray], own: np.ndarray | None
+) -> tuple[dict[str, Interval], dict[str, Interval]]:
+    """Returns of learners between those that are known exactly.
+
+    Args:
+      known: the exact solution.
+      earned: ``[replicas]`` exact returns of what each method learned.
+      own: returns of ``own_interface_optimum``, if they are known.
+
+    Returns:
+      By method, in reward units and on the scale 0 random, 1 oracle; the latter empty if there is no scale.
+    """
+    returns = known.returns
+    values = {"exact_oracle": exactly(returns.oracle), "interface_oracle": exactly(returns.interface_optimum)}
+    if own is not None:
+        values["own_interface_oracle"] = over_replicas(own) if len(own) > 1 else exactly(float(own[0]))
+    values |= {method: over_replicas(found) for method, found in earned.items()}
+    values |= {"greedy_immediate": exactly(returns.greedy_immediate), "random": exactly(returns.random)}
+    scaled = {method: on_scale(known, value) for method, value in values.items()} if has_scale(known) else {}
+    return values, scaled
 
 
 def say(name: str, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of role training: returns, gradient mass and cosines, with parameters shared and of one's own."""
+"""Pictures of role training: returns, gradient mass and cosines, with shared and with separate parameters."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from icsmdp_jax.envs.cpu_sort import PUBLISHED_LENGTH, cpu_sort, machine, shorte
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.returns import Interval, Returns
 from icsmdp_jax.experiments.catalogue import Options
-from icsmdp_jax.experiments.comparison import judged, on_scale, say
+from icsmdp_jax.experiments.comparison import beside_exact, judged, say
 from icsmdp_jax.experiments.quantities import exact_quantities, own_interface_optimum
-from icsmdp_jax.experiments.result import Result, Table, exactly, label, over_replicas
+from icsmdp_jax.experiments.result import Result, Table, exactly, label
 from icsmdp_jax.experiments.sorting_runs import CENTRAL, GAMMA, Team, Written, random_workflow, share, trained, unshaped
 from icsmdp_jax.experiments.training import Budget
 
@@ -60,9 +60,8 @@ def run(options: Options) -> Result:
     enough = options.preset != "testing"
     checks, remarks = _achieved(num_values, values, optimal, enough)
     if listed:
-        known, scaled, own = _exactly(num_values, teams, budget)
-        exact |= exact_quantities(known) | ({} if own is None else {"own_interface_optimum": own})
-        exact["optimal_programs"] = float(shortest_programs(num_values).programs)
+        known, scaled, quantities = _exactly(num_values, teams, budget)
+        exact |= quantities
         more, lines = judged(known, scaled, enough)
         checks, remarks = checks | more, [*remarks, *lines, *_about_returns(known)]
     return Result(
@@ -88,27 +87,17 @@ def _shortest(num_values: int) -> tuple[int, str]:
 
 def _exactly(
     num_values: int, teams: Mapping[str, Team], budget: Budget
-) -> tuple[Analysis, dict[str, Interval], float | None]:
-    """The exact solution, and the exact returns of all greedy policies on the scale from random to oracle."""
-    env, params = cpu_sort(num_values)
-    known = analyse(unshaped(env, params))
-    returns = known.returns
-    earned = {
-        method: np.atleast_1d(returns.of_greedy(team.tables)) for method, team in teams.items() if method != CENTRAL
-    }
-    all_seeing = cpu_sort(num_values, sees_all=True)
-    central = Returns(unshaped(*all_seeing))
-    earned[CENTRAL] = np.atleast_1d(central.of_greedy(teams[CENTRAL].tables))
-    own = None
-    values = {"exact_oracle": exactly(returns.oracle), "interface_oracle": exactly(returns.interface_optimum)}
-    if budget.epsilon_end > 0:
-        most = 8 if num_values == 2 else OWN_BEHAVIOUR_RUNS
-        found = own_interface_optimum(known, teams["ic_q"].tables, budget.epsilon_end, most)
-        values["own_interface_oracle"] = over_replicas(found) if len(found) > 1 else exactly(float(found[0]))
-        own = float(found.mean())
-    values |= {method: over_replicas(earned[method]) for method in METHODS}
-    values |= {"greedy_immediate": exactly(returns.greedy_immediate), "random": exactly(returns.random)}
-    return known, {method: on_scale(known, value) for method, value in values.items()}, own
+) -> tuple[Analysis, dict[str, Interval], dict[str, float]]:
+    """The exact solution, exact returns of all greedy policies on the scale from random to oracle, exact quantities."""
+    known = analyse(unshaped(*cpu_sort(num_values)))
+    all_seeing = Returns(unshaped(*cpu_sort(num_values, sees_all=True)))
+    judges = {method: all_seeing if method == CENTRAL else known.returns for method in METHODS}
+    earned = {method: np.atleast_1d(judge.of_greedy(teams[method].tables)) for method, judge in judges.items()}
+    most = 8 if num_values == 2 else OWN_BEHAVIOUR_RUNS
+    own = own_interface_optimum(known, teams["ic_q"].tables, budget.epsilon_end, most)
+    exact = {**exact_quantities(known), "own_interface_optimum": float(own.mean())}
+    exact["optimal_programs"] = float(shortest_programs(num_values).programs)
+    return known, beside_exact(known, earned, own)[1], exact
 
 
 def _achieved(

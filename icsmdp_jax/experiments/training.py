@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.experiments.result import NEURAL
 from icsmdp_jax.learner.baselines import Setup, setup
@@ -63,14 +64,11 @@ class Budget:
     depth: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("updates", "copies", "length", "replicas"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: expected 1 or more")
+        expect("1 or more", updates=self.updates, copies=self.copies, length=self.length, replicas=self.replicas)
         if self.explore not in EXPLORE:
             raise ValueError(f"explore = {self.explore!r}: expected one of {', '.join(EXPLORE)}")
-        for name in ("epsilon_begin", "epsilon_end", "ramp_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: expected a number from 0 to 1")
+        shares = {name: getattr(self, name) for name in ("epsilon_begin", "epsilon_end", "ramp_share")}
+        expect("a number from 0 to 1", **shares)
 
     @property
     def handoffs(self) -> int:

@@ -18,14 +18,11 @@ from icsmdp_jax.exact.returns import central_model
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.exploration import Ramp, ramp
 from icsmdp_jax.learner.methods import METHODS, PARAMETERS, SEGMENTS, Method
-from icsmdp_jax.learner.networks import ValueClass
+from icsmdp_jax.learner.networks import FUNCTION_CLASSES, ValueClass
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize, polynomial
 from icsmdp_jax.learner.updates import Optimiser
 from icsmdp_jax.models.tabular import TabularModel
-
-STAND_IN_DIM = 8  # dimension of the random unit vectors used where a model has no features
-FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,9 +115,7 @@ def setup(
         raise ValueError(f"function_class = {function_class!r}: expected one of {', '.join(FUNCTION_CLASSES)}")
     chosen = METHODS[method]
     if function_class != "tabular" and model.features is None:
-        rng = np.random.default_rng(seed)
-        vectors = rng.standard_normal((model.num_interfaces, STAND_IN_DIM))
-        model = model.replace(features=vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        model = model.replace(features=networks.features_of(model, np.random.default_rng(seed)))
     seen = central_model(model) if chosen.view == "state" else model
     env, env_params = tabular_env(seen)
     values, data = _values(seen, function_class, width, depth, chosen)
@@ -160,10 +155,5 @@ def _values(
     if method.view == "owner":
         owner = np.maximum(model.interface_agent, 0)
         data = np.concatenate([data, np.eye(agents, dtype=np.float32)[owner]], axis=1)
-    if function_class == "linear":
-        values = networks.linear(agents, options)
-    elif function_class == "mlp":
-        values = networks.mlp(agents, options, width, depth)
-    else:
-        values = networks.two_layer(agents, options, width)
+    values = networks.named(function_class, agents, options, width, depth)
     return (networks.shared(values) if method.shared else values), data

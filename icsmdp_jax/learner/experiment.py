@@ -23,10 +23,9 @@ from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.exploration import behaviour_table
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.schedules import StepSize
-from icsmdp_jax.learner.train import CHUNK, Run, train
+from icsmdp_jax.learner.train import CHUNK, train
 
 POWER = 0.7  # exponent of the default step; any value in (1/2, 1) gives the same limit law (P2), this one less bias
-STAND_IN_DIM = 8  # dimension of the random unit vectors used where a model file has no features
 
 
 class Errors(NamedTuple):
@@ -199,60 +198,12 @@ def learn(
     # With a listener, calls of about a second each keep a progress bar moving.
     size = 20_000_000 if progress is None else 3_000_000
     run = train(learner, [inputs], jax.random.key(seed), replicas, checkpoints, chunk, step_done, size)
-    return _outcome(known, run, values, data, fixed, samples, tail, remarks, function_class)
-
-
-def _function_class(
-    known: Analysis, name: str, width: int, seed: int, remarks: list[str]
-) -> tuple[networks.ValueClass, Any, StepSize, Any, ProjectedSolution | None]:
-    model, interface = known.interface.model, known.interface
-    if name == "tabular":
-        values = networks.tabular(model.num_interfaces, model.num_options)
-        return values, None, default_tabular_step(interface.gamma_bar), None, None
-    rng = np.random.default_rng(seed)
-    if model.features is None:
-        x = rng.standard_normal((model.num_interfaces, STAND_IN_DIM))
-        x /= np.linalg.norm(x, axis=1, keepdims=True)
-        remarks.append(f"the model has no features; random unit vectors of dimension {STAND_IN_DIM} stand in for them")
-    else:
-        x = model.features
-    if name == "linear":
-        basis = whiten(random_relu(x, model.interface_agent, width, rng), interface)
-        start = np.where(interface.mask, known.q_phi.q, 0.0)
-        fixed = projected_fixed_point(interface, projection(interface, basis), start)
-        step = default_linear_step(basis, interface, interface.gamma_bar)
-        return (
-            networks.linear(model.num_agents, model.num_options),
-            basis.table.astype(np.float32),
-            step,
-            None,
-            fixed,
-        )
-    import optax
-
-    build = {"mlp": networks.mlp, "two-layer": networks.two_layer}[name]
-    values = build(model.num_agents, model.num_options, width)
-    return values, x.astype(np.float32), schedules.constant(0.0), optax.adam(3e-3), None
-
-
-def _outcome(
-    known: Analysis,
-    run: Run,
-    values: networks.ValueClass,
-    data: Any,
-    fixed: ProjectedSolution | None,
-    samples: int,
-    tail: int,
-    remarks: list[str],
-    function_class: str,
-) -> Outcome:
-    interface = known.interface
-    average_params = jax.tree.map(lambda leaf: leaf[0], run.average(-1, samples - tail))
-    last_params = jax.tree.map(lambda leaf: leaf[0], run.snapshots[-1].last)
-    q_average = tables_of(values, average_params, data, interface)
-    q_last = tables_of(values, last_params, data, interface).astype(np.float32)
-    q_phi = np.where(interface.mask, known.q_phi.q, 0.0)
-    to_phi = measure_errors(interface, q_average, q_phi)
+    interface, since = known.interface, samples - tail
+    average = jax.tree.map(lambda leaf: leaf[0], run.average(-1, since))
+    last = jax.tree.map(lambda leaf: leaf[0], run.snapshots[-1].last)
+    q_average = tables_of(values, average, data, interface)
+    q_last = tables_of(values, last, data, interface).astype(np.float32)
+    to_phi = measure_errors(interface, q_average, known.q_phi_table)
     summary: dict[str, Any] = {
         "function_class": function_class,
         "samples": samples,
@@ -275,6 +226,28 @@ def _outcome(
         "run_s": run.run_s,
     }
     return Outcome(q_last, q_average, summary, remarks)
+
+
+def _function_class(
+    known: Analysis, name: str, width: int, seed: int, remarks: list[str]
+) -> tuple[networks.ValueClass, Any, StepSize, Any, ProjectedSolution | None]:
+    model, interface = known.interface.model, known.interface
+    if name == "tabular":
+        values = networks.tabular(model.num_interfaces, model.num_options)
+        return values, None, default_tabular_step(interface.gamma_bar), None, None
+    rng = np.random.default_rng(seed)
+    x = networks.features_of(model, rng)
+    if model.features is None:
+        remarks.append(f"the model has no features; random unit vectors of dimension {x.shape[1]} stand in for them")
+    values = networks.named(name, model.num_agents, model.num_options, width)
+    if name == "linear":
+        basis = whiten(random_relu(x, model.interface_agent, width, rng), interface)
+        fixed = projected_fixed_point(interface, projection(interface, basis), known.q_phi_table)
+        step = default_linear_step(basis, interface, interface.gamma_bar)
+        return values, basis.table.astype(np.float32), step, None, fixed
+    import optax
+
+    return values, x.astype(np.float32), schedules.constant(0.0), optax.adam(3e-3), None
 
 
 def tables_of(values: networks.ValueClass, params: Any, data: Any, interface: InterfaceModel) -> np.ndarray:

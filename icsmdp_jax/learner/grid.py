@@ -154,11 +154,14 @@ class GridTrainer:
           function: of one pair.
           own: first arguments, each with the axes that it has; the first one has those of the replicas.
           pairs: see ``train``.
+
+        Raises:
+          ValueError: for inputs of another number of cells or replicas.
         """
         pairs = dict(pairs or {})
         cells = {field: tree for field, tree in self.cells.items() if field not in pairs}
         taken: dict[str, Any] = dict.fromkeys((*cells, *pairs))
-        every = [(self.hyper._replace(**taken), EVERYWHERE), (cells, CELLS), (pairs, PAIRS)]
+        every: list[tuple[Any, Any]] = [(self.hyper._replace(**taken), EVERYWHERE), (cells, CELLS), (pairs, PAIRS)]
         some = [bool(jax.tree.leaves(tree)) for tree, _ in every]  # what has no array cannot be mapped
 
         def one(*values: Any) -> Any:
@@ -167,17 +170,23 @@ class GridTrainer:
             return function(*values[: len(own)], shared._replace(**others[0], **others[1]))
 
         replicas = len(own[0][0])
-        sizes = [np.shape(leaf)[0] for leaf in jax.tree.leaves((cells, pairs))]
-        layout = device_grid(sizes[0] if sizes else 1, replicas)
+        shapes = [np.shape(leaf) for leaf in jax.tree.leaves((cells, pairs))]
+        count = shapes[0][0] if shapes else 1
+        for tree, lead in ((cells, (count,)), (pairs, (count, replicas))):
+            for leaf in jax.tree.leaves(tree):
+                if np.shape(leaf)[: len(lead)] != lead:
+                    raise ValueError(f"inputs of shape {np.shape(leaf)}: expected leading axes {lead}")
+        layout = device_grid(count, replicas)
         given = [(tree, spec) for there, (tree, spec) in zip(some, every, strict=True) if there]
         inputs = [layout.place(jax.tree.map(jnp.asarray, tree), spec) for tree, spec in given]
         begun, seconds = time.perf_counter(), 0.0
-        if (replicas, name) not in self.programs:
+        key = (replicas, name, *pairs)
+        if key not in self.programs:
             specs = [spec for _, spec in (*own, *given)]
             arguments = [*(tree for tree, _ in own), *inputs]
-            self.programs[replicas, name] = compiled(one, layout, specs, arguments, self.options)
+            self.programs[key] = compiled(one, layout, specs, arguments, self.options)
             seconds = time.perf_counter() - begun
-        return self.programs[replicas, name], inputs, seconds
+        return self.programs[key], inputs, seconds
 
     def _handoffs(self, program: Program, updates: int) -> int:
         pairs = program.grid.cells * program.grid.replicas

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    from icsmdp_jax.models.tabular import TabularModel
 
 Params = Any
 Data = Any
@@ -41,6 +44,25 @@ class ValueClass(NamedTuple):
     view: Callable[[Data, chex.Array], chex.Array]
     apply: Callable[[Params, chex.Array], chex.Array]
     fixed: tuple[str, ...] = ()
+
+
+STAND_IN_DIM = 8  # dimension of the random unit vectors that stand in for features
+FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
+
+
+def features_of(model: TabularModel, rng: np.random.Generator) -> np.ndarray:
+    """``[Z, dim]`` float64 features of a model, or random unit vectors where it has none."""
+    if model.features is not None:
+        return model.features
+    vectors = rng.standard_normal((model.num_interfaces, STAND_IN_DIM))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def named(name: str, num_agents: int, num_options: int, width: int, depth: int = 2) -> ValueClass:
+    """The class of this name with parameters for each agent: all of ``FUNCTION_CLASSES`` but tables."""
+    if name == "linear":
+        return linear(num_agents, num_options)
+    return mlp(num_agents, num_options, width, depth) if name == "mlp" else two_layer(num_agents, num_options, width)
 
 
 def _agent_slot(agent: chex.Array, interface: chex.Array) -> chex.Array:

@@ -8,7 +8,6 @@ many run beside it, nor on how often the run was interrupted.
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -322,10 +321,3 @@ def _train(
         snapshots.append(Snapshot(count, last, averages.to_float64(total)))
     run_s = time.perf_counter() - begin
     return Run(tuple(snapshots), chunk, compile_s, run_s, counts[-1] * width)
-
-
-def log_spaced(first: int, last: int, per_decade: int, chunk: int = CHUNK) -> list[int]:
-    """Log-spaced multiples of ``chunk`` from ``first`` to ``last``, both included after rounding."""
-    steps = max(1, round(per_decade * math.log10(last / first)))
-    raw = np.geomspace(first, last, steps + 1)
-    return sorted({max(chunk, int(round(value / chunk)) * chunk) for value in raw})

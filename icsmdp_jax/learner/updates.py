@@ -17,7 +17,6 @@ import optax
 from icsmdp_jax.learner.message import OptState, Params
 from icsmdp_jax.learner.schedules import StepSize
 
-Schedule = Callable[[chex.Array], chex.Array]
 Optimiser = Callable[[Any], optax.GradientTransformation]  # optax.adam, say: from a learning rate or schedule
 
 

@@ -34,8 +34,9 @@ def drawn(tmp_path_factory):
 
 
 def figure_of(name, rows, summary=SUMMARY):
+    module = "report.overview" if name == "overview" else f"axes.{name}.figure"
     with house_style():
-        return importlib.import_module(f"bound_validation.axes.{name}.figure").figure(rows, summary)
+        return importlib.import_module(f"bound_validation.{module}").figure(rows, summary)
 
 
 def alarm_pixels(path: Path) -> int:

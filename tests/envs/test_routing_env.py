@@ -208,7 +208,7 @@ def test_the_background_follows_the_table_that_it_is_given() -> None:
         ({"graph": 3}, "graph = 3: expected '6x6', links or a networkx graph"),
         ({"graph": [(0, 1), (2, 3)]}, "graph: not connected, no path from node 0 to node 2"),
         ({"load": 2.4}, "load = 2.4: expected less than 2.329, where this table of next hops saturates"),
-        ({"load": -1.0}, "load = -1: expected a positive number"),
+        ({"load": -1.0}, "load = -1.0: expected a positive number"),
         ({"load": float("nan")}, "load = nan: expected a positive number"),
         ({"gamma": 1.0}, "gamma = 1.0: expected a number between 0 and 1"),
         ({"cap": 0}, "cap = 0: expected 1 or more"),

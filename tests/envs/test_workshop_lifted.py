@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from icsmdp_jax.experiments.known import Known
 
 from icsmdp_jax.core.primitive import Lifted, uniform_policy
 from icsmdp_jax.envs.registry import make
 from icsmdp_jax.envs.workshop.exact import workshop_model
 from icsmdp_jax.envs.workshop.lifted import LiftedWorkshop, lifted_workshop, local_policy
+from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.exact.moments import as_dense, kernel_moments
 from icsmdp_jax.exact.primitive import option_moments, solve
+from icsmdp_jax.experiments.quantities import exact_quantities
 from tests.helpers import chi_square
 
 LEVEL = 1e-4  # probability with which a correct program fails a chi-square test here; keys are fixed
@@ -48,18 +49,18 @@ def test_oracle_is_the_one_of_the_primitive_steps():
     primitive = workshop_model(env.env, params.env)
     local = np.repeat(local_policy(env.env, 0.7).reshape(-1, 2), env.spec.num_options, axis=0)
     wanted = float(primitive.first @ solve(primitive, local).value)
-    assert Known(model).returns.oracle == pytest.approx(wanted, abs=1e-7)
+    assert analyse(model).returns.oracle == pytest.approx(wanted, abs=1e-7)
 
 
 def test_nothing_is_hidden_when_no_tool_is_kept():
     env, params, model = listed(0.0)
-    known = Known(model).table()
+    known = exact_quantities(analyse(model))
     assert model.num_states == 31  # 3 benches, 5 states of two parts with work left, 2 tools; and delivery
     assert max(known["epsilon"], known["delta"], known["interface_distance"]) < 1e-9
-    hidden = Known(listed()[2]).table()
+    hidden = exact_quantities(analyse(listed()[2]))
     assert hidden["delta"] > 0.1 and hidden["interface_distance"] > 0.01
     # the coarse listing says the same as the full one with kept next to nothing
-    assert known["oracle"] == pytest.approx(Known(listed(1e-9)[2]).returns.oracle, abs=1e-6)
+    assert known["oracle"] == pytest.approx(analyse(listed(1e-9)[2]).returns.oracle, abs=1e-6)
 
 
 def test_simulation_has_the_law_of_the_listing():

@@ -8,13 +8,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from icsmdp_jax.experiments.options import Options
 
 from icsmdp_jax.envs.expert_routing import TEAM, best_agents, expert_routing, states
 from icsmdp_jax.envs.expert_routing.queries import HAND
 from icsmdp_jax.envs.expert_routing.table import published, shares
 from icsmdp_jax.exact.returns import Interval, Returns
-from icsmdp_jax.experiments.experts import DEFAULT, NAME, WEIGHTS, Frontier, run, single, totals
+from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.experts import DEFAULT, WEIGHTS, Frontier, run, single, totals
 from icsmdp_jax.experiments.training import Budget
 
 
@@ -92,7 +92,7 @@ def test_the_frontier_falls_with_the_price() -> None:
 
 @pytest.mark.slow
 def test_the_experiment_runs() -> None:
-    result = run(Options(NAME, preset="testing"))
+    result = run(Options("expert-routing", preset="testing"))
     assert {table.name for table in result.tables} >= {"metrics", "references", "frontier"}
     assert isinstance(result.methods["ic_q"], Interval) and result.message_scalars_per_handoff == 1
     json.dumps(result.as_json(), allow_nan=False)

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from icsmdp_jax.experiments.options import Options
 
 from icsmdp_jax.drawing import style
 from icsmdp_jax.exact.returns import Interval
 from icsmdp_jax.experiments import catalogue, command, files
+from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.comparison import NEAR
-from icsmdp_jax.experiments.figure import in_order, is_exact, method_figure, overview_figure
+from icsmdp_jax.experiments.figure import is_exact, method_figure, overview_figure
 from icsmdp_jax.experiments.report import headline, write_report
-from icsmdp_jax.experiments.result import Result, Table, exactly, interval_json, over_replicas
+from icsmdp_jax.experiments.result import Result, Table, exactly, in_order, interval_json, over_replicas
 from tests.bound_validation.runs import leftovers
 
 RUNS = over_replicas(np.array([1.0, 2.0, 3.0]))

@@ -8,14 +8,13 @@ from functools import cache
 
 import numpy as np
 import pytest
-from icsmdp_jax.experiments.options import Options
-from icsmdp_jax.experiments.sweep import train_sweep
 
 from icsmdp_jax.envs.expert_routing.table import published, shares
 from icsmdp_jax.envs.math_pipeline import TEAM, math_pipeline
 from icsmdp_jax.exact.returns import Interval, Returns
-from icsmdp_jax.experiments.mathematics import DEFAULT, NAME, NOISES, WORKFLOWS, run, totals, workflow
-from icsmdp_jax.experiments.training import Budget, prepared, train
+from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.mathematics import DEFAULT, NOISES, WORKFLOWS, run, totals, workflow
+from icsmdp_jax.experiments.training import Budget, prepared, train, train_at
 
 REPAIR, HARM, LIFT = 0.7, 0.1, 3.0  # the environment's own
 
@@ -69,23 +68,23 @@ def test_doing_nothing_uses_up_the_budget() -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_is_the_single_trainings_side_by_side() -> None:
+def test_settings_side_by_side_are_the_single_trainings() -> None:
     """Bit for bit would be too much to ask of other shapes; the same up to rounding."""
     env, params, model, _ = parts()
     noiseless = math_pipeline(noise=0.0)[1]
     budget = Budget(updates=20, copies=4, length=8, replicas=2)
-    swept = train_sweep("ic_q", env, [params, noiseless], model, budget)
+    swept = train_at("ic_q", env, [params, noiseless], model, budget)
     for index, setting in enumerate((params, noiseless)):
         alone = train(prepared("ic_q", env, setting, model, budget), budget).tables
         np.testing.assert_allclose(swept[index], alone, atol=1e-5)
     other = math_pipeline(budget=8)[1]
     with pytest.raises(ValueError, match=r"settings\[1\]: arrays of other shapes"):
-        train_sweep("ic_q", env, [params, other], model, budget)
+        train_at("ic_q", env, [params, other], model, budget)
 
 
 @pytest.mark.slow
 def test_the_experiment_runs() -> None:
-    result = run(Options(NAME, preset="testing"))
+    result = run(Options("math-pipeline", preset="testing"))
     assert {table.name for table in result.tables} >= {"metrics", "references", "noise"}
     assert isinstance(result.methods["ic_q"], Interval) and result.message_scalars_per_handoff == 1
     json.dumps(result.as_json(), allow_nan=False)

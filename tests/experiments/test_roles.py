@@ -8,12 +8,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from icsmdp_jax.experiments.options import Options
 
 from icsmdp_jax.drawing.envs import role_workflows as picture
 from icsmdp_jax.envs.role_workflows import Worth, eval_opt, voting, worth
 from icsmdp_jax.envs.role_workflows.model import listing_of
 from icsmdp_jax.experiments import roles, roles_figures, roles_study
+from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.roles_study import COLLAPSE, Size, Study, findings
 
 
@@ -38,7 +38,7 @@ def test_every_scheme_starts_alike_and_differs_later() -> None:
 def test_parallel_generators_share_policies_exactly_where_they_share_parameters() -> None:
     """In parallel all generators read the same prompt: with one set per role they play the same policy."""
     done = small()
-    views = listing_of(done.env).views
+    views = listing_of(done.env.rules).views
     rows = [[z for z, (agent, _) in enumerate(views) if agent == i] for i in range(3)]
     policy = done.policy[:, :, -1]
     same = [name for i, name in enumerate(done.names) if np.allclose(policy[i][:, rows[0]], policy[i][:, rows[1]])]
@@ -70,7 +70,7 @@ def test_exchange_of_one_role() -> None:
     gain = done.gain_of_exchange("shared", "isolated")
     assert gain.shape == (3, 2) and np.abs(gain).max() > 0
     mixed = done.policy[done.at("shared"), :, -1].copy()
-    rows = [z for z, (agent, _) in enumerate(listing_of(done.env).views) if agent == 3]
+    rows = [z for z, (agent, _) in enumerate(listing_of(done.env.rules).views) if agent == 3]
     mixed[:, rows] = done.policy[done.at("isolated"), :, -1][:, rows]
     before = done.worth.value[done.at("shared"), :, -1]
     np.testing.assert_allclose(gain[:, 1], worth(done.env, done.params, mixed).value - before, atol=1e-12)
@@ -81,7 +81,7 @@ def test_capture_needs_mass_and_loss() -> None:
     heavy = done.metrics.mass.copy()
     heavy[..., 0], heavy[..., 1] = 0.9, 0.1
     policy = done.policy.copy()
-    listing = listing_of(done.env)
+    listing = listing_of(done.env.rules)
     aggregator = [z for z, (agent, _) in enumerate(listing.views) if agent == 3]
     for name, option in (("shared", 2), ("isolated", 1)):  # solving alone against reading what there is
         policy[done.at(name)] = 0.0

@@ -8,7 +8,6 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
-from icsmdp_jax.experiments.options import Options
 from scipy import stats
 
 from icsmdp_jax.drawing.style import house_style
@@ -16,6 +15,7 @@ from icsmdp_jax.envs.routing.graph import Graph, critical_load, graph_from_links
 from icsmdp_jax.envs.routing.measure import Delivery, delivery_times
 from icsmdp_jax.envs.routing.policies import POLICIES
 from icsmdp_jax.experiments import routing
+from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.result import Result
 
 FEW = ("shortest_path", "q_routing", "ic_q", "random")

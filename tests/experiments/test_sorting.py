@@ -7,10 +7,10 @@ from functools import cache
 
 import numpy as np
 import pytest
-from icsmdp_jax.experiments.known import Known
-from icsmdp_jax.experiments.options import Options
 
 from icsmdp_jax.envs.cpu_sort import cpu_sort, machine
+from icsmdp_jax.exact.constants import analyse
+from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.sorting import budget_of
 from icsmdp_jax.experiments.sorting_runs import Team, Written, random_workflow, share, trained, unshaped
 from icsmdp_jax.experiments.training import Budget
@@ -53,7 +53,7 @@ def test_programs_of_ic_q_sort_and_are_shortest():
 
 @pytest.mark.slow
 def test_exact_return_of_what_was_learned_is_that_of_its_length():
-    known = Known(unshaped(*cpu_sort(2)))
+    known = analyse(unshaped(*cpu_sort(2)))
     assert known.returns.of_greedy(taught().tables) == pytest.approx(np.full(6, GAMMA**3), abs=1e-6)
     assert known.returns.oracle == pytest.approx(GAMMA**3, abs=1e-6)
 

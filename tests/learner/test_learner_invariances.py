@@ -130,14 +130,6 @@ def test_checkpoints_and_averages_are_checked() -> None:
             result.average(-1, since=since)
 
 
-def test_log_spaced_checkpoints() -> None:
-    counts = train.log_spaced(1000, 1_000_000, 4)
-    assert counts[0] == 1000 and counts[-1] == 1_000_000 and len(counts) == 13
-    assert all(count % train.CHUNK == 0 for count in counts) and counts == sorted(set(counts))
-    ratios = np.diff(np.log10(counts))
-    assert ratios[4:].min() > 0.2 and ratios[4:].max() < 0.3
-
-
 def single_agent(seed: int) -> Model:
     """An ordinary Markov decision process: one agent that sees the state, every option one step long."""
     model = random_model(np.random.default_rng(seed), longest=1, gamma=0.8, options=3)

@@ -21,13 +21,14 @@ What a segment pays stands in ``icsmdp_jax.envs.listed``. An episode is one quer
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.envs.expert_routing import queries as world
 from icsmdp_jax.envs.expert_routing.queries import Queries, experts, queries
+from icsmdp_jax.envs.finite import one_hot
 from icsmdp_jax.envs.listed import Listed, ListedParams, listed_env, listed_params
 from icsmdp_jax.exact import kernel_moments, optimal_q
 
@@ -51,8 +52,7 @@ class ExpertRouting(Listed):
         """``[Z, dim]`` float64: what an interface number stands for, as zeros and ones; zeros at the end of a query."""
         sizes = (self.num_agents, len(world.KINDS), len(world.DIFFICULTIES), 2, 2, self.hops + 1)
         fields = [axis.reshape(-1) for axis in np.indices(sizes)]
-        codes = [np.eye(size)[axis] for size, axis in zip(sizes, fields, strict=True)]
-        return np.pad(np.concatenate(codes[1:], axis=1), ((0, 1), (0, 0)))
+        return np.pad(one_hot(fields[1:], sizes[1:]), ((0, 1), (0, 0)))
 
 
 def expert_routing(
@@ -101,18 +101,12 @@ def expert_routing(
     count = len(models)
     if count < 2:
         raise ValueError(f"models: found {count}, expected 2 or more")
-    if hops < 1:
-        raise ValueError(f"hops = {hops}: expected 1 or more")
     blur = _per_agent("blur", blur, BLUR, count)
     busy = _per_agent("busy", busy, BUSY, count)
-    for name, number in (("noise", noise), ("notice", notice)):
-        if not 0 <= number <= 1:
-            raise ValueError(f"{name} = {number}: expected a probability")
-    for name, number in (("slope", slope), ("wait", wait), ("check_share", check_share)):
-        if not 0 <= number < math.inf:
-            raise ValueError(f"{name} = {number}: expected 0 or more")
-    if not 0 < tokens_per_block < math.inf:
-        raise ValueError(f"tokens_per_block = {tokens_per_block}: expected a positive number of tokens")
+    expect("1 or more", hops=hops)
+    expect("a number from 0 to 1", noise=noise, notice=notice, blur=blur, busy=busy)
+    expect("0 or more", slope=slope, wait=wait, check_share=check_share)
+    expect("a positive number", tokens_per_block=tokens_per_block)
     numbers = experts(models, mix, slope, tokens_per_block, wait, check_share, notice, noise, blur, busy)
     listing = world.listing(numbers, hops)
     params = listed_params(listing, gamma, value, dollar_weight, block_cost)
@@ -123,9 +117,6 @@ def _per_agent(name: str, given: tuple[float, ...] | None, default: tuple[float,
     numbers = tuple((*default, *[default[-1]] * count)[:count] if given is None else given)
     if len(numbers) != count:
         raise ValueError(f"{name}: {len(numbers)} numbers, expected {count}, one for each model")
-    for index, number in enumerate(numbers):
-        if not 0 <= number <= 1:
-            raise ValueError(f"{name}[{index}] = {number}: expected a number from 0 to 1")
     return numbers
 
 

@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from icsmdp_jax.envs.expert_routing.table import KINDS, published, shares
+from icsmdp_jax.envs.finite import one_hot
 from icsmdp_jax.envs.listed import Listing
 
 DIFFICULTIES = ("easy", "medium", "hard")
@@ -112,6 +113,10 @@ def calibrated(accuracy: float, slope: float) -> float:
     return float(brentq(lambda a: DIFFICULTY_LAW @ expit(a - slope * level) - accuracy, -reach, reach, xtol=1e-13))
 
 
+def _sizes(num_agents: int, hops: int) -> tuple[int, ...]:
+    return (len(KINDS), len(DIFFICULTIES), num_agents, len(KINDS), len(DIFFICULTIES), 2, 2, hops + 1)
+
+
 @lru_cache(maxsize=8)
 def queries(num_agents: int, hops: int) -> Queries:
     """Lists the states that a query can be in, whatever the probabilities are.
@@ -119,8 +124,7 @@ def queries(num_agents: int, hops: int) -> Queries:
     A query that still has all its hops is with the front; one that has been handed on may be with anybody but, after a
     single hop, the front.
     """
-    sizes = (len(KINDS), len(DIFFICULTIES), num_agents, len(KINDS), len(DIFFICULTIES), 2, 2, hops + 1)
-    every = Queries(*(axis.reshape(-1) for axis in np.indices(sizes)))
+    every = Queries(*(axis.reshape(-1) for axis in np.indices(_sizes(num_agents, hops))))
     used = hops - every.hops
     at_front = every.agent == 0
     keep = np.where(at_front, used != 1, used != 0)
@@ -129,15 +133,10 @@ def queries(num_agents: int, hops: int) -> Queries:
 
 def number(rows: Queries, num_agents: int, hops: int) -> np.ndarray:
     """Numbers of states given by their fields (any shape); -1 for those that cannot occur."""
-    sizes = (len(KINDS), len(DIFFICULTIES), num_agents, len(KINDS), len(DIFFICULTIES), 2, 2, hops + 1)
+    sizes = _sizes(num_agents, hops)
     listed = np.full(int(np.prod(sizes)), -1)
     listed[np.ravel_multi_index(queries(num_agents, hops), sizes)] = np.arange(len(queries(num_agents, hops).agent))
     return listed[np.ravel_multi_index(rows, sizes)]
-
-
-def interface_count(num_agents: int, hops: int) -> int:
-    """Numbers of interfaces: agent, readings, backlog, failed, hops; and one for the end."""
-    return num_agents * READINGS * 4 * (hops + 1) + 1
 
 
 def interfaces(rows: Queries, num_agents: int, hops: int) -> np.ndarray:
@@ -219,11 +218,5 @@ def listing(numbers: Experts, hops: int) -> Listing:
         blocks=blocks,
         dollars=dollars,
         start=first * ((rows.agent == 0) & (rows.hops == hops) & (rows.failed == 0)),
-        view=one_hot(rows, count, hops),
+        view=one_hot(rows, _sizes(count, hops)),
     )
-
-
-def one_hot(rows: Queries, num_agents: int, hops: int) -> np.ndarray:
-    """``[S, V]`` every field of every state as zeros and ones."""
-    sizes = (len(KINDS), len(DIFFICULTIES), num_agents, len(KINDS), len(DIFFICULTIES), 2, 2, hops + 1)
-    return np.concatenate([np.eye(size)[axis] for size, axis in zip(sizes, rows, strict=True)], axis=1)

@@ -21,10 +21,10 @@ What a segment pays stands in ``icsmdp_jax.envs.listed``. An episode is one prob
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.envs.listed import Listed, ListedParams, listed_env, listed_params
 from icsmdp_jax.envs.math_pipeline import pipeline as world
 from icsmdp_jax.envs.math_pipeline.pipeline import ROLES, Problems, problems, team
@@ -104,23 +104,10 @@ def math_pipeline(
             raise ValueError(f"{name}: found {len(items)}, expected {len(ROLES)}: {', '.join(ROLES)}")
     if budget < 3:
         raise ValueError(f"budget = {budget}: expected 3 blocks or more")
-    for name, number in (("repair", repair), ("harm", harm), ("noise", noise)):
-        if not 0 <= number <= 1:
-            raise ValueError(f"{name} = {number}: expected a probability")
-    for index, number in enumerate(blur):
-        if not 0 <= number <= 1:
-            raise ValueError(f"blur[{index}] = {number}: expected a number from 0 to 1")
-    if not 1 <= lift < math.inf:
-        raise ValueError(f"lift = {lift}: expected 1 or more")
-    positive = (
-        ("tokens_per_block", tokens_per_block),
-        ("plan_share", plan_share),
-        ("verify_share", verify_share),
-        ("submit_tokens", submit_tokens),
-    )
-    for name, number in positive:
-        if not 0 < number < math.inf:
-            raise ValueError(f"{name} = {number}: expected a positive number")
+    expect("a number from 0 to 1", repair=repair, harm=harm, noise=noise, blur=blur)
+    expect("1 or more", lift=lift)
+    expect("a positive number", tokens_per_block=tokens_per_block, plan_share=plan_share, verify_share=verify_share)
+    expect("a positive number", submit_tokens=submit_tokens)
     numbers = team(
         models, mix, lift, repair, harm, noise, blur, tokens_per_block, plan_share, verify_share, submit_tokens
     )

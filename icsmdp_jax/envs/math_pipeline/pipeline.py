@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from icsmdp_jax.envs.expert_routing.table import KINDS, published, shares
+from icsmdp_jax.envs.finite import one_hot
 from icsmdp_jax.envs.listed import Listing
 
 ROLES = ("planner", "solver A", "solver B", "verifier", "finalizer")
@@ -233,11 +234,5 @@ def listing(numbers: Team, budget: int) -> Listing:
         blocks=blocks,
         dollars=dollars,
         start=first * (rows.left == budget),
-        view=one_hot(rows, budget),
+        view=one_hot((*rows[:5], rows.left - 1), _sizes(budget)),
     )
-
-
-def one_hot(rows: Problems, budget: int) -> np.ndarray:
-    """``[S, V]`` every field of every state as zeros and ones."""
-    fields = (*rows[:5], rows.left - 1)
-    return np.concatenate([np.eye(size)[axis] for size, axis in zip(_sizes(budget), fields, strict=True)], axis=1)

@@ -18,11 +18,11 @@ from icsmdp_jax.envs.role_workflows.published import (
     DRAFT_BLOCKS,
     EFFORTS,
     ONE_BLOCK,
-    PASSES,
     Settings,
     checked,
     prompts,
     solves,
+    with_check,
 )
 from icsmdp_jax.envs.role_workflows.rules import END, Branch, State
 
@@ -89,11 +89,10 @@ class EvalOpt:
                 return [Branch(1.0, (END, bool(right)), own=bool(right))]
             return [Branch(1.0, ("draft", kind, hard, iteration + 1, option), own=not right)]
         chance = draft_chance(kind, option, hard, rest[0], self.settings.spread)
-        found = []
-        for right, of_right in ((0, 1 - chance), (1, chance)):
-            for passed, of_check in ((0, 1 - PASSES[right]), (1, PASSES[right])):
-                found.append(Branch(of_right * of_check, ("review", kind, hard, iteration, right, passed), bool(right)))
-        return found
+        return [
+            Branch(share, ("review", kind, hard, iteration, right, passed), bool(right))
+            for share, right, passed in with_check(chance)
+        ]
 
     def features(self, agent: int, view: State) -> list[float]:
         """The same twelve numbers for both; what one of them is not shown is 0."""

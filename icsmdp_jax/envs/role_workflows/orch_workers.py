@@ -24,11 +24,11 @@ from icsmdp_jax.envs.role_workflows.published import (
     EFFORTS,
     ONE_BLOCK,
     PART_BLOCKS,
-    PASSES,
     Settings,
     checked,
     prompts,
     solves,
+    with_check,
 )
 from icsmdp_jax.envs.role_workflows.rules import END, Branch, State
 from icsmdp_jax.envs.role_workflows.voting import OWN_EFFORT, VOTES, Answers, answers_of, cast, settled
@@ -159,10 +159,9 @@ class OrchWorkers:
         chance = solves(TEXTBOOK if outline.fits else kind, option, hard, self.settings.spread)
         after = "part" if parts.done + 1 < VOTES else "merge"
         found = []
-        for right, of_right in ((0, 1 - chance), (1, chance)):
-            for passed, of_check in ((0, 1 - PASSES[right]), (1, PASSES[right])):
-                more = Parts(parts.done + 1, min(parts.wrong + 1 - right, SEVERAL), parts.passed + passed)
-                found.append(Branch(of_right * of_check, (after, kind, hard, outline, more), bool(right)))
+        for share, right, passed in with_check(chance):
+            more = Parts(parts.done + 1, min(parts.wrong + 1 - right, SEVERAL), parts.passed + passed)
+            found.append(Branch(share, (after, kind, hard, outline, more), bool(right)))
         return found
 
     def features(self, agent: int, view: State) -> list[float]:
@@ -190,12 +189,10 @@ def _planned(state: State, option: int) -> list[Branch]:
     _, kind, hard = state
     if option == WHOLE:
         return [Branch(1.0, ("work", kind, hard, Answers()))]
-    chance = FITS[option][kind]
-    found = []
-    for fits, of_split in ((0, 1 - chance), (1, chance)):
-        for passed, of_check in ((0, 1 - PASSES[fits]), (1, PASSES[fits])):
-            found.append(Branch(of_split * of_check, ("part", kind, hard, Outline(fits, passed), Parts()), bool(fits)))
-    return found
+    return [
+        Branch(share, ("part", kind, hard, Outline(fits, passed), Parts()), bool(fits))
+        for share, fits, passed in with_check(FITS[option][kind])
+    ]
 
 
 def orch_workers(parallel: bool = False, **overrides: Any) -> tuple[RoleWorkflow, RoleParams]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from icsmdp_jax.core.arguments import expect
+
 CLASSES = ("contest", "textbook")  # what a prompt may be: a problem like those of AIME, or like those of MATH500
 
 # Share of problems solved, in percent: AIME, MATH500 (LLMRouterBench, github.com/ynulihao/LLMRouterBench).
@@ -55,14 +57,9 @@ def checked(settings: Settings) -> Settings:
     Raises:
       ValueError: in one line, naming the argument, its value and what was expected.
     """
-    if not 0 < settings.gamma < 1:
-        raise ValueError(f"gamma = {settings.gamma}: expected a number between 0 and 1")
-    if not 0 <= settings.cost < float("inf"):
-        raise ValueError(f"cost = {settings.cost}: expected a finite number, 0 or more")
-    for name in ("contest", "spread"):
-        value = getattr(settings, name)
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name} = {value}: expected a number from 0 to 1")
+    expect("a number between 0 and 1", gamma=settings.gamma)
+    expect("0 or more", cost=settings.cost)
+    expect("a number from 0 to 1", contest=settings.contest, spread=settings.spread)
     if settings.reward not in ("outcome", "role"):
         raise ValueError(f"reward = {settings.reward!r}: expected 'outcome' or 'role'")
     return settings
@@ -85,3 +82,12 @@ def prompts(settings: Settings) -> list[tuple[float, int, int]]:
     """``(probability, kind, hard)`` of every prompt."""
     share = (settings.contest, 1 - settings.contest)
     return [(share[kind] / 2, kind, hard) for kind in (0, 1) for hard in (0, 1)]
+
+
+def with_check(chance: float) -> list[tuple[float, int, int]]:
+    """``(probability, right, passed)`` of work that is right with probability ``chance``, and of its check."""
+    return [
+        (of_right * of_check, right, passed)
+        for right, of_right in ((0, 1 - chance), (1, chance))
+        for passed, of_check in ((0, 1 - PASSES[right]), (1, PASSES[right]))
+    ]

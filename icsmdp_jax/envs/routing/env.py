@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.arrival import Ended, arrive, no_segment
 from icsmdp_jax.core.environment import Environment, restart
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
@@ -261,13 +262,9 @@ def routing(
       ValueError: for graphs, tables and numbers that mean nothing, and loads that the table cannot carry.
     """
     network = as_graph(graph)
-    if not 0 < load < float("inf"):
-        raise ValueError(f"load = {load:g}: expected a positive number")
-    if not 0 < gamma < 1:
-        raise ValueError(f"gamma = {gamma}: expected a number between 0 and 1")
-    for what, number in (("cap", cap), ("limit", limit), ("lanes", lanes)):
-        if number < 1:
-            raise ValueError(f"{what} = {number}: expected 1 or more")
+    expect("a positive number", load=load)
+    expect("a number between 0 and 1", gamma=gamma)
+    expect("1 or more", cap=cap, limit=limit, lanes=lanes)
     if per_unit not in (1, 2, 4):
         raise ValueError(f"per_unit = {per_unit}: expected 1, 2 or 4")
     env = Routing(

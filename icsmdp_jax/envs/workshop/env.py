@@ -35,6 +35,7 @@ import numpy as np
 
 from icsmdp_jax.core.handoff import EnvSpec
 from icsmdp_jax.core.primitive import Decision, LocalSpec, PrimitiveEnvironment, Tick
+from icsmdp_jax.envs.finite import one_hot
 
 RAW, GOOD, SPOILED = 0, 1, 2
 
@@ -281,6 +282,5 @@ def _any_of(count: int, chance: chex.Array) -> chex.Array:
 
 def _one_hot_digits(bases: list[int]) -> np.ndarray:
     """``[prod(bases), sum(bases) + 1]`` float32: row ``n`` holds the digits of ``n``, most significant base first."""
-    digits = np.indices(bases).reshape(len(bases), -1)
-    columns = [np.eye(base)[digit] for base, digit in zip(bases, digits, strict=True)]
-    return np.concatenate([*columns, np.ones((digits.shape[1], 1))], axis=1).astype(np.float32)
+    code = one_hot(list(np.indices(bases).reshape(len(bases), -1)), bases)
+    return np.pad(code, ((0, 0), (0, 1)), constant_values=1.0).astype(np.float32)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.primitive import Lifted, LiftedParams, LiftedState
 from icsmdp_jax.envs.tabular import TabularEnv, TabularParams, tabular_env
 from icsmdp_jax.envs.workshop.env import RAW, Workshop, workshop
@@ -80,11 +81,9 @@ def lifted_workshop(
     Raises:
       ValueError: for a number out of range.
     """
-    for name, value, fine in (
-        ("kept", kept, 0 <= kept <= 1), ("gamma", gamma, 0 < gamma < 1), ("care", care, 0 < care <= 1)
-    ):  # fmt: skip
-        if not fine:
-            raise ValueError(f"{name} = {value}: expected a number from 0 to 1")
+    expect("a number from 0 to 1", kept=kept, care=care)
+    expect("a number between 0 and 1", gamma=gamma)
+    expect("a positive number", care=care)
     if num_tools not in (2, 3):
         raise ValueError(f"num_tools = {num_tools}: expected 2 or 3")
     primitive, params = workshop(kept, gamma)

@@ -1,0 +1,87 @@
+"""One trainer on a grid: every pair is the run of its own, in one call or in several, as a whole or in parts."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from icsmdp_jax.envs.tabular import tabular_env
+from icsmdp_jax.learner.baselines import Setup, setup
+from icsmdp_jax.learner.grid import GridTrainer, replica_keys
+from icsmdp_jax.learner.schedules import polynomial
+from icsmdp_jax.models.random import random_model
+
+UPDATES, KEYS = 6, replica_keys(jax.random.key(1), 3)
+POWERS = np.array([[0.6, 0.7, 0.8], [0.9, 1.0, 0.5]])  # by cell and replica
+
+
+@cache
+def parts() -> tuple[Setup, Any, Any]:
+    """IC-Q with tables, the parameters of two models, and a step size for each pair."""
+    models = [random_model(seed, num_interfaces=6, num_agents=3) for seed in (1, 2)]
+    params = [tabular_env(model)[1] for model in models]
+    steps = jax.vmap(jax.vmap(polynomial))(jnp.asarray(POWERS, jnp.float32))
+    return setup(models[0], copies=4, length=3), params, steps
+
+
+@cache
+def on_grid() -> np.ndarray:
+    one, params, steps = parts()
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+    trainer = GridTrainer(one.learner, one.hyper, {"env_params": stacked})
+    run = trainer.train(KEYS, UPDATES, {"step_size": steps})
+    assert run.handoffs == 6 * UPDATES * 4 * 3 and run.compile_s > 0
+    again = trainer.train(KEYS, UPDATES, {"step_size": steps})
+    assert again.compile_s == 0 and np.array_equal(again.params, run.params)
+    return run.params
+
+
+def test_every_pair_is_the_run_on_its_own_inputs():
+    one, params, steps = parts()
+    alone = jax.jit(lambda key, hyper: one.learner.train(key, hyper, UPDATES)[0].params)
+    for cell in range(2):
+        for replica in range(3):
+            step = jax.tree.map(lambda leaf, at=(cell, replica): leaf[at], steps)
+            found = alone(KEYS[replica], one.hyper._replace(env_params=params[cell], step_size=step))
+            np.testing.assert_allclose(on_grid()[cell, replica], found, rtol=1e-5, atol=1e-6)
+    assert len(np.unique(np.abs(on_grid()).sum(axis=(2, 3)))) == 6  # no two pairs are the same
+
+
+def test_parts_are_runs_that_end_earlier():
+    one, _, _ = parts()
+    trainer = GridTrainer(one.learner, one.hyper)
+    whole, half = (trainer.train(KEYS, updates).params for updates in (UPDATES, UPDATES // 2))
+    found = trainer.train(KEYS, UPDATES, parts=2).params
+    np.testing.assert_array_equal(found, np.stack([half, whole], axis=2))
+    with pytest.raises(ValueError, match="updates = 6: expected a multiple of parts = 4"):
+        trainer.train(KEYS, UPDATES, parts=4)
+
+
+def test_inputs_of_another_number_of_cells_or_replicas_are_refused():
+    """Padding over devices would repeat the last one and say nothing."""
+    one, _, steps = parts()
+    trainer = GridTrainer(one.learner, one.hyper, {"lambda_": np.zeros(3, np.float32)})
+    with pytest.raises(ValueError, match=r"shape \(2, 3\): expected leading axes \(3, 3\)"):
+        trainer.train(KEYS, UPDATES, {"step_size": steps})
+    with pytest.raises(ValueError, match=r"shape \(2, 3\): expected leading axes \(2, 2\)"):
+        GridTrainer(one.learner, one.hyper).train(KEYS[:2], UPDATES, {"step_size": steps})
+
+
+def test_several_calls_are_one_run_from_the_same_start():
+    one, _, _ = parts()
+    whole = GridTrainer(one.learner, one.hyper).train(KEYS, UPDATES).params
+    first, then = (keys for keys in jax.vmap(jax.random.split, out_axes=1)(KEYS))
+    starts, told = np.zeros(whole.shape[1:], np.float32), []
+    trainer = GridTrainer(one.learner, one.hyper)
+    run = trainer.train_from(starts, (first, then), UPDATES, 2, told.append)
+    np.testing.assert_array_equal(run.params, whole)
+    assert told == [3 * 2 * 4 * 3] * 3 and sum(told) == run.handoffs
+    moved = trainer.train_from(starts + 1, (first, then), UPDATES, 2).params
+    assert not np.array_equal(moved, whole)
+    with pytest.raises(ValueError, match="updates = 6: expected a multiple of per_call = 4"):
+        trainer.train_from(starts, (first, then), UPDATES, 4)
