@@ -22,7 +22,6 @@ LEARN_KEYS = {
     "rmse_to_interface_solution", "spread", "bias", "rmse_to_oracle", "tail_samples", "handoffs_per_second",
     "compile_s", "run_s",
 }  # fmt: skip
-CLASSES = ("tabular", "linear", "mlp", "two-layer")
 
 
 def parsed(outcome: Outcome) -> dict:

@@ -15,9 +15,11 @@ import pytest
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.models.files import load_model
 from tests.bound_validation.runs import GOLDEN, MODELS, ROOT, Outcome, icsmdp, leftovers
-from tests.command_line import ANALYSE_KEYS, CLASSES, LEARN_KEYS, PLAIN, contents, parsed, subprocess_run
+from tests.command_line import ANALYSE_KEYS, LEARN_KEYS, PLAIN, contents, parsed
 from tests.helpers import EXPECTED, GOLDEN_NAMES, golden
 from tests.reference.simulate import spread_and_bias
+
+SLOW_LIMIT = pytest.param(400_000, 64, 0.15, marks=pytest.mark.slow)
 
 # analyse
 
@@ -43,14 +45,6 @@ def test_analyse_prints_a_table_for_people():
     assert ANALYSE_KEYS <= set(lines)
     assert float(lines["kappa"]) == pytest.approx(EXPECTED["plain"]["kappa"], rel=1e-6)
     assert lines["a6_certified"] == "False"
-
-
-def test_analyse_in_a_process_of_its_own():
-    """Exit code, one line on stdout, nothing on stderr; no network is loaded for it."""
-    done = subprocess_run("analyse", PLAIN, "--json")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("\n") == 1
-    assert json.loads(done.stdout)["kappa"] == pytest.approx(EXPECTED["plain"]["kappa"], rel=1e-6)
 
 
 def test_behaviour_uniform_is_the_default():
@@ -167,7 +161,10 @@ def learn(model: Path, out: Path, *more: object, samples: int = 601, replicas: i
     return icsmdp("learn", *map(str, arguments))
 
 
-@pytest.fixture(scope="module", params=CLASSES)
+@pytest.fixture(
+    scope="module",
+    params=["tabular", "mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("linear", "two-layer"))],
+)
 def learned(request, tmp_path_factory) -> tuple[str, dict, dict[str, np.ndarray], Path]:
     """One small run of each function class on the pipeline (masks, terminal states, features): odd sample count."""
     place = tmp_path_factory.mktemp("learn") / "learned.npz"
@@ -224,7 +221,7 @@ def test_learn_measures_what_it_wrote(learned):
     assert summary["rmse_to_oracle"] == pytest.approx(np.mean(squares) ** 0.5, rel=1e-6)
 
 
-@pytest.mark.parametrize("learned", ["tabular", "linear", "two-layer"], indirect=True)
+@pytest.mark.parametrize("learned", ["tabular", pytest.param("linear", marks=pytest.mark.slow)], indirect=True)
 def test_learn_repeats_itself_bit_for_bit(learned, tmp_path):
     name, summary, tables, _ = learned
     again = parsed(learn(MODELS / "pipeline.npz", tmp_path / "a.npz", "--function-class", name, "--seed", 5))
@@ -269,7 +266,7 @@ def test_learn_seeds_and_replicas(tmp_path):
     assert single["spread"] == 0.0 and single["bias"] == pytest.approx(single["rmse_to_interface_solution"])
 
 
-@pytest.mark.parametrize(("samples", "tail"), [(1, 1), (2, 1), (3, 2), (1001, 501)])
+@pytest.mark.parametrize(("samples", "tail"), [(1, 1), (3, 2)])
 def test_learn_takes_any_number_of_samples(samples, tail, tmp_path):
     found = parsed(learn(PLAIN, tmp_path / "l.npz", samples=samples, replicas=2))
     assert (found["samples"], found["tail_samples"]) == (samples, tail)
@@ -314,12 +311,16 @@ def test_learn_in_a_process_of_its_own(tmp_path):
     assert done.stderr.splitlines()[-1] == str(tmp_path / "cache" / "icsmdp_jax" / "jax")
 
 
-def test_spread_is_that_of_the_central_limit(tmp_path):
-    """4e5 handoffs, 64 replicas: a spread is known to about 2 % (24 pairs), the limit to a few; 15 % is promised."""
-    arguments = ("--samples", "400000", "--replicas", "64", "--seed", "1", "--out", tmp_path / "l.npz", "--json")
-    found = parsed(icsmdp("learn", PLAIN, *arguments))
-    assert found["tail_samples"] == 200_000
-    predicted = EXPECTED["plain"]["clt_coefficient"] / 200_000**0.5
-    assert found["spread"] == pytest.approx(predicted, rel=0.15)
+@pytest.mark.parametrize(("samples", "replicas", "close"), [(60_000, 32, 0.2), SLOW_LIMIT])
+def test_spread_is_that_of_the_central_limit(samples, replicas, close, tmp_path):
+    """With 24 pairs a spread is known to about 2 % from 64 replicas, 3 % from 32, and the limit to a few.
+
+    At 4e5 handoffs 15 % are promised. A right program misses either with probability below 1e-3; the seed is fixed.
+    """
+    numbers = ("--samples", str(samples), "--replicas", str(replicas), "--seed", "1")
+    found = parsed(icsmdp("learn", PLAIN, *numbers, "--out", tmp_path / "l.npz", "--json"))
+    assert found["tail_samples"] == samples // 2
+    predicted = EXPECTED["plain"]["clt_coefficient"] / (samples // 2) ** 0.5
+    assert found["spread"] == pytest.approx(predicted, rel=close)
     assert found["spread_predicted"] == pytest.approx(predicted, rel=1e-6)
     assert found["bias"] < found["spread"] and found["handoffs_per_second"] > 1000

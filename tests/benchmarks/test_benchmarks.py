@@ -62,7 +62,7 @@ def test_the_command_knows_the_benchmarks(capsys):
         assert line.startswith(f"{name}: ") and line.endswith("?")
 
 
-SLOW = ("dispatch", "scaling")  # many programs, and processes of their own
+SLOW = ("devices", "dispatch", "large_models", "learner_throughput", "scaling")  # many programs, or processes
 
 
 @pytest.mark.parametrize(

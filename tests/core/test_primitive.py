@@ -86,7 +86,7 @@ def test_segment_by_hand(agent, count, option, last, reward, tau, discount, term
 
 
 def test_reset_has_no_segment():
-    handoff, state = Lifted(Relay()).reset(jax.random.key(0), LiftedParams(jnp.float32(0.5), None))
+    handoff, state = jax.jit(Lifted(Relay()).reset)(jax.random.key(0), LiftedParams(jnp.float32(0.5), None))
     assert float(handoff.reward) == float(handoff.discount) == 0 and int(handoff.duration) == 0
     assert not handoff.terminated and not handoff.truncated
     assert same_bits(handoff.interface, handoff.final_interface) and same_bits(handoff.mask, state.decision.mask)
@@ -96,15 +96,17 @@ def test_discount_of_a_long_option_is_accumulated():
     """A thousand steps: gamma^1000 from float32 products, against float64."""
     env, gamma = Relay(), jnp.float32(0.995)
     at = relay_at(0, 0)
-    begun = primitive.launch(env, jax.random.key(0), at.decision, at.inner, jnp.int32(1), gamma)
-    long = begun._replace(state=begun.state._replace(left=jnp.int32(1000)))
-    ended = jax.jit(
-        lambda ongoing: jax.lax.while_loop(
+
+    @jax.jit
+    def run() -> Any:
+        begun = primitive.launch(env, jax.random.key(0), at.decision, at.inner, jnp.int32(1), gamma)
+        return jax.lax.while_loop(
             lambda o: ~o.tick.ended,
             lambda o: primitive.advance(env, jax.random.key(1), o, jnp.int32(0), gamma),
-            ongoing,
+            begun._replace(state=begun.state._replace(left=jnp.int32(1000))),
         )
-    )(long)
+
+    ended = run()
     exact = float(gamma) ** 1000
     assert int(ended.duration) == 1000
     np.testing.assert_allclose(float(ended.discount), exact, rtol=1000 * 2.0**-24)
@@ -154,7 +156,9 @@ def test_stepping_by_hand_gives_the_same_bits():
     policy, _ = preference()
     lifted, lifted_params = Lifted(env, local_law), LiftedParams(params, policy)
     step, begin, tick = jax.jit(lifted.step_env), jax.jit(env.begin), jax.jit(env.tick)
-    _, state = lifted.reset(jax.random.key(1), lifted_params)
+    act = jax.jit(draw_action)
+    reset = jax.jit(lifted.reset)
+    _, state = reset(jax.random.key(1), lifted_params)
     lasted = []
     for n in range(12):
         key, option = jax.random.fold_in(jax.random.key(2), n), jnp.int32(int(np.argmax(state.decision.mask)))
@@ -163,8 +167,8 @@ def test_stepping_by_hand_gives_the_same_bits():
         reward, discount, tau = np.float32(0), np.float32(1), 0
         while not seen.ended:
             key_action, key_tick = primitive.tick_keys(key_run, tau)
-            logits = local_law(policy, state.decision.agent, option, seen.observation, seen.action_mask)
-            seen, inner = tick(key_tick, inner, draw_action(key_action, logits, seen.action_mask), params)
+            logits = np.asarray(policy)[int(seen.observation)]
+            seen, inner = tick(key_tick, inner, act(key_action, logits, seen.action_mask), params)
             reward, discount, tau = reward + discount * np.asarray(seen.reward), discount * np.float32(0.95), tau + 1
         handoff, after = step(key, state, option, lifted_params)
         lasted.append(tau)
@@ -174,7 +178,7 @@ def test_stepping_by_hand_gives_the_same_bits():
         np.testing.assert_allclose(handoff.discount, 0 if seen.terminated else discount, rtol=1e-6)
         entered = zip(jax.tree.leaves((inner, seen.decision)), jax.tree.leaves(tuple(after)), strict=True)
         assert all(same_bits(a, b) for a, b in entered)
-        state = after if bool(np.any(after.decision.mask)) else lifted.reset(key, lifted_params)[1]
+        state = after if bool(np.any(after.decision.mask)) else reset(key, lifted_params)[1]
     assert len(set(lasted)) > 3
 
 
@@ -198,11 +202,8 @@ def test_a_batch_gives_the_bits_of_single_calls_and_keys_those_of_words():
 
 # Decision pairs for the statistical tests: agent, status of the parts, clamped tools, option.
 PAIRS = [
-    (0, (0, 0), (0, 1, 2), 0),
     (0, (0, 0), (0, 1, 2), 4),
     (1, (0, 2), (2, 0, 1), 2),
-    (1, (1, 0), (2, 0, 1), 4),
-    (2, (0, 1), (1, 1, 0), 1),
     (2, (2, 0), (1, 1, 0), 5),
 ]
 

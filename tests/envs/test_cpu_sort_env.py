@@ -71,7 +71,7 @@ def close(a: object, b: object) -> bool:
     return bool(np.allclose(np.asarray(a), b, rtol=0, atol=2e-6))
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow), 4])
 def test_random_traces_agree_with_the_twin(n: int) -> None:
     """Every field of every handoff; three quarters of the traces take available options only."""
     limit = SHORT[n]
@@ -80,7 +80,7 @@ def test_random_traces_agree_with_the_twin(n: int) -> None:
     rng = np.random.default_rng(n)
     seen = {"terminated": 0, "truncated": 0, "unwise": 0}
     numbers: dict[tuple, set[int]] = {}
-    for trace in range(60):
+    for trace in range(40):
         game = twin.Team(n, env.length_limit, GAMMA, SHAPING)
         handoff, state = reset()
         ended = False
@@ -114,7 +114,7 @@ def test_random_traces_agree_with_the_twin(n: int) -> None:
     assert len(listed) == len(set(listed)) == len(numbers), "a view has one number, and no two views share it"
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_team_can_write_a_shortest_program(n: int) -> None:
     """The return is gamma^(L-1), with or without shaping; the last handoff is terminal, its discount 0."""
     for shaping in (SHAPING, 0.0):
@@ -197,8 +197,9 @@ def test_automatic_reset_keeps_what_ended(end: str) -> None:
         state = step(state, option)[1]
     plain, entered = step(state, last)
     assert bool(getattr(plain, end)) and int(entered.length) > 0
-    by_key = env.step(KEY, state, jnp.int32(last), params)
-    by_words = env.step_from_words(jnp.zeros((env.words_per_step,), jnp.uint32), state, jnp.int32(last), params)
+    by_key = jax.jit(env.step)(KEY, state, jnp.int32(last), params)
+    words = jnp.zeros((env.words_per_step,), jnp.uint32)
+    by_words = jax.jit(env.step_from_words)(words, state, jnp.int32(last), params)
     for handoff, fresh in (by_key, by_words):
         for name in Handoff._fields:
             expected = getattr(first if name in ("agent", "interface", "mask") else plain, name)
@@ -284,7 +285,8 @@ def test_interfaces_as_bits() -> None:
                 (handoff, state), game = reset(), twin.Team(n, env.length_limit, GAMMA, SHAPING)
         assert all(len(group) == 1 for group in bits.values()) and len(bits) > 10
         if sees_all:
-            np.testing.assert_array_equal(env.global_view(state, params), env.interface(state.situation, params))
+            view, seen = jax.jit(lambda s: (env.global_view(s, params), env.interface(s.situation, params)))(state)  # noqa: B023
+            np.testing.assert_array_equal(view, seen)
 
 
 def test_the_central_learner_is_shown_the_state() -> None:
@@ -322,10 +324,11 @@ def test_environments_are_static() -> None:
 def test_long_programs_are_written_where_they_end():
     """Beyond what a byte counts: instruction 151 goes to place 150 and to no other."""
     env, params = cpu_sort(2, length_limit=600, as_bits=True)
-    handoff, state = env.reset(jax.random.key(0), params)
-    earlier = jnp.where(jnp.arange(601) < 150, jnp.int8(1), state.program)
-    _, after = env.step_env(jax.random.key(0), state._replace(length=jnp.int32(150), program=earlier), 0, params)
+    reset, step = _jitted(env)
+    _, state = jax.device_get(reset(KEY, params))
+    earlier = np.where(np.arange(601) < 150, np.int8(1), state.program)
+    _, after = jax.device_get(step(KEY, state._replace(length=np.int32(150), program=earlier), jnp.int32(0), params))
     tau = int(after.length) - 150
-    assert tau >= 1 and (np.asarray(after.program[150 : 150 + tau]) != team.NOTHING).all()
-    assert (np.asarray(after.program[:150]) == 1).all()
-    assert (np.asarray(after.program[150 + tau :]) == team.NOTHING).all()
+    assert tau >= 1 and (after.program[150 : 150 + tau] != team.NOTHING).all()
+    assert (after.program[:150] == 1).all()
+    assert (after.program[150 + tau :] == team.NOTHING).all()

@@ -142,12 +142,13 @@ def situation(game) -> tuple:  # type: ignore[no-untyped-def]
     return (names.count("right"), names.count("common"), names.count("other"), sum(c for _, c in pieces))
 
 
-@pytest.mark.parametrize("reward", ["outcome", "role"])
-@pytest.mark.parametrize(("name", "extra"), CASES)
+@pytest.mark.parametrize(
+    ("name", "extra", "reward"), [(*case, "outcome") for case in CASES] + [(*CASES[0], "role"), (*CASES[2], "role")]
+)
 def test_listing_against_the_twin(name: str, extra: tuple, reward: str) -> None:
     """Random walks: who acts, masks, blocks, laws, mean rewards; views are told apart as the twin tells them."""
     rng = np.random.default_rng(5)
-    seen = [pair for _ in range(60) for pair in follow(name, extra, rng, reward)]
+    seen = [pair for _ in range(30) for pair in follow(name, extra, rng, reward)]
     by_number: dict = {}
     for z, view in seen:
         by_number.setdefault(z, set()).add(view)
@@ -319,7 +320,7 @@ def test_one_class_of_prompts_only() -> None:
     for share in (0.0, 1.0):
         env, params = role_workflows.eval_opt(contest=share)
         keys = jax.random.split(jax.random.key(0), 256)
-        index = np.asarray(jax.vmap(env.reset, (0, None))(keys, params)[1].index)
+        index = np.asarray(jax.jit(jax.vmap(env.reset, (0, None)))(keys, params)[1].index)
         assert set(index) == set(np.flatnonzero(listing_of(env.rules).start)) and len(set(index)) == 2
 
 

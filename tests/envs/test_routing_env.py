@@ -35,7 +35,7 @@ def host(state: RoutingState) -> RoutingState:
     return RoutingState(*(int(value) for value in state))
 
 
-@pytest.mark.parametrize("per_unit", [1, 4])
+@pytest.mark.parametrize("per_unit", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_random_traces_agree_with_the_twin(per_unit: int) -> None:
     """Every field of every handoff, on a busy ring, up to delivery or the limit."""
     env, params = made(2.5, per_unit=per_unit, limit=20, gamma=0.95)
@@ -44,7 +44,7 @@ def test_random_traces_agree_with_the_twin(per_unit: int) -> None:
     reset, step = jax.jit(env.reset), jax.jit(env.step_env)
     rng = np.random.default_rng(per_unit)
     ended, waited = [], 0
-    for trial in range(60):
+    for trial in range(40):
         handoff, state = reset(jax.random.fold_in(KEY, trial), params)
         at = host(state)
         assert at.wait == at.elapsed == 0 and at.node != at.destination
@@ -68,10 +68,10 @@ def test_random_traces_agree_with_the_twin(per_unit: int) -> None:
             if seen.terminated or seen.truncated:
                 ended.append(seen.terminated)
                 break
-    assert len(ended) == 60 and {True, False} == set(ended) and waited > 50
+    assert len(ended) == 40 and {True, False} == set(ended) and waited > 50
 
 
-@pytest.mark.parametrize("choices", [{}, {"as_vector": True}, {"per_unit": 2, "cap": 2}])
+@pytest.mark.parametrize("choices", [{"as_vector": True}, {"per_unit": 2, "cap": 2}])
 def test_contract(choices: dict) -> None:
     env, params = made(**choices)
     seen = check_environment(env, params, KEY)
@@ -97,8 +97,8 @@ def test_vector_interface_and_global_view_say_what_they_should() -> None:
     env, params = made(2.5)
     vectors, _ = made(2.5, as_vector=True)
     state = RoutingState(*(jnp.int32(value) for value in (4, 2, 300, 2, 9)))
-    handoff, after = env.step_env(KEY, state, jnp.int32(1), params)
-    vector, same = vectors.step_env(KEY, state, jnp.int32(1), params)
+    handoff, after = jax.jit(env.step_env)(KEY, state, jnp.int32(1), params)
+    vector, same = jax.jit(vectors.step_env)(KEY, state, jnp.int32(1), params)
     assert host(after) == host(same)
     destination, queue = int(handoff.interface) // (env.cap + 1) % env.nodes, int(handoff.interface) % (env.cap + 1)
     np.testing.assert_array_equal(vector.interface, [*(np.arange(6) == destination), queue / env.cap])
@@ -188,7 +188,7 @@ def test_graphs_may_be_given_in_four_ways() -> None:
         env, params = routing(graph, 0.5, lanes=2, units=200)
         assert (env.nodes, env.degree, env.name) == (3, 2, "routing")
         np.testing.assert_array_equal(params.neighbour, [[1, 2], [0, 2], [0, 1]])
-    assert routing(load=0.1, lanes=2, units=200)[0].name == "routing-6x6"
+    assert routing(load=0.001, lanes=2, units=300)[0].name == "routing-6x6"
 
 
 def test_the_background_follows_the_table_that_it_is_given() -> None:

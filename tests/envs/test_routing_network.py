@@ -52,10 +52,12 @@ def twin_table(router: twin.Router, degree: int) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize(("policy", "kind", "rates"), LEARNERS, ids=[case[0].name for case in LEARNERS])
-@pytest.mark.parametrize(("graph", "load"), [(grid, 1.0), (grid, 3.0), (ring, 1.5)], ids=["grid-1", "grid-3", "ring"])
+CASES = [(*learner, grid, 3.0) for learner in LEARNERS] + [(*LEARNERS[-1], grid, 1.0), (*LEARNERS[0], ring, 1.5)]
+
+
+@pytest.mark.parametrize(("policy", "kind", "rates", "graph", "load"), CASES)
 def test_learners_agree_with_the_twin_to_the_bit(policy, kind, rates, graph, load):
-    trace = record(policy, graph(), load, steps=12_000, rates=rates)
+    trace = record(policy, graph(), load, steps=6000, rates=rates)
     router = twin_router(kind, trace, graph(), rates)
     run = replay(trace, router, graph())
     assert run.decisions == decisions(trace)
@@ -64,7 +66,7 @@ def test_learners_agree_with_the_twin_to_the_bit(policy, kind, rates, graph, loa
     np.testing.assert_allclose(
         twin_table(router, graph().max_degree), table(trace, graph()), rtol=0, atol=2 * SMALLEST_NORMAL
     )
-    assert len(run.delays) > 100
+    assert len(run.delays) > 50
 
 
 def test_shortest_path_agrees_with_the_twin():
@@ -96,10 +98,9 @@ def test_changes_of_load_and_links_agree_with_the_twin():
         assert not (pair == {14, 15} and decision.time >= 120 * TICKS)
 
 
-@pytest.mark.parametrize("policy", [SHORTEST_PATH, RANDOM], ids=lambda policy: policy.name)
-def test_no_packet_is_made_or_lost(policy):
-    size = NetworkSize(36, 4, 200)
-    trace = record(policy, grid(), 3.0, steps=6000, size=size)
+def test_no_packet_is_made_or_lost():
+    size = NetworkSize(36, 4, 50)
+    trace = record(RANDOM, grid(), 3.0, steps=6000, size=size)
     state = trace.lane.state
     assert state.arrived == state.delivered + state.live and state.lost == 0
     assert state.length.sum() + state.packet.active == state.live <= size.max_live
@@ -134,7 +135,7 @@ def test_packets_sent_to_a_full_queue_are_lost():
 
 
 def test_queues_are_first_in_first_out_and_serve_one_packet_per_time_unit():
-    trace = record(SHORTEST_PATH, grid(), 2.2, steps=6000)
+    trace = record(SHORTEST_PATH, grid(), 2.2)
     waited = 0
     for node in range(36):
         served = [d for d in decisions(trace) if d.node == node and d.hops > 0]
@@ -148,11 +149,11 @@ def test_queues_are_first_in_first_out_and_serve_one_packet_per_time_unit():
         for before, after in zip(served, served[1:], strict=False):
             if after.time > after.sent + TICKS:
                 assert after.time - before.time == TICKS
-    assert waited > 500
+    assert waited > 200
 
 
 def test_new_packets_leave_at_once_and_do_not_hold_up_the_server():
-    trace = record(SHORTEST_PATH, grid(), 2.2, steps=6000)
+    trace = record(SHORTEST_PATH, grid(), 2.2)
     new = [d for d in decisions(trace) if d.hops == 0]
     assert all(d.time == d.birth == d.sent and d.node == d.source for d in new)
     times = {}
@@ -162,7 +163,7 @@ def test_new_packets_leave_at_once_and_do_not_hold_up_the_server():
 
 
 def test_a_packet_alone_takes_its_distance():
-    trace = record(SHORTEST_PATH, grid(), 0.01, steps=1500)
+    trace = record(SHORTEST_PATH, grid(), 0.01)
     delivered = np.asarray(trace.events.sent.delivered)
     delay, hops = trace.events.sent.delay[delivered], trace.events.sent.hops[delivered]
     assert delivered.sum() > 200

@@ -6,6 +6,7 @@ that a right environment fails one of them with probability at most ``ALARM`` ea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ from tests.reference.models import joint_kernel
 
 ALARM = 1e-6
 DRAWS = 10_000
+FORMS = ("dependent_duration", "episodic_masks", "successor_lists")  # a joint law; masks and terminal states; lists
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in GOLDEN_NAMES if name not in FORMS]
+each_model = pytest.mark.parametrize("name", [*FORMS, *OTHERS])
 
 
 class Draws(NamedTuple):
@@ -74,7 +78,7 @@ def histogram(first: np.ndarray, first_size: int, second: np.ndarray, second_siz
     return flat.reshape(first_size, second_size)
 
 
-@pytest.mark.parametrize("name", GOLDEN_NAMES)
+@each_model
 def test_duration_and_next_state_follow_their_joint_law(name: str) -> None:
     """Chi-square for tau, for s' and for both together, at every decision pair: Bonferroni over all of them."""
     law, found = law_of(name), draws(name)
@@ -102,10 +106,10 @@ def test_dependence_of_duration_and_next_state_is_kept() -> None:
         rejected += bool(impossible) or chi_square(table, product) < ALARM
     assert rejected >= 0.9 * len(found.pairs)
     env, _ = environment("dependent_duration")
-    assert env.joint and not environment("plain")[0].joint
+    assert env.joint and not environment("successor_lists")[0].joint
 
 
-@pytest.mark.parametrize("name", GOLDEN_NAMES)
+@each_model
 def test_reward_is_rate_times_annuity_plus_uniform_noise(name: str) -> None:
     """Kolmogorov-Smirnov for the noise at every decision pair; its bound and independence of tau beside it."""
     model, found = golden(name), draws(name)
@@ -124,7 +128,7 @@ def test_reward_is_rate_times_annuity_plus_uniform_noise(name: str) -> None:
 
 def test_noise_is_independent_of_the_next_state() -> None:
     """Chi-square of sign against s', over the pairs of one model."""
-    model, found = golden("plain"), draws("plain")
+    model, found = golden("successor_lists"), draws("successor_lists")
     annuity = (1 - model.gamma ** np.arange(1, model.longest_duration + 1)) / (1 - model.gamma)
     pvalues = []
     for (s, o), entered, handoff_reward, duration in zip(
@@ -137,7 +141,7 @@ def test_noise_is_independent_of_the_next_state() -> None:
     assert min(pvalues) > ALARM / len(pvalues)
 
 
-@pytest.mark.parametrize("name", GOLDEN_NAMES)
+@each_model
 def test_segment_fields_are_exact(name: str) -> None:
     """Discount, flags, agent, interface and mask are functions of (tau, s'), to the bit."""
     model, found = golden(name), draws(name)
@@ -256,9 +260,9 @@ def test_generic_step_is_step_env_and_reset_with_split_keys() -> None:
         assert same_bits(getattr(whole[0], field), source), field
 
 
-@pytest.mark.parametrize("name", ["plain", "dependent_duration", "episodic_masks"])
+@pytest.mark.parametrize("name", ["dependent_duration", "episodic_masks"])
 def test_vmapped_steps_are_the_single_steps(name: str) -> None:
-    """A compiled batch, a compiled single call and an eager one give the same bits in every field."""
+    """A compiled batch and compiled single calls give the same bits in every field."""
     env, params = environment(name)
     pairs = decision_pairs(golden(name))
     size = 40
@@ -273,25 +277,18 @@ def test_vmapped_steps_are_the_single_steps(name: str) -> None:
     for k in range(size):
         one = single(keys[k], states[k], options[k])
         assert all(same_bits(a[k], b) for a, b in zip(jax.tree.leaves(batch), jax.tree.leaves(one), strict=True))
-    eager = step(keys[0], states[0], options[0])
-    assert all(same_bits(a[0], b) for a, b in zip(jax.tree.leaves(batch), jax.tree.leaves(eager), strict=True))
 
 
-@pytest.mark.parametrize("name", ["plain", "dependent_duration"])
-def test_parameters_as_made_survive_every_transformation(name: str) -> None:
+def test_parameters_as_made_survive_every_transformation() -> None:
     """``tabular_env``'s own parameters, closed over or broadcast by ``vmap``, compiled or not: the same bits."""
-    env, params = tabular_env(golden(name))
+    env, params = tabular_env(golden("dependent_duration"))
     keys = jax.random.split(jax.random.key(0), 3)
     wanted = [int(env.reset(key, params)[1].index) for key in keys]
     for transformed in (
         jax.jit(jax.vmap(env.reset, in_axes=(0, None))),
-        jax.vmap(env.reset, in_axes=(0, None)),
         jax.vmap(lambda key, p: env.reset(key, params), in_axes=(0, None)),
     ):
         assert transformed(keys, params)[1].index.tolist() == wanted
-    state, option = TabularState(jnp.int32(0)), jnp.int32(0)
-    step = jax.jit(lambda key: env.step(key, state, option, params)[1].index)
-    assert int(step(keys[0])) == int(env.step(keys[0], state, option, params)[1].index)
 
 
 def test_reset_starts_with_an_empty_segment() -> None:
@@ -306,21 +303,23 @@ def test_reset_starts_with_an_empty_segment() -> None:
     assert same_bits(handoff.interface, model.interface[index])
     assert same_bits(handoff.final_interface, model.interface[index])
     assert same_bits(handoff.mask, model.option_mask[model.interface[index]])
-    single = env.reset(jax.random.split(jax.random.key(1), 500)[7], params)[1].index
-    assert int(single) == index[7]
 
 
-@pytest.mark.parametrize("name", ["plain", "episodic_masks"])
-def test_first_state_follows_the_law_asked_for(name: str) -> None:
+@cache
+def first_states(env: TabularEnv) -> Callable[..., jax.Array]:
+    return jax.jit(lambda keys, params: jax.vmap(lambda key: env.reset(key, params)[1].index)(keys))
+
+
+def test_first_state_follows_the_law_asked_for() -> None:
     """Chi-square of reset against the default law and against a given one."""
-    model = golden(name)
+    model = golden("episodic_masks")
     keys = jax.random.split(jax.random.key(3), 40_000)
     live = ~model.is_terminal
     start = live / live.sum() if model.start is None else np.where(live, model.start, 0.0)
     given = np.random.default_rng(0).dirichlet(np.ones(model.num_states)) * live
     for first, law in ((None, start / start.sum()), (given / given.sum(), given / given.sum())):
         env, params = on_device(tabular_env(model, first))
-        states = jax.jit(jax.vmap(lambda key, e=env, p=params: e.reset(key, p)[1].index))(keys)
+        states = first_states(env)(keys, params)
         counts = np.bincount(np.asarray(states), minlength=model.num_states)
         assert chi_square(counts, law) > ALARM / 4
 
@@ -346,16 +345,17 @@ def test_keys_decide_everything() -> None:
     assert all(same_bits(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
     assert not all(same_bits(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(c), strict=True))
 
-    words = jax.random.bits(jax.random.key(4), (4,), jnp.uint32)
-    base = env.step_from_words(words, state, option, params)[0]
-    changed = env.step_from_words(words.at[2].set(words[2] + jnp.uint32(2**31)), state, option, params)[0]
+    by_words = jax.jit(lambda words: env.step_from_words(words, state, option, params))
+    words = np.array(jax.random.bits(jax.random.key(4), (4,), jnp.uint32))
+    base = by_words(words)[0]
+    words[2] ^= 2**31
+    changed = by_words(words)[0]
     assert float(base.reward) != float(changed.reward)
     for field in set(Handoff._fields) - {"reward"}:
         assert same_bits(getattr(base, field), getattr(changed, field)), field
-    from_key = env.step(jax.random.key(9), state, option, params)
     drawn = jax.random.bits(jax.random.key(9), (env.words_per_step,), jnp.uint32)
-    by_words = env.step_from_words(drawn, state, option, params)
-    assert all(same_bits(x, y) for x, y in zip(jax.tree.leaves(from_key), jax.tree.leaves(by_words), strict=True))
+    pairs = (jax.tree.leaves(outcome) for outcome in (step(jax.random.key(9)), by_words(drawn)))
+    assert all(same_bits(x, y) for x, y in zip(*pairs, strict=True))
 
 
 def test_spec_and_parameters_describe_the_model() -> None:
