@@ -48,6 +48,23 @@ def keep_columns(matrix: Matrix, keep: np.ndarray) -> Matrix:
 
 
 @dataclasses.dataclass(frozen=True)
+class LumpMoments:
+    """Moments of the lump ``G = gamma^(tau-1) (lump_reward + lump_reward_next)`` by the state entered, float64 (D2).
+
+    Attributes:
+      mean: ``[S*O, S]`` ``E[G; s']``.
+      discounted: ``[S*O, S]`` ``E[gamma^tau G; s']``, terminal states included.
+      with_annuity: ``[S*O, S]`` ``E[(1 - gamma^tau) / (1 - gamma) G; s']``.
+      square: ``[S*O, S]`` ``E[G^2; s']``.
+    """
+
+    mean: Matrix
+    discounted: Matrix
+    with_annuity: Matrix
+    square: Matrix
+
+
+@dataclasses.dataclass(frozen=True)
 class KernelMoments:
     """Moments of ``K(tau, s' | s, o)``, all float64.
 
@@ -60,6 +77,7 @@ class KernelMoments:
       reward_noise: half-width of the uniform noise on R.
       used: ``[S, O]`` bool, pairs at which the model is defined (state decides, option available).
       terminal: ``[S]`` bool.
+      lumps: moments of what is paid with the last step; None if nothing is.
     """
 
     probability: Matrix
@@ -70,6 +88,7 @@ class KernelMoments:
     reward_noise: float
     used: np.ndarray
     terminal: np.ndarray
+    lumps: LumpMoments | None = None
 
     @cached_property
     def discounted(self) -> Matrix:
@@ -93,15 +112,26 @@ class KernelMoments:
 
     @cached_property
     def reward_mean(self) -> np.ndarray:
-        """``[S, O]`` ``E[R | s, o] = rate (1 - E[gamma^tau]) / (1 - gamma)``; 0 where not defined."""
-        return np.where(self.used, self.reward_rate * (1 - self.expected_discount) / (1 - self.gamma), 0.0)
+        """``[S, O]`` ``E[R | s, o] = rate (1 - E[gamma^tau]) / (1 - gamma) + E[G]``; 0 where not defined."""
+        mean = self.reward_rate * (1 - self.expected_discount) / (1 - self.gamma)
+        if self.lumps is not None:
+            mean = mean + self._per_pair(self.lumps.mean)
+        return np.where(self.used, mean, 0.0)
 
     @cached_property
     def reward_square(self) -> np.ndarray:
         """``[S, O]`` ``E[R^2 | s, o]``, the noise's variance h^2/3 included."""
         second = np.asarray(self.discounted_square_all.sum(axis=1)).reshape(self.used.shape)
         factor = (1 - 2 * self.expected_discount + second) / (1 - self.gamma) ** 2
-        return np.where(self.used, self.reward_rate**2 * factor + self.reward_noise**2 / 3, 0.0)
+        square = self.reward_rate**2 * factor + self.reward_noise**2 / 3
+        if self.lumps is not None:
+            square = square + 2 * self.reward_rate * self._per_pair(self.lumps.with_annuity)
+            square = square + self._per_pair(self.lumps.square)
+        return np.where(self.used, square, 0.0)
+
+    def _per_pair(self, matrix: Matrix) -> np.ndarray:
+        """``[S, O]`` row sums."""
+        return np.asarray(matrix.sum(axis=1)).reshape(self.used.shape)
 
 
 def kernel_moments(model: TabularModel) -> KernelMoments:
@@ -130,17 +160,87 @@ def kernel_moments(model: TabularModel) -> KernelMoments:
         reward_noise=model.reward_noise,
         used=used,
         terminal=terminal,
+        lumps=_lump_moments(model),
     )
 
 
-def _next_state(model: TabularModel) -> Matrix:
+def _lump_moments(model: TabularModel) -> LumpMoments | None:
+    """Each moment is an expectation of ``weight(tau) * lump^power`` by the state entered."""
+    if model.lump is None:
+        return None
+    s, o, t = model.num_states, model.num_options, model.longest_duration
+    last = model.gamma ** np.arange(t)  # gamma^(tau-1); its partial sums are the annuities
+    weights = {
+        "mean": (last, 1),
+        "discounted": (last**2 * model.gamma, 1),
+        "with_annuity": (last * np.cumsum(last), 1),
+        "square": (last**2, 2),
+    }
+    lump = model.lump
+    if model.kernel is not None:
+        law, amount = model.kernel.reshape(s * o, t, s), lump.reshape(s * o, -1)
+        return LumpMoments(
+            **{name: compact(np.einsum("t,rts->rs", w, law) * amount**power) for name, (w, power) in weights.items()}
+        )
+    assert model.duration is not None
+    duration = model.duration.reshape(s * o, t)
+    paid = {power: _next_state(model, lump**power) for power in (1, 2)}
+    return LumpMoments(**{name: scale_rows(duration @ w, paid[power]) for name, (w, power) in weights.items()})
+
+
+def lump_range(model: TabularModel) -> tuple[np.ndarray, np.ndarray]:
+    """``[S, O]`` least and largest lump over the ends of a segment that can happen, before discounting.
+
+    0 where the model is not defined, and everywhere if it pays no lumps.
+    """
+    shape = (model.num_states, model.num_options)
+    if model.lump is None:
+        return np.zeros(shape), np.zeros(shape)
+    if model.kernel is not None:
+        possible = np.any(model.kernel > 0, axis=2)
+    else:
+        possible = np.asarray(model.transition if model.transition is not None else model.probability) > 0
+    some = possible.any(axis=2)
+    low = np.where(possible, model.lump, np.inf).min(axis=2)
+    high = np.where(possible, model.lump, -np.inf).max(axis=2)
+    return np.where(some, low, 0.0), np.where(some, high, 0.0)
+
+
+def largest_reward(model: TabularModel, used: np.ndarray) -> float:
+    """Bound ``R_max`` on the absolute segment reward over the pairs ``used [S, O]``, noise included (T3).
+
+    The rate counts for the longest duration of the model, whether or not the pair can last that long. With lumps, the
+    bound is the largest ``|rate (1 - gamma^tau) / (1 - gamma) + gamma^(tau-1) lump|`` over the durations that can
+    happen, with the least and the largest lump of the pair.
+    """
+    last = model.gamma ** np.arange(model.longest_duration)
+    annuity = np.cumsum(last)
+    if model.lump is None:
+        return float(np.abs(model.reward_rate[used]).max() * annuity[-1] + model.reward_noise)
+    lumps = lump_range(model)
+    largest = 0.0
+    for t in range(model.longest_duration):
+        lasts = model.kernel[:, :, t].any(axis=-1) if model.kernel is not None else np.asarray(model.duration)[:, :, t]
+        pairs = used & (lasts > 0)
+        for lump in lumps:
+            paid = model.reward_rate[pairs] * annuity[t] + last[t] * lump[pairs]
+            largest = max(largest, float(np.abs(paid).max(initial=0.0)))
+    return largest + model.reward_noise
+
+
+def _next_state(model: TabularModel, worth: np.ndarray | None = None) -> Matrix:
+    """``[S*O, S]`` probability of each next state, times what entering it is worth (``[S, O, 1 or S or W]``)."""
     rows = model.num_states * model.num_options
+    law = model.transition if model.transition is not None else model.probability
+    assert law is not None
+    if worth is not None:
+        law = law * worth
     if model.transition is not None:
-        return compact(model.transition.reshape(rows, model.num_states))
-    assert model.successor is not None and model.probability is not None
+        return compact(law.reshape(rows, model.num_states))
+    assert model.successor is not None
     width = model.successor.shape[2]
     coordinates = (np.repeat(np.arange(rows), width), model.successor.reshape(-1))
-    listed = sparse.coo_array((model.probability.reshape(-1), coordinates), shape=(rows, model.num_states))
+    listed = sparse.coo_array((law.reshape(-1), coordinates), shape=(rows, model.num_states))
     listed.sum_duplicates()
     matrix = sparse.csr_array(listed)
     matrix.eliminate_zeros()

@@ -89,8 +89,7 @@ def test_moments_chain_and_weights(model: Model, seed: int) -> None:
     close(on_pairs(moments.discounted_all), np.einsum("t,sotj->soj", powers, kernel)[pairs])
     close(on_pairs(moments.discounted_square_all), np.einsum("t,sotj->soj", powers**2, kernel)[pairs])
     close(moments.reward_mean[pairs], twin.expected_reward(model)[pairs])
-    pays = model["reward_rate"][:, :, None] * twin.annuity(model, longest)
-    square = (kernel.sum(axis=3) * pays**2).sum(axis=2) + float(model["reward_noise"]) ** 2 / 3
+    square = (kernel * twin.payments(model, longest) ** 2).sum(axis=(2, 3)) + float(model["reward_noise"]) ** 2 / 3
     close(moments.reward_square[pairs], square[pairs])
     close(moments.modulus[pairs], twin.row_modulus(model)[pairs])
     close(interface.gamma_bar, twin.modulus(model))
