@@ -1,0 +1,242 @@
+"""Rewards paid with the last step of a segment: simulated, bounded and analysed as the format defines them.
+
+The exact analysis of random models with lumps is compared with the NumPy twin in ``test_exact_twin.py`` and
+``test_large_models.py``.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from icsmdp_jax.envs.tabular import TabularState, tabular_env
+from icsmdp_jax.exact import analyse, kernel_moments
+from icsmdp_jax.exact.moments import largest_reward
+from icsmdp_jax.exact.returns import central_model
+from icsmdp_jax.learner.message_bounds import model_value_range
+from icsmdp_jax.models.tabular import TabularModel
+from tests.helpers import as_model, chi_square
+from tests.reference import twin
+from tests.reference.models import Model, decision_pairs, joint_kernel, random_model
+
+ALARM = 1e-6
+FORMS = ("dense", "joint", "lists")
+
+
+def example(form: str, noise: float = 0.0, seed: int = 0, **changes: object) -> Model:
+    """A random model with lumps of every kind, masks and terminal states."""
+    return random_model(
+        np.random.default_rng(seed),
+        joint_kernel=form == "joint",
+        successor_lists=form == "lists",
+        masks=True,
+        terminals=True,
+        noise=noise,
+        lumps=True,
+        **{"options": 3, "gamma": 0.8, **changes},  # type: ignore[arg-type]
+    )
+
+
+@cache
+def drawn(form: str, noise: float, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """``count`` segments from every decision pair: the pairs, and ``[pairs, count]`` rewards, ``tau - 1``, ends."""
+    model = as_model(example(form, noise))
+    env, params = tabular_env(model)
+    pairs = np.argwhere(kernel_moments(model).used)
+    keys = jax.random.split(jax.random.key(11), (len(pairs), count))
+
+    def one(key: jax.Array, state: jax.Array, option: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        handoff, entered = env.step_env(key, TabularState(state), option, params)
+        return handoff.reward, handoff.duration - 1, entered.index
+
+    run = jax.jit(jax.vmap(jax.vmap(one, in_axes=(0, None, None))))
+    found = run(keys, *(jnp.asarray(column, jnp.int32) for column in pairs.T))
+    return pairs, *(np.asarray(part) for part in found)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_segment_pays_by_its_duration_and_its_end(form: str) -> None:
+    arrays = example(form)
+    pairs, reward, index, entered = drawn(form, 0.0, 2000)
+    kernel = joint_kernel(arrays)
+    wanted = twin.payments(arrays, kernel.shape[2])
+    s, o = pairs[:, 0, None], pairs[:, 1, None]
+    np.testing.assert_allclose(reward, wanted[s, o, index, entered], rtol=1e-5, atol=1e-5)
+    # And the pairs of duration and end are those of the law, terminal ones included.
+    terminal = np.asarray(arrays["terminal"])
+    assert terminal[entered].any() and len(np.unique(index)) > 1
+    pvalues = []
+    for row, (s_, o_) in enumerate(pairs):
+        cells = np.bincount(index[row] * len(terminal) + entered[row], minlength=kernel[s_, o_].size)
+        pvalues.append(chi_square(cells.reshape(kernel[s_, o_].shape), kernel[s_, o_]))
+    assert min(pvalues) > ALARM / len(pvalues)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sample_moments_are_the_exact_ones(form: str) -> None:
+    """Mean and mean square of noisy rewards at every pair, in units of their own standard errors."""
+    pairs, reward, _, _ = drawn(form, 0.5, 8000)
+    moments = kernel_moments(as_model(example(form, 0.5)))
+    for power, exact in ((1, moments.reward_mean), (2, moments.reward_square)):
+        sample = reward.astype(np.float64) ** power
+        z = (sample.mean(axis=1) - exact[tuple(pairs.T)]) / (sample.std(axis=1) / np.sqrt(sample.shape[1]))
+        assert 2 * stats.norm.sf(np.abs(z).max()) > ALARM / len(z)
+
+
+def two_prices() -> TabularModel:
+    """One listed next state at two prices: 4 with probability 1/4, -2 with 1/2; else the end of the episode for 1."""
+    return TabularModel(
+        reward_rate=np.array([[3.0], [0.0], [0.0]]),
+        lump_reward=np.array([[0.5], [0.0], [0.0]]),
+        lump_reward_next=np.array([[[4.0, -2.0, 1.0, 9.0]], [[0, 0, 7.0, 0]], [[0, 0, 0, 0]]]),
+        agent=np.zeros(3, int),
+        interface=np.array([0, 1, 1]),
+        gamma=0.5,
+        successor=np.array([[[1, 1, 2, 0]], [[0, 0, 0, 0]], [[0, 0, 0, 0]]]),
+        probability=np.array([[[0.25, 0.5, 0.25, 0.0]], [[0, 0, 1.0, 0]], [[0, 0, 0, 0]]]),
+        duration=np.tile([0.25, 0.0, 0.75], (3, 1, 1)),
+        start=np.array([1.0, 0.0, 0.0]),
+        terminal=np.array([False, False, True]),
+    )
+
+
+def test_two_prices_of_one_next_state_by_hand() -> None:
+    model = two_prices()
+    known = analyse(model)
+    half = Fraction(1, 2)
+    ends = [(4, Fraction(1, 4)), (-2, half), (1, Fraction(1, 4))]
+    mean = square = Fraction(0)
+    for tau, p in ((1, Fraction(1, 4)), (3, Fraction(3, 4))):
+        for lump, q in ends:
+            paid = 3 * sum(half**t for t in range(tau)) + half ** (tau - 1) * (half + lump)
+            mean, square = mean + p * q * paid, square + p * q * paid**2
+    moments = known.interface.moments
+    assert moments.reward_mean[0, 0] == pytest.approx(float(mean), rel=1e-14)
+    assert moments.reward_square[0, 0] == pytest.approx(float(square), rel=1e-14)
+    # V(0) = mean + (3/4) E[gamma^tau] V(1) and V(1) = E[gamma^(tau-1)] 7 + E[gamma^tau] V(0).
+    g = Fraction(1, 4) * half + Fraction(3, 4) * half**3
+    value = (mean + Fraction(3, 4) * g * 7 * g / half) / (1 - Fraction(3, 4) * g * g)
+    assert known.q_star.value[0] == pytest.approx(float(value), rel=1e-12)
+    env, params = tabular_env(model)
+    keys = jax.random.split(jax.random.key(3), 20_000)
+    step = jax.vmap(lambda key: env.step_env(key, TabularState(jnp.int32(0)), jnp.int32(0), params)[0])
+    handoff = jax.jit(step)(keys)
+    short = np.asarray(handoff.reward)[np.asarray(handoff.duration) == 1]
+    counts = [np.isclose(short, 3.5 + lump).sum() for lump, _ in ends]
+    assert sum(counts) == len(short) > 4000
+    assert chi_square(np.array(counts), np.array([float(q) for _, q in ends])) > ALARM
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_largest_reward_is_a_bound_and_is_met(form: str, seed: int) -> None:
+    arrays = example(form, 0.25, seed)
+    kernel = joint_kernel(arrays)
+    possible = (kernel > 0) & decision_pairs(arrays)[:, :, None, None]
+    largest = np.abs(twin.payments(arrays, kernel.shape[2])[possible]).max() + 0.25
+    assert analyse(as_model(arrays)).reward_max == pytest.approx(largest, rel=1e-12)
+
+
+def test_the_range_of_values_is_met_by_lumps() -> None:
+    """One state, one step: 2 for ever; and with an end after it, 2 or 2 for ever, whichever lies further out."""
+    model = TabularModel(
+        reward_rate=np.array([[-1.0]]), lump_reward=np.array([[3.0]]), agent=np.array([0]), interface=np.array([0]),
+        gamma=0.75, transition=np.ones((1, 1, 1)), duration=np.ones((1, 1, 1)),
+    )  # fmt: skip
+    assert model_value_range(model) == (8.0, 8.0)
+    longer = model.replace(duration=np.array([[[0.0, 1.0]]]))  # -1, and then 2 with the second step
+    found, value = model_value_range(longer), analyse(longer).q_star.value[0]
+    assert value == pytest.approx(0.5 / (1 - 0.75**2)) and found.low <= value <= found.high
+    assert found == pytest.approx((value, value))  # all segments are alike
+
+
+# Statements of the same model in other words
+
+
+def assert_same(first: TabularModel, second: TabularModel) -> None:
+    one, two = analyse(first), analyse(second)
+    assert one.reward_max == pytest.approx(two.reward_max, rel=1e-12)
+    for name, value in one.table().items():
+        assert value == pytest.approx(two.table()[name], rel=1e-9, abs=1e-9), name
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_step_that_is_the_last_pays_its_rate_as_a_lump(form: str) -> None:
+    model = as_model(example(form, 0.3, longest=1))
+    assert model.lump_reward is not None
+    moved = model.replace(
+        reward_rate=np.zeros_like(model.reward_rate), lump_reward=model.lump_reward + model.reward_rate
+    )
+    assert_same(model, moved)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_lump_of_a_pair_is_one_of_all_its_ends(form: str) -> None:
+    model = as_model(example(form, 0.3))
+    assert model.lump_reward is not None and model.lump_reward_next is not None
+    folded = model.replace(lump_reward=None, lump_reward_next=model.lump_reward_next + model.lump_reward[:, :, None])
+    assert_same(model, folded)
+    np.testing.assert_allclose(folded.arrays()["lump_reward_next"].sum(), _sum_of_possible(model), rtol=1e-12)
+
+
+def _sum_of_possible(model: TabularModel) -> float:
+    law = model.transition if model.kernel is None else model.kernel.sum(axis=2)
+    possible = (model.probability if law is None else law) > 0  # type: ignore[operator]
+    assert model.lump is not None
+    return float(np.where(possible, model.lump, 0.0).sum())
+
+
+def test_lumps_of_nothing_change_nothing() -> None:
+    plain = as_model({k: v for k, v in example("dense").items() if not k.startswith("lump")})
+    shape = (plain.num_states, plain.num_options)
+    zero = plain.replace(lump_reward=np.zeros(shape), lump_reward_next=np.zeros((*shape, plain.num_states)))
+    assert_same(plain, zero)
+
+
+def test_a_chain_with_one_more_state_pays_the_same() -> None:
+    """What a format without lumps has to say: a payment is the rate of one more option, which lasts one step.
+
+    State 1 pays 2, and 2 + 5 with the second step; in other words, 2 with one step and 7 in a state of its own.
+    """
+    lumps = TabularModel(
+        reward_rate=np.array([[1.0], [2.0]]),
+        lump_reward=np.array([[0.0], [5.0]]),
+        agent=np.array([0, 0]),
+        interface=np.array([0, 1]),
+        gamma=0.9,
+        transition=np.array([[[0.5, 0.5]], [[1.0, 0.0]]]),
+        duration=np.array([[[1.0, 0.0]], [[0.0, 1.0]]]),
+    )
+    longer = TabularModel(
+        reward_rate=np.array([[1.0], [2.0], [7.0]]),
+        agent=np.array([0, 0, 0]),
+        interface=np.array([0, 1, 2]),
+        gamma=0.9,
+        transition=np.array([[[0.5, 0.5, 0]], [[0, 0, 1.0]], [[1.0, 0, 0]]]),
+        duration=np.ones((3, 1, 1)),
+    )
+    np.testing.assert_allclose(analyse(lumps).q_star.value, analyse(longer).q_star.value[:2], rtol=1e-12)
+
+
+def test_the_central_view_and_changed_copies_keep_the_lumps() -> None:
+    model = as_model(example("lists"))
+    central = central_model(model)
+    for name in ("lump_reward", "lump_reward_next"):
+        np.testing.assert_array_equal(getattr(central, name), getattr(model, name))
+    np.testing.assert_allclose(analyse(central).q_star.value, analyse(model).q_star.value, rtol=0, atol=1e-9)
+    assert largest_reward(model.replace(gamma=0.0), kernel_moments(model).used) > 0  # gamma^0 = 1 at the first step
+
+
+def test_lumps_without_discounting_later_steps() -> None:
+    """gamma = 0: only a segment of one step ever pays its lump."""
+    arrays = example("joint", gamma=0.0)
+    kernel = joint_kernel(arrays)
+    wanted = (kernel * twin.payments(arrays, kernel.shape[2])).sum(axis=(2, 3))
+    used = decision_pairs(arrays)
+    np.testing.assert_allclose(kernel_moments(as_model(arrays)).reward_mean[used], wanted[used], rtol=1e-12)
