@@ -56,12 +56,14 @@ class LumpMoments:
       discounted: ``[S*O, S]`` ``E[gamma^tau G; s']``, terminal states included.
       with_annuity: ``[S*O, S]`` ``E[(1 - gamma^tau) / (1 - gamma) G; s']``.
       square: ``[S*O, S]`` ``E[G^2; s']``.
+      size: ``[S*O, S]`` ``E[|G|; s']``: lumps may cancel, the rounding errors of their mean do not.
     """
 
     mean: Matrix
     discounted: Matrix
     with_annuity: Matrix
     square: Matrix
+    size: Matrix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +120,14 @@ class KernelMoments:
             mean = mean + self._per_pair(self.lumps.mean)
         return np.where(self.used, mean, 0.0)
 
+    @property
+    def reward_size(self) -> np.ndarray:
+        """``[S, O]`` ``|rate| (1 - E[gamma^tau]) / (1 - gamma) + E|G|``, to which rounding errors are relative."""
+        size = np.abs(self.reward_rate) * (1 - self.expected_discount) / (1 - self.gamma)
+        if self.lumps is not None:
+            size = size + self._per_pair(self.lumps.size)
+        return np.where(self.used, size, 0.0)
+
     @cached_property
     def reward_square(self) -> np.ndarray:
         """``[S, O]`` ``E[R^2 | s, o]``, the noise's variance h^2/3 included."""
@@ -165,27 +175,31 @@ def kernel_moments(model: TabularModel) -> KernelMoments:
 
 
 def _lump_moments(model: TabularModel) -> LumpMoments | None:
-    """Each moment is an expectation of ``weight(tau) * lump^power`` by the state entered."""
+    """Each moment is an expectation of ``weight(tau)`` times a function of the lump, by the state entered."""
     if model.lump is None:
         return None
     s, o, t = model.num_states, model.num_options, model.longest_duration
     last = model.gamma ** np.arange(t)  # gamma^(tau-1); its partial sums are the annuities
     weights = {
-        "mean": (last, 1),
-        "discounted": (last**2 * model.gamma, 1),
-        "with_annuity": (last * np.cumsum(last), 1),
-        "square": (last**2, 2),
+        "mean": (last, model.lump),
+        "discounted": (last**2 * model.gamma, model.lump),
+        "with_annuity": (last * np.cumsum(last), model.lump),
+        "square": (last**2, model.lump**2),
+        "size": (last, np.abs(model.lump)),
     }
-    lump = model.lump
     if model.kernel is not None:
-        law, amount = model.kernel.reshape(s * o, t, s), lump.reshape(s * o, -1)
+        law = model.kernel.reshape(s * o, t, s)
         return LumpMoments(
-            **{name: compact(np.einsum("t,rts->rs", w, law) * amount**power) for name, (w, power) in weights.items()}
+            **{
+                name: compact(np.einsum("t,rts->rs", weight, law) * worth.reshape(s * o, -1))
+                for name, (weight, worth) in weights.items()
+            }
         )
     assert model.duration is not None
     duration = model.duration.reshape(s * o, t)
-    paid = {power: _next_state(model, lump**power) for power in (1, 2)}
-    return LumpMoments(**{name: scale_rows(duration @ w, paid[power]) for name, (w, power) in weights.items()})
+    return LumpMoments(
+        **{name: scale_rows(duration @ weight, _next_state(model, worth)) for name, (weight, worth) in weights.items()}
+    )
 
 
 def lump_range(model: TabularModel) -> tuple[np.ndarray, np.ndarray]:

@@ -156,6 +156,18 @@ def test_the_range_of_values_is_met_by_lumps() -> None:
     assert found == pytest.approx((value, value))  # all segments are alike
 
 
+def test_rounding_errors_are_relative_to_what_cancels() -> None:
+    """A rate and two lumps whose mean is 0: the size that errors are measured by is that of their absolute values."""
+    model = two_prices().replace(
+        reward_rate=np.array([[2.0], [0], [0]]), lump_reward=None, gamma=0.0,
+        lump_reward_next=np.array([[[2.0, -2.0, -6.0, 0.0]], [[0, 0, 7.0, 0]], [[0, 0, 0, 0]]]),
+        duration=np.tile([1.0, 0.0, 0.0], (3, 1, 1)),
+    )  # fmt: skip
+    moments = kernel_moments(model)
+    assert moments.reward_mean[0, 0] == 2 + 0.5 - 1 - 1.5 == 0
+    np.testing.assert_allclose(moments.reward_size.ravel(), [2 + 0.5 + 1 + 1.5, 7, 0], rtol=1e-15)
+
+
 # Statements of the same model in other words
 
 
