@@ -165,6 +165,16 @@ def test_a_start_that_is_an_end_too_begins_and_ends() -> None:
     assert from_gym(table, 0.5).is_terminal.tolist() == [True, False]  # nobody begins there
 
 
+def test_an_end_that_only_loops_needs_no_copy() -> None:
+    """Some tables close an episode by a loop that is not done; whatever comes back from there needs a copy."""
+    loops: Table = {0: {0: [(1.0, 1, 1.0, True)]}, 1: {0: [(1.0, 1, 5.0, False)]}}
+    assert from_gym(loops).is_terminal.tolist() == [False, True]
+    returns: Table = {0: {0: [(1.0, 1, 1.0, True)]}, 1: {0: [(1.0, 2, 5.0, False)]}, 2: {0: [(1.0, 1, 0.0, False)]}}
+    model = from_gym(returns, 0.5)
+    assert model.is_terminal.tolist() == [False, False, False, True]
+    np.testing.assert_allclose(values(model), [1, 5 / 0.75, 2.5 / 0.75, 0])
+
+
 def test_an_interface_that_hides_costs_what_it_hides() -> None:
     """Rows of the lake instead of places: the copies and masks follow, and there is a gap."""
     model = from_gym(frozen_lake(), 0.9, start=0, interface=np.arange(16) // 4)

@@ -30,8 +30,8 @@ FORMS = ("dense", "joint", "lists")
 
 
 def example(form: str, noise: float = 0.0, seed: int = 0, **changes: object) -> Model:
-    """A random model with lumps of every kind, masks and terminal states."""
-    return random_model(
+    """A random model with lumps of every kind, masks and terminal states; not every state can follow every pair."""
+    arrays = random_model(
         np.random.default_rng(seed),
         joint_kernel=form == "joint",
         successor_lists=form == "lists",
@@ -41,6 +41,11 @@ def example(form: str, noise: float = 0.0, seed: int = 0, **changes: object) -> 
         lumps=True,
         **{"options": 3, "gamma": 0.8, **changes},  # type: ignore[arg-type]
     )
+    if form == "dense":
+        kept = np.random.default_rng(seed + 1).random(arrays["transition"].shape) < 0.7
+        law = arrays["transition"] * kept + 1e-3 * np.roll(np.eye(kept.shape[0]), 1, axis=1)[:, None]
+        arrays["transition"] = law / law.sum(axis=2, keepdims=True)
+    return arrays
 
 
 @cache
