@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bound_validation.sweep.parts import shape_of
 from icsmdp_jax.cli import main
 from icsmdp_jax.envs.tabular import TabularState, tabular_env
 from icsmdp_jax.exact import analyse, kernel_moments
@@ -289,3 +290,24 @@ def test_learning_spreads_as_the_central_limit_of_lumps_says() -> None:
     without = analyse(model.replace(lump_reward=None, lump_reward_next=None)).limit.coefficient
     for wrong in (known.limit.coefficient_iid, without):
         assert found["spread"] > 1.2 * wrong / unit
+
+
+def test_models_of_one_shape_are_lanes_of_one_program() -> None:
+    """Sweeps stack the parameters of models whose shapes agree: then their trees and arrays must agree too."""
+    count = 3
+    lists = {
+        "successor": np.arange(count).reshape(count, 1, 1), "probability": np.ones((count, 1, 1)),
+        "duration": np.ones((count, 1, 1)), "reward_rate": np.ones((count, 1)), "agent": np.zeros(count, int),
+        "interface": np.arange(count), "gamma": 0.5,
+    }  # fmt: skip
+    lump, following = {"lump_reward": np.ones((count, 1))}, {"lump_reward_next": np.ones((count, 1, 1))}
+    models = [TabularModel(**lists | more) for more in ({}, lump, following, lump | following)]  # type: ignore[arg-type]
+
+    def traced(model: TabularModel) -> tuple:
+        leaves, tree = jax.tree.flatten(tabular_env(model)[1])
+        return tree, tuple(leaf.shape for leaf in leaves)
+
+    for one in models:
+        for other in models:
+            assert (shape_of(one, 0) == shape_of(other, 0)) == (traced(one) == traced(other))
+    assert len({shape_of(model, 0) for model in models}) == 3
