@@ -170,22 +170,27 @@ def kernel_moments(model: TabularModel) -> KernelMoments:
         reward_noise=model.reward_noise,
         used=used,
         terminal=terminal,
-        lumps=_lump_moments(model),
+        lumps=lump_moments(model),
     )
 
 
-def _lump_moments(model: TabularModel) -> LumpMoments | None:
-    """Each moment is an expectation of ``weight(tau)`` times a function of the lump, by the state entered."""
+def lump_moments(model: TabularModel, absolute: bool = False) -> LumpMoments | None:
+    """Moments of the lumps of a model, or of their absolute values; None if it pays none (D2).
+
+    Each is an expectation of a function of ``tau`` times one of the lump, by the state entered.
+    """
     if model.lump is None:
         return None
     s, o, t = model.num_states, model.num_options, model.longest_duration
     last = model.gamma ** np.arange(t)  # gamma^(tau-1); its partial sums are the annuities
+    size = np.abs(model.lump)
+    lump = size if absolute else model.lump
     weights = {
-        "mean": (last, model.lump),
-        "discounted": (last**2 * model.gamma, model.lump),
-        "with_annuity": (last * np.cumsum(last), model.lump),
-        "square": (last**2, model.lump**2),
-        "size": (last, np.abs(model.lump)),
+        "mean": (last, lump),
+        "discounted": (last**2 * model.gamma, lump),
+        "with_annuity": (last * np.cumsum(last), lump),
+        "square": (last**2, size**2),
+        "size": (last, size),
     }
     if model.kernel is not None:
         law = model.kernel.reshape(s * o, t, s)
