@@ -21,7 +21,8 @@ from icsmdp_jax.exact.interface import (
     solve_both,
 )
 from icsmdp_jax.exact.mixing_bounds import MixingBounds
-from icsmdp_jax.exact.moments import as_dense, largest_reward, scale_rows
+from icsmdp_jax.exact.moments import as_dense, scale_rows
+from icsmdp_jax.exact.payments import largest_reward
 from icsmdp_jax.exact.solve import Solution
 from icsmdp_jax.models.tabular import TabularModel
 

@@ -158,7 +158,7 @@ def kernel_moments(model: TabularModel) -> KernelMoments:
     else:
         assert model.duration is not None
         duration = model.duration.reshape(s * o, t)
-        probability = _next_state(model)
+        probability = next_state(model)
         first = scale_rows(duration @ powers, probability)
         second = scale_rows(duration @ powers**2, probability)
     return KernelMoments(
@@ -170,27 +170,22 @@ def kernel_moments(model: TabularModel) -> KernelMoments:
         reward_noise=model.reward_noise,
         used=used,
         terminal=terminal,
-        lumps=lump_moments(model),
+        lumps=_lump_moments(model),
     )
 
 
-def lump_moments(model: TabularModel, absolute: bool = False) -> LumpMoments | None:
-    """Moments of the lumps of a model, or of their absolute values; None if it pays none (D2).
-
-    Each is an expectation of a function of ``tau`` times one of the lump, by the state entered.
-    """
+def _lump_moments(model: TabularModel) -> LumpMoments | None:
+    """Each moment is an expectation of a function of ``tau`` times one of the lump, by the state entered."""
     if model.lump is None:
         return None
     s, o, t = model.num_states, model.num_options, model.longest_duration
     last = model.gamma ** np.arange(t)  # gamma^(tau-1); its partial sums are the annuities
-    size = np.abs(model.lump)
-    lump = size if absolute else model.lump
     weights = {
-        "mean": (last, lump),
-        "discounted": (last**2 * model.gamma, lump),
-        "with_annuity": (last * np.cumsum(last), lump),
-        "square": (last**2, size**2),
-        "size": (last, size),
+        "mean": (last, model.lump),
+        "discounted": (last**2 * model.gamma, model.lump),
+        "with_annuity": (last * np.cumsum(last), model.lump),
+        "square": (last**2, model.lump**2),
+        "size": (last, np.abs(model.lump)),
     }
     if model.kernel is not None:
         law = model.kernel.reshape(s * o, t, s)
@@ -203,51 +198,11 @@ def lump_moments(model: TabularModel, absolute: bool = False) -> LumpMoments | N
     assert model.duration is not None
     duration = model.duration.reshape(s * o, t)
     return LumpMoments(
-        **{name: scale_rows(duration @ weight, _next_state(model, worth)) for name, (weight, worth) in weights.items()}
+        **{name: scale_rows(duration @ weight, next_state(model, worth)) for name, (weight, worth) in weights.items()}
     )
 
 
-def lump_range(model: TabularModel) -> tuple[np.ndarray, np.ndarray]:
-    """``[S, O]`` least and largest lump over the ends of a segment that can happen, before discounting.
-
-    0 where the model is not defined, and everywhere if it pays no lumps.
-    """
-    shape = (model.num_states, model.num_options)
-    if model.lump is None:
-        return np.zeros(shape), np.zeros(shape)
-    if model.kernel is not None:
-        possible = np.any(model.kernel > 0, axis=2)
-    else:
-        possible = np.asarray(model.transition if model.transition is not None else model.probability) > 0
-    some = possible.any(axis=2)
-    low = np.where(possible, model.lump, np.inf).min(axis=2)
-    high = np.where(possible, model.lump, -np.inf).max(axis=2)
-    return np.where(some, low, 0.0), np.where(some, high, 0.0)
-
-
-def largest_reward(model: TabularModel, used: np.ndarray) -> float:
-    """Bound ``R_max`` on the absolute segment reward over the pairs ``used [S, O]``, noise included (T3).
-
-    The rate counts for the longest duration of the model, whether or not the pair can last that long. With lumps, the
-    bound is the largest ``|rate (1 - gamma^tau) / (1 - gamma) + gamma^(tau-1) lump|`` over the durations that can
-    happen, with the least and the largest lump of the pair.
-    """
-    last = model.gamma ** np.arange(model.longest_duration)
-    annuity = np.cumsum(last)
-    if model.lump is None:
-        return float(np.abs(model.reward_rate[used]).max() * annuity[-1] + model.reward_noise)
-    lumps = lump_range(model)
-    largest = 0.0
-    for t in range(model.longest_duration):
-        lasts = model.kernel[:, :, t].any(axis=-1) if model.kernel is not None else np.asarray(model.duration)[:, :, t]
-        pairs = used & (lasts > 0)
-        for lump in lumps:
-            paid = model.reward_rate[pairs] * annuity[t] + last[t] * lump[pairs]
-            largest = max(largest, float(np.abs(paid).max(initial=0.0)))
-    return largest + model.reward_noise
-
-
-def _next_state(model: TabularModel, worth: np.ndarray | None = None) -> Matrix:
+def next_state(model: TabularModel, worth: np.ndarray | None = None) -> Matrix:
     """``[S*O, S]`` probability of each next state, times what entering it is worth (``[S, O, 1 or S or W]``)."""
     rows = model.num_states * model.num_options
     law = model.transition if model.transition is not None else model.probability

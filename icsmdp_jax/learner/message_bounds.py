@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from icsmdp_jax.exact.moments import kernel_moments, lump_range
+from icsmdp_jax.exact.moments import kernel_moments
+from icsmdp_jax.exact.payments import lump_range
 from icsmdp_jax.models.tabular import TabularModel
 
 

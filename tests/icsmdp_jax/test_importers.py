@@ -13,7 +13,7 @@ import pytest
 from scipy import sparse
 
 from icsmdp_jax.exact import analyse, kernel_moments, optimal_q
-from icsmdp_jax.exact.moments import largest_reward
+from icsmdp_jax.exact.payments import largest_reward
 from icsmdp_jax.models.files import load_model, save_model
 from icsmdp_jax.models.importers import from_gym, from_mdptoolbox, from_quantecon
 from icsmdp_jax.models.tabular import TabularModel

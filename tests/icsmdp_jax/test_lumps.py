@@ -21,7 +21,7 @@ from bound_validation.sweep.parts import shape_of
 from icsmdp_jax.cli import main
 from icsmdp_jax.envs.tabular import TabularState, tabular_env
 from icsmdp_jax.exact import analyse, kernel_moments
-from icsmdp_jax.exact.moments import largest_reward
+from icsmdp_jax.exact.payments import largest_reward
 from icsmdp_jax.exact.returns import central_model
 from icsmdp_jax.learner.experiment import learn
 from icsmdp_jax.learner.message_bounds import model_value_range
