@@ -13,7 +13,7 @@ import numpy as np
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.interface import solve_both
 from icsmdp_jax.io import atomic_write
-from icsmdp_jax.models.files import load_model
+from icsmdp_jax.models.files import load_model, other_kind
 from icsmdp_jax.models.tabular import TabularModel
 
 DENSE_OUTPUT_LIMIT = 2**31  # bytes of the full kernel that `solve --full` is willing to write
@@ -32,7 +32,9 @@ def read_behaviour(source: str) -> np.ndarray | None:
     except FileNotFoundError:
         raise ValueError(f"{source}: no such file, expected 'uniform' or a .npy file [Z, O]") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{source}: cannot be read as .npy ({' '.join(str(error).split())})") from None
+        kind = other_kind(source)
+        found = f"is {kind}, expected" if kind else f"cannot be read as .npy ({' '.join(str(error).split())}), expected"
+        raise ValueError(f"{source}: {found} a .npy file [Z, O]") from None
     if not isinstance(law, np.ndarray):
         raise ValueError(f"{source}: expected a single .npy array [Z, O]")
     return law

@@ -150,6 +150,7 @@ def _poisson_terms(
     level = q_state.reshape(-1)[live][:, None]
     weight = pair.reshape(-1)[live]
     probability, discounted = m.probability[live], m.discounted_all[live]
+    lump = None if m.lumps is None else m.lumps.mean[live]
     position = np.full(model.num_states, -1)
     position[states] = np.arange(len(states))
     local = position[live // options]
@@ -168,6 +169,8 @@ def _poisson_terms(
         early = discounted @ ahead
         carried = discounted @ (state_value[:, None] * ahead)
         expected = rate * (ends - early) + carried - level * ends
+        if lump is not None:
+            expected = expected + lump @ ahead
         out[:, columns] = rows_psi.T @ (weight[:, None] * expected)
     return out
 

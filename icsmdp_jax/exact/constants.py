@@ -29,6 +29,7 @@ from icsmdp_jax.exact.interface import (
 )
 from icsmdp_jax.exact.mixing_bounds import MixingBounds
 from icsmdp_jax.exact.moments import as_dense, scale_rows
+from icsmdp_jax.exact.payments import largest_reward
 from icsmdp_jax.exact.returns import Returns
 from icsmdp_jax.exact.solve import Solution
 from icsmdp_jax.models.tabular import TabularModel
@@ -152,9 +153,7 @@ class Analysis:
     @property
     def reward_max(self) -> float:
         """Bound ``R_max`` on the absolute segment reward, noise included."""
-        m = self.interface.moments
-        longest = (1 - m.gamma**self.interface.model.longest_duration) / (1 - m.gamma)
-        return float(np.abs(m.reward_rate[m.used]).max() * longest + m.reward_noise)
+        return largest_reward(self.interface.model, self.interface.moments.used)
 
     def table(self) -> dict[str, Any]:
         """The constants as plain numbers, in the form that ``icsmdp analyse --json`` prints."""

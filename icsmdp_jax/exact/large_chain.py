@@ -133,6 +133,8 @@ def iterative_stationary_law(transition: Matrix) -> StationaryLaw:
     Raises:
       ValueError: one line, if the residual stays too large.
     """
+    if isinstance(transition, Restarted) and not transition.lost.any():
+        transition = transition.kept  # no episode ever ends, so that its visits cannot be counted
     count = transition.shape[0]
     backward = transition.T
     uniform = np.full(count, 1 / count)

@@ -63,6 +63,8 @@ def temporal_difference(
     first = (m.discounted_all @ state_value).reshape(shape)
     second_kernel = m.discounted_square_all
     cross = m.reward_rate / (1 - m.gamma) * (first - (second_kernel @ state_value).reshape(shape))
+    if m.lumps is not None:
+        cross = cross + (m.lumps.discounted @ state_value).reshape(shape)
     square = (second_kernel @ state_value**2).reshape(shape)
     mean_target = m.reward_mean + first
     mean = mean_target - q_state
@@ -107,6 +109,8 @@ class Variances:
         level, weight = q_state.reshape(-1)[live], pair.reshape(-1)[live]
         ends, early = sparse.csr_array(m.probability)[live], sparse.csr_array(m.discounted_all)[live]
         paid = scale_rows(weight * (rate - level), ends) - scale_rows(weight * rate, early)
+        if m.lumps is not None:
+            paid = paid + scale_rows(weight, sparse.csr_array(m.lumps.mean)[live])
         follow = sparse.csr_array(paid + scale_rows(weight, early) @ sparse.diags_array(state_value))
         self._follow = sparse.csr_array(follow[:, chain.states])
         self._ended = np.asarray(follow @ m.terminal.astype(float))

@@ -48,6 +48,25 @@ def keep_columns(matrix: Matrix, keep: np.ndarray) -> Matrix:
 
 
 @dataclasses.dataclass(frozen=True)
+class LumpMoments:
+    """Moments of the lump ``G = gamma^(tau-1) (lump_reward + lump_reward_next)`` by the state entered, float64 (D2).
+
+    Attributes:
+      mean: ``[S*O, S]`` ``E[G; s']``.
+      discounted: ``[S*O, S]`` ``E[gamma^tau G; s']``, terminal states included.
+      with_annuity: ``[S*O, S]`` ``E[(1 - gamma^tau) / (1 - gamma) G; s']``.
+      square: ``[S*O, S]`` ``E[G^2; s']``.
+      size: ``[S*O, S]`` ``E[|G|; s']``: lumps may cancel, the rounding errors of their mean do not.
+    """
+
+    mean: Matrix
+    discounted: Matrix
+    with_annuity: Matrix
+    square: Matrix
+    size: Matrix
+
+
+@dataclasses.dataclass(frozen=True)
 class KernelMoments:
     """Moments of ``K(tau, s' | s, o)``, all float64.
 
@@ -60,6 +79,7 @@ class KernelMoments:
       reward_noise: half-width of the uniform noise on R.
       used: ``[S, O]`` bool, pairs at which the model is defined (state decides, option available).
       terminal: ``[S]`` bool.
+      lumps: moments of what is paid with the last step; None if nothing is.
     """
 
     probability: Matrix
@@ -70,6 +90,7 @@ class KernelMoments:
     reward_noise: float
     used: np.ndarray
     terminal: np.ndarray
+    lumps: LumpMoments | None = None
 
     @cached_property
     def discounted(self) -> Matrix:
@@ -93,15 +114,34 @@ class KernelMoments:
 
     @cached_property
     def reward_mean(self) -> np.ndarray:
-        """``[S, O]`` ``E[R | s, o] = rate (1 - E[gamma^tau]) / (1 - gamma)``; 0 where not defined."""
-        return np.where(self.used, self.reward_rate * (1 - self.expected_discount) / (1 - self.gamma), 0.0)
+        """``[S, O]`` ``E[R | s, o] = rate (1 - E[gamma^tau]) / (1 - gamma) + E[G]``; 0 where not defined."""
+        mean = self.reward_rate * (1 - self.expected_discount) / (1 - self.gamma)
+        if self.lumps is not None:
+            mean = mean + self._per_pair(self.lumps.mean)
+        return np.where(self.used, mean, 0.0)
+
+    @property
+    def reward_size(self) -> np.ndarray:
+        """``[S, O]`` ``|rate| (1 - E[gamma^tau]) / (1 - gamma) + E|G|``, to which rounding errors are relative."""
+        size = np.abs(self.reward_rate) * (1 - self.expected_discount) / (1 - self.gamma)
+        if self.lumps is not None:
+            size = size + self._per_pair(self.lumps.size)
+        return np.where(self.used, size, 0.0)
 
     @cached_property
     def reward_square(self) -> np.ndarray:
         """``[S, O]`` ``E[R^2 | s, o]``, the noise's variance h^2/3 included."""
         second = np.asarray(self.discounted_square_all.sum(axis=1)).reshape(self.used.shape)
         factor = (1 - 2 * self.expected_discount + second) / (1 - self.gamma) ** 2
-        return np.where(self.used, self.reward_rate**2 * factor + self.reward_noise**2 / 3, 0.0)
+        square = self.reward_rate**2 * factor + self.reward_noise**2 / 3
+        if self.lumps is not None:
+            square = square + 2 * self.reward_rate * self._per_pair(self.lumps.with_annuity)
+            square = square + self._per_pair(self.lumps.square)
+        return np.where(self.used, square, 0.0)
+
+    def _per_pair(self, matrix: Matrix) -> np.ndarray:
+        """``[S, O]`` row sums."""
+        return np.asarray(matrix.sum(axis=1)).reshape(self.used.shape)
 
 
 def kernel_moments(model: TabularModel) -> KernelMoments:
@@ -118,7 +158,7 @@ def kernel_moments(model: TabularModel) -> KernelMoments:
     else:
         assert model.duration is not None
         duration = model.duration.reshape(s * o, t)
-        probability = _next_state(model)
+        probability = next_state(model)
         first = scale_rows(duration @ powers, probability)
         second = scale_rows(duration @ powers**2, probability)
     return KernelMoments(
@@ -130,17 +170,51 @@ def kernel_moments(model: TabularModel) -> KernelMoments:
         reward_noise=model.reward_noise,
         used=used,
         terminal=terminal,
+        lumps=_lump_moments(model),
     )
 
 
-def _next_state(model: TabularModel) -> Matrix:
+def _lump_moments(model: TabularModel) -> LumpMoments | None:
+    """Each moment is an expectation of a function of ``tau`` times one of the lump, by the state entered."""
+    if model.lump is None:
+        return None
+    s, o, t = model.num_states, model.num_options, model.longest_duration
+    last = model.gamma ** np.arange(t)  # gamma^(tau-1); its partial sums are the annuities
+    weights = {
+        "mean": (last, model.lump),
+        "discounted": (last**2 * model.gamma, model.lump),
+        "with_annuity": (last * np.cumsum(last), model.lump),
+        "square": (last**2, model.lump**2),
+        "size": (last, np.abs(model.lump)),
+    }
+    if model.kernel is not None:
+        law = model.kernel.reshape(s * o, t, s)
+        return LumpMoments(
+            **{
+                name: compact(np.einsum("t,rts->rs", weight, law) * worth.reshape(s * o, -1))
+                for name, (weight, worth) in weights.items()
+            }
+        )
+    assert model.duration is not None
+    duration = model.duration.reshape(s * o, t)
+    return LumpMoments(
+        **{name: scale_rows(duration @ weight, next_state(model, worth)) for name, (weight, worth) in weights.items()}
+    )
+
+
+def next_state(model: TabularModel, worth: np.ndarray | None = None) -> Matrix:
+    """``[S*O, S]`` probability of each next state, times what entering it is worth (``[S, O, 1 or S or W]``)."""
     rows = model.num_states * model.num_options
+    law = model.transition if model.transition is not None else model.probability
+    assert law is not None
+    if worth is not None:
+        law = law * worth
     if model.transition is not None:
-        return compact(model.transition.reshape(rows, model.num_states))
-    assert model.successor is not None and model.probability is not None
+        return compact(law.reshape(rows, model.num_states))
+    assert model.successor is not None
     width = model.successor.shape[2]
     coordinates = (np.repeat(np.arange(rows), width), model.successor.reshape(-1))
-    listed = sparse.coo_array((model.probability.reshape(-1), coordinates), shape=(rows, model.num_states))
+    listed = sparse.coo_array((law.reshape(-1), coordinates), shape=(rows, model.num_states))
     listed.sum_duplicates()
     matrix = sparse.csr_array(listed)
     matrix.eliminate_zeros()

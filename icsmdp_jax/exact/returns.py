@@ -319,11 +319,15 @@ def central_model(model: TabularModel) -> TabularModel:
       model: an IC-SMDP.
 
     Returns:
-      A model with ``Z = S`` interfaces, numbered as the states are, all of agent 0.
+      A model with ``Z = S`` interfaces, numbered and named as the states are, all of agent 0; what agents are called
+      and which fields they see is left out.
     """
     changes: dict[str, Any] = {
         "agent": np.zeros(model.num_states, np.int32),
         "interface": np.arange(model.num_states, dtype=np.int32),
+        "interface_name": model.state_name,
+        "agent_name": None,
+        "visible": None,
     }
     if model.available is not None:
         changes["available"] = model.available[model.interface]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from icsmdp_jax.exact.moments import kernel_moments
+from icsmdp_jax.exact.payments import lump_range
 from icsmdp_jax.models.tabular import TabularModel
 
 
@@ -67,10 +68,10 @@ def model_value_range(model: TabularModel) -> ValueRange:
     """The a-priori range of a finite model: what two applications of ``value_range`` have in common (L6).
 
     One is to the segments themselves. The other takes the primitive step in the place of the option, since
-    ``Q*(s, o)`` is the expected sum over primitive steps of ``gamma^t`` times a reward rate: every modulus is gamma, or
-    0 at the last step of an episode. The second is the narrower one where durations vary, the first where many
-    segments end an episode. The noise of segment rewards has mean 0 and does not enter ``Q*``; estimates that were
-    made of noisy segments may leave the range.
+    ``Q*(s, o)`` is the expected sum over primitive steps of ``gamma^t`` times what the step pays, a rate or, with the
+    last step of a segment, a rate and a lump: every modulus is gamma, or 0 at the last step of an episode. The second
+    is the narrower one where durations vary, the first where many segments end an episode. The noise of segment
+    rewards has mean 0 and does not enter ``Q*``; estimates that were made of noisy segments may leave the range.
 
     Args:
       model: the model; rows of unavailable options and of terminal states are ignored.
@@ -82,7 +83,10 @@ def model_value_range(model: TabularModel) -> ValueRange:
     reward, modulus = moments.reward_mean[moments.used], moments.modulus[moments.used]
     by_segment = value_range(reward.min(), reward.max(), modulus.max(), modulus.min())
     rate = model.reward_rate[moments.used]
-    by_step = value_range(rate.min(), rate.max(), model.gamma, 0.0 if model.is_terminal.any() else model.gamma)
+    least, most = (rate + lump[moments.used] for lump in lump_range(model))
+    if model.longest_duration > 1:  # some steps may be no last ones
+        least, most = np.minimum(rate, least), np.maximum(rate, most)
+    by_step = value_range(least.min(), most.max(), model.gamma, 0.0 if model.is_terminal.any() else model.gamma)
     return ValueRange(max(by_segment.low, by_step.low), min(by_segment.high, by_step.high))
 
 
