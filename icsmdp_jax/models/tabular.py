@@ -124,6 +124,14 @@ class TabularModel:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
+def annuities(gamma: float, longest: int) -> Array:
+    """``[T]`` ``(1 - gamma^tau) / (1 - gamma)`` for ``tau = 1..T``; nothing cancels as gamma nears 1, where it is ``tau``."""
+    tau = np.arange(1, longest + 1)
+    if gamma < 0.5:
+        return (1 - gamma**tau) / (1 - gamma)
+    return -np.expm1(tau * np.log1p(gamma - 1)) / (1 - gamma)
+
+
 def _place(name: str, index: tuple[Any, ...]) -> str:
     return f"{name}[{', '.join(str(int(i)) for i in index)}]" if index else name
 
