@@ -23,7 +23,7 @@ from icsmdp_jax.core.arrival import Ended, arrive, no_segment
 from icsmdp_jax.core.environment import Environment, restart
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw, draw_at
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel, annuities
 
 
 class Listing(NamedTuple):
@@ -275,7 +275,7 @@ def listed_model(env: Listed, params: ListedParams, features: np.ndarray | None 
     power = gamma ** np.arange(env.longest_duration + 1)
     right = (host.probability.astype(np.float64) * (host.successor == count)).sum(axis=2)
     due = float(host.value) * right - float(host.dollar_weight) * host.dollars
-    last, whole = duration[:count] @ power[:-1], (1 - duration[:count] @ power[1:]) / (1 - gamma)
+    last, whole = (duration[:count] @ each for each in (power[:-1], annuities(gamma, env.longest_duration)))
     reward = last * due - float(host.block_cost) * whole
     padding = np.zeros((2, width), int)
     law = np.zeros((2, width, host.probability.shape[2]))

@@ -18,7 +18,7 @@ from icsmdp_jax.core.arrival import Ended, arrive, no_segment
 from icsmdp_jax.core.environment import Environment, restart
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw, draw_at, uniform_symmetric
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel, annuities
 
 
 class TabularState(NamedTuple):
@@ -189,7 +189,7 @@ def tabular_env(
         reward_rate=model.reward_rate.astype(np.float32),
         reward_noise=np.float32(model.reward_noise),
         discount=discount.astype(np.float32),
-        annuity=((1 - discount) / (1 - model.gamma)).astype(np.float32),
+        annuity=annuities(model.gamma, t).astype(np.float32),
         agent=model.agent,
         interface=model.interface,
         mask=model.option_mask,

@@ -48,6 +48,28 @@ class BehaviourChain:
     relative_error: float = 0.0
     elimination: Elimination | None = dataclasses.field(default=None, repr=False)
 
+    def poisson(self, right: np.ndarray) -> np.ndarray:
+        """``f`` with ``(I - P) f = right`` and mean 0 under the stationary law, by elimination (P2).
+
+        Args:
+          right: ``[n]`` or ``[n, c]`` of mean 0 under the stationary law.
+
+        Returns:
+          The shape of ``right``; each entry is accurate relative to the sum of ``|right|`` that a path from its state
+          collects on the way to a frequent state.
+
+        Raises:
+          ValueError: if the law was found by iteration, and there are no factors.
+        """
+        if len(right) == 1:
+            return np.zeros_like(right)
+        if self.elimination is None:
+            raise ValueError("poisson: no factors, expected a chain whose law was found by elimination")
+        padded = np.zeros((self.elimination.count, *right.shape[1:]))  # a restart is a state of its own
+        padded[: len(right)] = right
+        found = self.elimination.solve(padded)[: len(right)]
+        return found - self.stationary[self.states] @ found
+
 
 def uniform_behaviour(model: TabularModel) -> np.ndarray:
     """``[Z, O]`` policy that picks each available option equally often; zero rows where none is available."""
@@ -75,14 +97,17 @@ def checked_behaviour(model: TabularModel, behaviour: np.ndarray | None) -> np.n
     for bad, wanted in (
         (~np.isfinite(law) & decides[:, None], "a finite number"),
         (needed & ~(law > 0), "more than 0 at every available option"),
-        (decides[:, None] & ~model.option_mask & (law != 0), "0, because the option is not available"),
+        (
+            decides[:, None] & ~model.option_mask & ~(np.abs(law) <= SUM_TOLERANCE),
+            "0, because the option is not available",
+        ),
     ):
         if bad.any():
             z, o = (int(i) for i in np.argwhere(bad)[0])
             raise ValueError(f"behaviour[{z}, {o}] = {law[z, o]}: expected {wanted}")
     law = np.where(needed, law, 0.0)
     total = law.sum(axis=1)
-    off = decides & (np.abs(total - 1) > 1e-6)
+    off = decides & (np.abs(total - 1) > SUM_TOLERANCE)
     if off.any():
         z = int(np.flatnonzero(off)[0])
         raise ValueError(f"behaviour[{z}] sums to {total[z]:.9g}: expected 1")
@@ -241,8 +266,9 @@ def distance_to_stationarity(power: np.ndarray, stationary: np.ndarray) -> float
 def settled(power: np.ndarray) -> np.ndarray:
     """A stochastic matrix, in place, that sums to 1 in every row.
 
-    Where a state is rarely left, the diagonal is what the others leave: rounding would otherwise drown the small chances
-    of leaving that a slow chain is all about. They are sums of positive products, and keep their relative accuracy.
+    Where a state is rarely left, the diagonal is what the others leave: rounding would otherwise drown the small
+    chances of leaving that a slow chain is all about. They are sums of positive products, and keep their relative
+    accuracy.
     """
     diagonal = np.einsum("ii->i", power)
     stays = diagonal.copy()

@@ -1,11 +1,12 @@
 """States eliminated one by one without a subtraction: laws and linear systems right in every entry, however small (D4).
 
 Eliminating a state ``k`` from a chain leaves the chain that is watched while it is elsewhere:
-``P(i, j) <- P(i, j) + P(i, k) P(k, j) / S(k)`` with ``S(k) = sum_{j != k} P(k, j)`` (Grassmann, Taksar and Heyman 1985).
-The diagonal is never read, so that ``1 - P(i, i)``, which loses a small exit probability to rounding, does not occur, and
-sums, products and quotients of positive numbers keep their relative accuracy. The same factors
-``I - P = (I - U)(D - L)``, with ``U``, ``D`` and ``L`` of no negative entry, solve ``(I - P) f = b``: every ``f(s)`` is off
-by a small multiple of rounding times the sum of ``|b|`` that a path from ``s`` collects on its way to the reference state.
+``P(i, j) <- P(i, j) + P(i, k) P(k, j) / S(k)`` with ``S(k) = sum_{j != k} P(k, j)`` (Grassmann, Taksar and Heyman
+1985). The diagonal is never read, so that ``1 - P(i, i)``, which loses a small exit probability to rounding, does not
+occur, and sums, products and quotients of positive numbers keep their relative accuracy. The same factors
+``I - P = (I - U)(D - L)``, with ``U``, ``D`` and ``L`` of no negative entry, solve ``(I - P) f = b``: every ``f(s)`` is
+off by a small multiple of rounding times the sum of ``|b|`` that a path from ``s`` collects on its way to the reference
+state.
 
 Rows may be multiplied by anything (the solution of ``d (I - P) = 0`` changes by known factors). Each is multiplied by a
 power of two that brings its exit probability to between 1/2 and 1, so that exits of 1e-300 do no harm.
@@ -63,6 +64,7 @@ class Elimination:
 
     Attributes:
       reference: the state that is never eliminated.
+      count: number ``n`` of states.
       stages: in the order of elimination.
     """
 
@@ -89,7 +91,7 @@ class Elimination:
         """
         self.reference = int(border[0])
         exponent = np.frexp(np.where(exits > 0, exits, 1.0))[1]
-        self._exponent, self._count = exponent, len(exits)
+        self._exponent, self.count = exponent, len(exits)
         self._names = np.arange(len(exits)) if names is None else names
 
         def scaled(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -146,14 +148,14 @@ class Elimination:
 
     def scaled_law(self) -> np.ndarray:
         """``[n]`` the law of the chain with scaled rows, 1 at the reference state."""
-        law = np.zeros(self._count)
+        law = np.zeros(self.count)
         law[self.reference] = 1.0
         for stage in reversed(self.stages):
             law[stage.gone] = stage.up(-(stage.above.T @ law[stage.kept]), transposed=True)
         return law
 
     def law(self) -> tuple[np.ndarray, int]:
-        """``[n]`` stationary law, and the state that had better be the reference: itself, or a far more frequent one."""
+        """``[n]`` stationary law, and what had better be the reference: this one, or a far more frequent state."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             scaled = self.scaled_law()
             size = np.log2(scaled) - self._exponent  # rows were multiplied by 2**-exponent
@@ -175,7 +177,7 @@ class Elimination:
         Returns:
           The shape of ``right``, float64.
         """
-        out = np.ldexp(right.reshape(self._count, -1), -self._exponent[:, None])
+        out = np.ldexp(right.reshape(self.count, -1), -self._exponent[:, None])
         for stage in self.stages:
             out[stage.gone] = stage.up(out[stage.gone])
             out[stage.kept] -= stage.above @ out[stage.gone]
@@ -200,7 +202,8 @@ def eliminate(square: np.ndarray, keep: int) -> int | None:
     """Replaces all but the first ``keep`` states of ``-P`` by their factors, in place.
 
     Args:
-      square: ``[n, n]`` float64, ``-P`` off the diagonal; then as in ``Stage``, with ``-P`` of the censored chain in the
+      square: ``[n, n]`` float64, ``-P`` off the diagonal; then as in ``Stage``, with ``-P`` of the censored chain in
+      the
         corner of the states that stay.
       keep: number of states that stay, 1 or more.
 
@@ -291,8 +294,8 @@ def certificate(imbalance: float, terms: int, steps: np.ndarray) -> float:
     """Bound on the relative error of a law ``v`` whose flows nearly balance.
 
     With ``x(j) = d(j) / v(j)`` and the reversed moves ``G(j, i) = v(i) P(i, j) / (v(j) S(j))``, balance of ``d`` says
-    ``x = G x``. Let ``x = 1`` at the reference ``r`` and ``e = x - 1``: ``e(j) - sum_{i != r} G(j, i) e(i) = rho(j)``, where
-    ``rho(j) = sum_i G(j, i) - 1`` is the relative imbalance. ``I - G`` without ``r`` is an M-matrix, so
+    ``x = G x``. Let ``x = 1`` at the reference ``r`` and ``e = x - 1``: ``e(j) - sum_{i != r} G(j, i) e(i) = rho(j)``,
+    where ``rho(j) = sum_i G(j, i) - 1`` is the relative imbalance. ``I - G`` without ``r`` is an M-matrix, so
     ``|e| <= 2 max|rho| h`` for every ``h >= 0`` with ``h - G h >= 1/2``. Normalisation at most doubles that.
 
     Args:
@@ -311,8 +314,9 @@ def dense_law(transition: np.ndarray, names: np.ndarray | None = None) -> Law:
     """Stationary law of an irreducible chain by elimination (D4).
 
     The certificate is the smaller of two: that of ``certificate``, and ``A_PRIORI n^2`` roundings. For the latter, the
-    rounding of one step changes the probabilities of the chain of ``m`` states that is left by ``A_PRIORI / 2`` roundings
-    of themselves at most, and relative changes by ``c`` change every weight by ``2 m c`` of itself (O'Cinneide 1993).
+    rounding of one step changes the probabilities of the chain of ``m`` states that is left by ``A_PRIORI / 2``
+    roundings of themselves at most, and relative changes by ``c`` change every weight by ``2 m c`` of itself
+    (O'Cinneide 1993).
 
     Args:
       transition: ``[n, n]`` stochastic matrix.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
@@ -139,9 +140,9 @@ def moves(transition: Matrix) -> sparse.csr_array:
 def sparse_law(transition: Matrix, names: np.ndarray | None = None) -> Law:
     """Stationary law of an irreducible chain in compressed rows, with a certificate for every weight (D4).
 
-    By elimination, block by block, where the states can be put into an order in which they have transitions to near ones
-    only (and to a few hubs), or are few. By iteration where they cannot: such chains mix fast as a rule. If the iteration
-    cannot be certified, by elimination after all, unless that would take too long.
+    By elimination, block by block, where the states can be put into an order in which they have transitions to near
+    ones only (and to a few hubs), or are few. By iteration where they cannot: such chains mix fast as a rule. If the
+    iteration cannot be certified, by elimination after all, unless that would take too long.
 
     Args:
       transition: ``[n, n]`` stochastic matrix, compressed or ``Restarted``.
@@ -175,21 +176,20 @@ def sparse_law(transition: Matrix, names: np.ndarray | None = None) -> Law:
 
         law, factors = eliminated(eliminate, frequent_state(lambda weights: backward @ weights, exits), names)
         found = law, factors.steps_back(factors.scaled_law())
-    bound, imbalance, law = math.inf, math.inf, np.zeros(count)
+    bound, law = math.inf, np.zeros(count)
     if found is not None:
         law, steps = found
         refuse_rare(law, names)
         balance = law * exits
         flow = sparse.csr_array((backward.data * law[backward.indices], backward.indices, backward.indptr), away.shape)
         difference = sums(flow) - balance
-        imbalance = float(np.abs(difference / balance).max())
-        bound = certificate(imbalance, LONG, steps)
+        bound = certificate(float(np.abs(difference / balance).max()), LONG, steps)
         if factors is not None:
             bound = min(bound, A_PRIORI * count**2 * UNIT)
     if not bound <= CERTIFIED:
         raise ValueError(
-            f"stationary law: certified to a relative error of {bound:.3g} only (largest relative imbalance "
-            f"{imbalance:.3g}), expected {CERTIFIED:.3g} or less: the chain mixes too slowly for an iterative solver"
+            f"stationary law: certified to a relative error of {bound:.3g} only, expected {CERTIFIED:.3g} or less (the "
+            f"chain of {states} states mixes too slowly for an iterative solver and is too entangled for elimination)"
         )
     whole = law[:states].sum()
     return Law(law[:states] / whole, float(np.abs(difference[:states]).sum() / whole), bound, factors)
@@ -279,38 +279,44 @@ def iterated(transition: Matrix, backward: sparse.csr_array, exits: np.ndarray) 
             break
     if not (law >= LEAST).all():
         return None
-    rows = np.repeat(np.arange(len(law)), np.diff(into.indptr))
-    imbalance = math.inf
+    imbalance, reference = math.inf, int(law.argmax())
+    right = np.ones(len(law))
+    right[reference] = 0.0
     for _ in range(REFINEMENTS):
-        back = sparse.csr_array((into.data * law[into.indices] / law[rows], into.indices, into.indptr), into.shape)
-        reference = int(law.argmax())
-
-        def apply(x: np.ndarray) -> np.ndarray:
-            inside = np.where(np.arange(len(x))[:, None] == reference, 0.0, x)
-            out = inside - back @ inside
-            out[reference] = x[reference]
-            return out
-
-        rho = sums(back) - 1
+        away = _Away(into, law, reference)
+        rho = right * (sums(away.back) - 1)
         before, imbalance = imbalance, float(np.abs(rho).max())
         if imbalance <= SETTLED or imbalance > before / 2:
             break
-        rho[reference] = 0.0
         try:
-            law = law * np.maximum(1 + solve(apply, rho, "stationary law", tolerance=1e-6).x, 0.1)
+            law = law * np.maximum(1 + solve(away, rho, "stationary law", tolerance=1e-6).x, 0.1)
         except ValueError:
             return None
         law /= law.sum()
-    right = np.ones(len(law))
-    right[reference] = 0.0
+    away = _Away(into, law, reference)
     try:
-        steps = solve(apply, right, "stationary law", tolerance=0.1).x
+        steps = solve(away, right, "stationary law", tolerance=0.1).x
     except ValueError:
         return None
-    law = law / exits
-    steps[reference] = 0.0
-    certified = (steps >= 0).all() and np.delete(apply(steps[:, None])[:, 0], reference).min() >= 0.6
+    law, left = law / exits, away(steps[:, None])[:, 0]
+    certified = (steps >= 0).all() and (left >= 0.6 * right).all()
     return (law / law.sum(), steps) if certified else None
+
+
+class _Away:
+    """``I - G`` without the reference state, whose entry stays as it is."""
+
+    def __init__(self, into: sparse.csr_array, law: np.ndarray, reference: int) -> None:
+        rows = np.repeat(np.arange(len(law)), np.diff(into.indptr))
+        data = into.data * law[into.indices] / law[rows]
+        self.back, self.reference = sparse.csr_array((data, into.indices, into.indptr), into.shape), reference
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        inside = x.copy()
+        inside[self.reference] = 0.0
+        out = inside - self.back @ inside
+        out[self.reference] = x[self.reference]
+        return out
 
 
 def _first_guess(transition: Matrix) -> np.ndarray:

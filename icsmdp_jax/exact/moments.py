@@ -50,7 +50,8 @@ def keep_columns(matrix: Matrix, keep: np.ndarray) -> Matrix:
 
 @dataclasses.dataclass(frozen=True)
 class KernelMoments:
-    """Moments of ``K(tau, s' | s, o)``, all float64, each a sum of positive numbers: none loses digits as gamma nears 1.
+    """Moments of ``K(tau, s' | s, o)``, all float64, each a sum of positive numbers: none loses digits as gamma nears
+    1.
 
     Attributes:
       probability: ``[S*O, S]`` sum over tau of K: where the segment ends.
@@ -123,7 +124,7 @@ class KernelMoments:
 
     @property
     def relative_error(self) -> float:
-        """Bound on the relative rounding error of every moment but those of the reward's sign, all sums of what is positive."""
+        """Bound on the relative rounding error of every moment of K: sums of what is not negative."""
         width = ROUNDINGS
         if sparse.issparse(self.probability):
             width += int(np.diff(self.probability.indptr).max())
@@ -136,8 +137,8 @@ class KernelMoments:
 class SegmentLaw:
     """``K(tau, s' | s, o)``: joint, or as a product where the two are independent.
 
-    Model files may hold rows that sum to 1 up to rounding only. Here every expectation is divided by the row's sum, taken
-    in the same way, so that a weight of 1 has expectation 1.
+    Model files may hold rows that sum to 1 up to rounding only. Here every expectation is divided by the row's sum,
+    taken in the same way, so that a weight of 1 has expectation 1.
 
     Attributes:
       duration: ``[S*O, T]`` pmf of ``tau``; zeros where the model is not defined.

@@ -79,8 +79,8 @@ def value_bounds(change: np.ndarray, least: float, most: float) -> tuple[float, 
 class Backups:
     """The Bellman operator in the coordinates ``V = level + W``, in which long horizons lose no digits (L2).
 
-    ``T(level + W) - level = r - level (1 - gbar) + P W``: the large numbers of a value near ``1 / (1 - gamma)`` meet the
-    small ones of ``1 - gbar``, which is known to full relative accuracy, and ``W`` is no larger than values differ.
+    ``T(level + W) - level = r - level (1 - gbar) + P W``: the large numbers of a value near ``1 / (1 - gamma)`` meet
+    the small ones of ``1 - gbar``, which is known to full relative accuracy, and ``W`` is no larger than values differ.
 
     Attributes:
       decides: ``[n]`` bool.
@@ -137,7 +137,7 @@ class Backups:
         return float((doubt / np.maximum(self._surely, TINY))[self.mask].max())
 
     def of_policy(self, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Matrix]:
-        """Rewards ``[n]``, ``1 - gbar`` ``[n]`` and rows ``[n, n]`` of a policy; 0, 1 and no row where nothing is decided."""
+        """Rewards ``[n]``, ``1 - gbar`` ``[n]`` and rows ``[n, n]`` of a policy; 0, 1 and nothing in other states."""
         states = np.arange(len(policy))
         step = self.discounted[states * self.reward.shape[1] + policy]
         if not self.decides.all():
@@ -200,8 +200,9 @@ def modified_policy_iteration(
         shifted = level + centre
         value = np.where(decides, shifted + improved, 0.0)
         largest = float(np.abs(value).max())
-        # |V* - value| <= width by L2, and one more backup contracts it by `high`. On top comes rounding: of this backup,
-        # which moves the fixed point itself, of the difference and the sums behind `value`, and of the last backup.
+        # |V* - value| <= width by L2, and one more backup contracts it by `high`. On top comes rounding: of this
+        # backup, which moves the fixed point itself, of the difference and the sums behind `value`, and of the last
+        # backup.
         doubt = backups.rounding(level, rest) + UNIT * float(np.abs(change).max())
         rounding = backups.accumulated(doubt) + 4 * UNIT * (largest + abs(below) + abs(above) + abs(shifted))
         rounding += float(backups.rounding(0.0, value).max())
@@ -279,8 +280,9 @@ def evaluate_policy(
 ) -> np.ndarray:
     """Value of a deterministic policy, by a direct linear solve or, on large models, an iterative one (D3).
 
-    What a solve leaves of the equation is computed in the coordinates of ``Backups`` and solved for again, until rounding
-    is all that is left. The error is at most that residual over ``1 - gbar``: ``(I - P)^-1`` has that sup norm.
+    What a solve leaves of the equation is computed in the coordinates of ``Backups`` and solved for again, until
+    rounding is all that is left. The error is at most that residual over ``1 - gbar``: ``(I - P)^-1`` has that sup
+    norm.
 
     Args:
       reward: ``[n, O]``.

@@ -20,7 +20,7 @@ from icsmdp_jax.exact.interface import (
     interface_model,
     solve_interface,
 )
-from icsmdp_jax.exact.returns import Returns, greedy, normalised
+from icsmdp_jax.exact.returns import Returns, greedy, has_scale
 from icsmdp_jax.models.tabular import TabularModel
 
 
@@ -52,12 +52,11 @@ class Known:
     @property
     def has_scale(self) -> bool:
         """Whether the oracle is better than chance, so that returns can be normalised."""
-        oracle, random = self.returns.oracle, self.returns.random
-        return oracle - random > 1e-9 * (1 + abs(oracle))
+        return has_scale(self.returns.random, self.returns.oracle, self.returns.size)
 
     def normalised(self, value: np.ndarray | float) -> np.ndarray:
         """Returns on the scale 0 random, 1 oracle."""
-        return normalised(value, self.returns.random, self.returns.oracle)
+        return self.returns.normalised(value)
 
     def own_interface_optimum(self, tables: np.ndarray, epsilon: float, most: int = 8) -> np.ndarray:
         """Returns of policies greedy in the ``Q_phi`` of the behaviour that the learner ended with.

@@ -125,7 +125,7 @@ class TabularModel:
 
 
 def annuities(gamma: float, longest: int) -> Array:
-    """``[T]`` ``(1 - gamma^tau) / (1 - gamma)`` for ``tau = 1..T``; nothing cancels as gamma nears 1, where it is ``tau``."""
+    """``[T]`` ``(1 - gamma^tau) / (1 - gamma)`` for ``tau = 1..T``, without cancellation as gamma nears 1."""
     tau = np.arange(1, longest + 1)
     if gamma < 0.5:
         return (1 - gamma**tau) / (1 - gamma)
@@ -191,14 +191,17 @@ def _finite(name: str, array: Array, used: Array | None = None) -> None:
 
 
 def _pmf(name: str, array: Array, used: Array, axes: tuple[int, ...]) -> Array:
-    """Checks that each used row is a probability law; returns rows that sum to 1, and zeros in unused ones."""
+    """Checks that each used row is a probability law; returns rows that sum to 1, and zeros in unused ones.
+
+    Entries below 0 by no more than rows may be off are rounding, and taken for 0.
+    """
     _finite(name, array, used)
     wide = used.reshape(used.shape + (1,) * (array.ndim - used.ndim))
-    negative = (array < 0) & wide
+    negative = (array < -SUM_TOLERANCE) & wide
     if negative.any():
         index = _first(negative)
         raise ValueError(f"{_place(name, index)} = {array[index]}: expected a probability, 0 or more")
-    array = np.where(wide, array, 0.0)
+    array = np.where(wide, np.maximum(array, 0.0), 0.0)
     total = array.sum(axis=axes)
     off = used & (np.abs(total - 1.0) > SUM_TOLERANCE)
     if off.any():

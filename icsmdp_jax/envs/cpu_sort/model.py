@@ -23,7 +23,7 @@ from icsmdp_jax.envs.cpu_sort.env import CpuSort, CpuSortParams
 from icsmdp_jax.envs.cpu_sort.numbering import digest
 from icsmdp_jax.envs.cpu_sort.team import Situation
 from icsmdp_jax.envs.cpu_sort.words import spread
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel, annuities
 
 BATCH = 1024  # situations per call: one compilation serves them all
 CORRECT, LOST = -1, -2  # successors that are terminal
@@ -166,7 +166,7 @@ def exact_model(env: CpuSort, params: CpuSortParams) -> TabularModel:
     tau = reach.duration
     paid = (successor == count) * gamma ** (tau - 1.0)
     reward = paid + gamma**tau * phi[successor] - phi[:count, None]
-    rate = reward * (1 - gamma) / (1 - gamma**tau)
+    rate = reward / annuities(gamma, int(tau.max()))[tau - 1]
 
     width = reach.mask.shape[1]
     terminal = np.append(reach.cut, [True, True])
