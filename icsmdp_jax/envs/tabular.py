@@ -17,7 +17,7 @@ import numpy as np
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at, uniform_symmetric
 from icsmdp_jax.envs.finite import FiniteEnv, TabularState, check_made_from
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel, annuities
 
 
 class TabularParams(NamedTuple):
@@ -165,7 +165,7 @@ def tabular_env(
         reward_rate=model.reward_rate.astype(np.float32),
         reward_noise=np.float32(model.reward_noise),
         discount=discount.astype(np.float32),
-        annuity=((1 - discount) / (1 - model.gamma)).astype(np.float32),
+        annuity=annuities(model.gamma, t).astype(np.float32),
         agent=model.agent,
         interface=model.interface,
         mask=model.option_mask,

@@ -53,8 +53,8 @@ def kappa_certificate(interface: InterfaceModel) -> float:
     scaled = scale_rows(np.sqrt(interface.pair_weight.reshape(-1)), interface.discounted)
     gram = scale_rows(inverse, scale_rows(inverse, scaled.T @ scaled).T)
     dense = as_dense(gram)
-    top = np.linalg.eigvalsh((dense + dense.T) / 2)[-1]
-    return math.sqrt(max(float(top), 0.0))
+    top = max(float(np.linalg.eigvalsh((dense + dense.T) / 2)[-1]), 0.0)
+    return math.sqrt(top * (1 + 4 * len(live) * float(np.finfo(float).eps)))  # rounding of the eigensolver included
 
 
 SHARED = ("returns", "ais", "gap", "kappa", "omega", "clock")  # what does not depend on the function class

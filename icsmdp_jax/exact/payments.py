@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from icsmdp_jax.exact.moments import Matrix, compact, next_state
+from icsmdp_jax.exact.moments import Matrix, compact, next_state, segment_law
 from icsmdp_jax.models.tabular import TabularModel
 
 
@@ -49,8 +49,10 @@ def paid_moments(model: TabularModel, absolute: bool = False) -> PaidMoments:
         last *= model.gamma  # now gamma^tau
         for total, worth in zip(sums, (paid, last * paid, paid**2), strict=True):
             total += weight * worth
+    rows = model.num_states * model.num_options
+    for total in sums:
+        total /= segment_law(model).mass.reshape(model.num_states, -1, 1)
     if model.kernel is not None:
-        rows = model.num_states * model.num_options
         return PaidMoments(*(compact(total.reshape(rows, width)) for total in sums))
     return PaidMoments(*(next_state(model, total) for total in sums))
 

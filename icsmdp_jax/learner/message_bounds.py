@@ -59,8 +59,13 @@ def value_range(reward_low: float, reward_high: float, gamma_bar: float, least_m
         raise ValueError(f"rewards between {reward_low} and {reward_high}: expected two finite bounds in order")
     if not 0 <= least_modulus <= gamma_bar < 1:
         raise ValueError(f"moduli between {least_modulus} and {gamma_bar}: expected 0 <= least <= gamma_bar < 1")
-    low = reward_low / (1 - (gamma_bar if reward_low < 0 else least_modulus))
-    high = reward_high / (1 - (gamma_bar if reward_high > 0 else least_modulus))
+    return _range(reward_low, reward_high, 1 - gamma_bar, 1 - least_modulus)
+
+
+def _range(reward_low: float, reward_high: float, least: float, most: float) -> ValueRange:
+    """The same from the least and the largest ``1 - E[gamma^tau; s' not terminal]``."""
+    low = reward_low / (least if reward_low < 0 else most)
+    high = reward_high / (least if reward_high > 0 else most)
     return ValueRange(float(low), float(high))
 
 
@@ -80,8 +85,8 @@ def model_value_range(model: TabularModel) -> ValueRange:
       The range.
     """
     moments = kernel_moments(model)
-    reward, modulus = moments.reward_mean[moments.used], moments.modulus[moments.used]
-    by_segment = value_range(reward.min(), reward.max(), modulus.max(), modulus.min())
+    reward, killing = moments.reward_mean[moments.used], moments.killing[moments.used]
+    by_segment = _range(reward.min(), reward.max(), killing.min(), killing.max())
     rate = model.reward_rate[moments.used]
     least, most = (rate + lump[moments.used] for lump in lump_range(model))
     if model.longest_duration > 1:  # some steps may be no last ones

@@ -121,14 +121,17 @@ def finite(name: str, array: Array, used: Array | None = None) -> None:
 
 
 def pmf(name: str, array: Array, used: Array, axes: tuple[int, ...]) -> Array:
-    """Checks that each used row is a probability law; returns rows that sum to 1, and zeros in unused ones."""
+    """Checks that each used row is a probability law; returns rows that sum to 1, and zeros in unused ones.
+
+    Entries below 0 by no more than rows may be off are rounding, and taken for 0.
+    """
     finite(name, array, used)
     wide = used.reshape(used.shape + (1,) * (array.ndim - used.ndim))
-    negative = (array < 0) & wide
+    negative = (array < -SUM_TOLERANCE) & wide
     if negative.any():
         index = first(negative)
         raise ValueError(f"{place(name, index)} = {array[index]}: expected a probability, 0 or more")
-    array = np.where(wide, array, 0.0)
+    array = np.where(wide, np.maximum(array, 0.0), 0.0)
     total = array.sum(axis=axes)
     off = used & (np.abs(total - 1.0) > SUM_TOLERANCE)
     if off.any():

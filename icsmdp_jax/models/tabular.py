@@ -156,3 +156,11 @@ class TabularModel:
     def replace(self, **changes: object) -> TabularModel:
         """A copy with some arrays changed, validated again."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def annuities(gamma: float, longest: int) -> Array:
+    """``[T]`` ``(1 - gamma^tau) / (1 - gamma)`` for ``tau = 1..T``, without cancellation as gamma nears 1."""
+    tau = np.arange(1, longest + 1)
+    if gamma < 0.5:
+        return (1 - gamma**tau) / (1 - gamma)
+    return -np.expm1(tau * np.log1p(gamma - 1)) / (1 - gamma)

@@ -147,7 +147,7 @@ def test_clause_4_segments(change, words):
     ("change", "words"),
     [
         (lambda h: h._replace(discount=GAMMA**h.duration), "expected 0 at a terminal handoff"),
-        (lambda h: h._replace(discount=h.discount * 2), "expected a number in (0, 1] unless terminated"),
+        (lambda h: h._replace(discount=h.discount * 2), "expected a number in [0, 1]"),
         (
             lambda h: h._replace(discount=h.discount * jnp.where(h.agent == 0, 1.0, 0.99)),
             "more than one gamma among segments of duration 1",

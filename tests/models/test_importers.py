@@ -18,7 +18,7 @@ from icsmdp_jax.models.files import load_model, save_model
 from icsmdp_jax.models.importers import from_gym, from_mdptoolbox, from_quantecon
 from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import same_bits
-from tests.icsmdp_jax.gym_tables import Table, frozen_lake, taxi, taxi_state
+from tests.models.gym_tables import Table, frozen_lake, taxi, taxi_state
 
 
 def values(model: TabularModel) -> np.ndarray:
