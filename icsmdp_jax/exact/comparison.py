@@ -209,7 +209,7 @@ def comparison(process: _Process, steps: Sequence[float] | np.ndarray, samples: 
 
 @partial(jax.jit, static_argnums=3)
 def _run(process: _Process, alphas: jax.Array, since: int | jax.Array, certify: bool) -> Any:
-    """``E ||sum y||_d^2`` and ``||E sum y||_d^2`` after each handoff, ``[K]``, and the certificate's sums, ``[K, etas]``."""
+    """``E ||sum y||_d^2``, ``||E sum y||_d^2`` ``[K]`` and the certificate's sums ``[K, etas]`` after each handoff."""
     n, p = process.law.shape[0], process.start.shape[0]
     groups, options = process.weight.shape
     mean = process.law[:, None] * process.start
@@ -306,7 +306,7 @@ def _second_step(process: _Process, alpha: jax.Array, mean: jax.Array, second: j
 
 
 def _pairs(process: _Process, second: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """``E[y(pair)^2; s]`` and ``E[y(pair) y(its group's best); s]`` ``[n, G, O]``, ``E[y y(best)^T; s]`` ``[n, p, G]``."""
+    """``E[y(pair)^2; s]``, ``E[y(pair) y(its best); s]`` ``[n, G, O]`` and ``E[y y(best)^T; s]`` ``[n, p, G]``."""
     groups = jnp.arange(len(process.greedy))
     half = _read(process, second)  # [n, G, O, p]
     if process.entry is not None:
