@@ -433,8 +433,8 @@ def neural_bound(
 ) -> Any:
     """Bound on the root mean square ``(E ||Q_avg - Q_C||_d^2)^{1/2}`` of neural IC-Q near its start (theorem N).
 
-    ``(1 + kappa)/(1 - kappa) (e + h) + e + ((S + c_C + (1 + kappa) e h) / (1 - kappa))^{1/2}``. With ``statistical`` 0 it
-    is the floor that no number of samples removes.
+    ``(1 + kappa)/(1 - kappa) (e + h) + e + ((S + c_C + (1 + kappa) e h) / (1 - kappa))^{1/2}``. With ``statistical`` 0
+    it is the floor that no number of samples removes.
 
     Args:
       linearisation: ``e = ||e_f||_d``.
