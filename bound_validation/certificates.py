@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bound_validation import theorem
+from bound_validation.cell import radius, residual_bound
 from icsmdp_jax.exact.comparison import comparison, linear_process
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.poisson import linear_bounds, poisson_constants
 
 SCHEDULES = ("constant", "harmonic", "polynomial")
 POWER = 0.7  # of the polynomial schedule
-RADIUS_MARGIN = 1.25  # the balls' radius over the largest entry of the solution; any value of 1 or more is admissible
 
 
 class Certificate(NamedTuple):
@@ -91,8 +91,7 @@ def tabular_certificates(known: Analysis, samples: Sequence[int], schedule: str 
       ValueError: as in ``steps``, and if the moments of the model do not fit into memory.
     """
     interface = known.interface
-    q_phi = np.where(interface.mask, known.q_phi.q, 0.0)
-    process = linear_process(interface, q_phi)
+    process = linear_process(interface, known.q_phi_table)
     if schedule == "constant":
         runs = [comparison(process, steps(schedule, k, known.omega, known.kappa), [k]) for k in samples]
         prediction = [float(run.prediction[0]) for run in runs]
@@ -100,13 +99,13 @@ def tabular_certificates(known: Analysis, samples: Sequence[int], schedule: str 
     else:
         run = comparison(process, steps(schedule, max(samples), known.omega, known.kappa), samples)
         prediction, certificate = run.prediction.tolist(), run.certificate.tolist()
-    trivial = interface.norm(q_phi)
+    trivial = interface.norm(known.q_phi_table)
     aware = float(theorem.interface_bound_value_aware(known.gap.value_numerator, interface.gamma_bar))
     projected = schedule == "constant" and known.a6_certified
+    poissons = poisson_residuals(known, samples) if projected else [math.nan] * len(samples)
     out = []
-    for index, k in enumerate(samples):
-        poisson = poisson_residual(known, k) if projected else math.nan
-        classic = classic_residual(known, k) if projected else math.nan
+    for index, (k, poisson) in enumerate(zip(samples, poissons, strict=True)):
+        classic = residual_bound(known, k) if projected else math.nan
         best = float(np.nanmin([certificate[index], poisson, classic]))
         out.append(Certificate(
             k, prediction[index], certificate[index], poisson, classic, best, trivial,
@@ -115,27 +114,12 @@ def tabular_certificates(known: Analysis, samples: Sequence[int], schedule: str 
     return out
 
 
-def _radius(known: Analysis) -> float:
-    return RADIUS_MARGIN * float(np.abs(known.q_phi.q[known.interface.mask]).max())
-
-
-def poisson_residual(known: Analysis, samples: int) -> float:
-    """Root of T3+ with the step ``K^(-1/2)``, tables, a start from 0; needs A6."""
-    interface, radius = known.interface, _radius(known)
-    constants = poisson_constants(interface, linear_bounds(interface, radius))
-    distance = float(np.linalg.norm(known.q_phi.q[interface.mask]))
-    square = theorem.poisson_bound_constant_step(
-        distance, *constants, known.kappa, theorem.constant_step(samples), samples
-    )
-    return float(theorem.residual_rms(square))
-
-
-def classic_residual(known: Analysis, samples: int) -> float:
-    """Root of T3 with the step ``K^(-1/2)``, tables, a start from 0; needs A6."""
-    gradient = theorem.gradient_bound(known.reward_max, _radius(known))
-    if gradient == 0:  # no reward at all: every iterate is 0, and so is the residual
-        return 0.0
-    distance = float(np.linalg.norm(known.q_phi.q[known.interface.mask]))
-    mixing = known.clock(float(theorem.constant_step(samples)))
-    square = theorem.residual_bound_constant_step(distance, gradient, mixing, known.kappa, samples)
-    return float(theorem.residual_rms(square))
+def poisson_residuals(known: Analysis, samples: Sequence[int]) -> list[float]:
+    """Roots of T3+ with the step ``K^(-1/2)`` for each K, tables, a start from 0; needs A6."""
+    constants = poisson_constants(known.interface, linear_bounds(known.interface, radius(known)))
+    distance = float(np.linalg.norm(known.fixed.theta))
+    squares = [
+        theorem.poisson_bound_constant_step(distance, *constants, known.kappa, theorem.constant_step(k), k)
+        for k in samples
+    ]
+    return [float(theorem.residual_rms(square)) for square in squares]

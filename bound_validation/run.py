@@ -111,9 +111,8 @@ def validate(
     about["config"] = {"chunk": settings.chunk, "resamples": settings.resamples}
     about["config"] |= {axis.name: _plain(spec) for axis, spec in specs.items()}
     tasks = [task for axis, spec in specs.items() for task in resolved(axis.tasks)(spec, settings)]
-    return execute(
-        out, tasks, about, resume, overwrite, dataclasses.replace(VALIDATION, summary={"warnings": warnings})
-    )
+    ending = dataclasses.replace(VALIDATION, summary={"warnings": warnings})
+    return execute(out, tasks, about, resume, overwrite, ending)
 
 
 def _plain(spec: Any) -> Any:

@@ -174,7 +174,8 @@ def net_bounds(start: NetStart, radius: float, target: np.ndarray, solution: np.
     reach = linear + np.abs(solution) + gradient_error(start, radius, target)
     options = mask.shape[1]
     block = np.where(mask, start.owner[:, None] * options + np.arange(options), 0)
-    return ClassBounds(*(np.where(mask, table, 0.0) for table in (value, gradient, feature, reach)), block)
+    value, gradient, feature, reach = (np.where(mask, table, 0.0) for table in (value, gradient, feature, reach))
+    return ClassBounds(value, gradient, feature, reach, block)
 
 
 class NetTarget(NamedTuple):

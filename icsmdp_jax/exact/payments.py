@@ -24,13 +24,15 @@ class PaidMoments(NamedTuple):
     square: Matrix
 
 
-def paid_moments(model: TabularModel, absolute: bool = False) -> PaidMoments:
+def paid_moments(model: TabularModel, absolute: bool = False, rate: np.ndarray | None = None) -> PaidMoments:
     """Moments of what segments pay, rate and lumps together, from whichever form the model is given in (D2).
 
     Args:
       model: the IC-SMDP.
       absolute: whether the moments are those of ``|R|``.
+      rate: ``[S, O]`` in the place of the model's reward rate.
     """
+    rate = model.reward_rate if rate is None else rate
     lump = np.zeros((1, 1, 1)) if model.lump is None else model.lump
     law = model.transition if model.transition is not None else model.probability
     width = model.num_states if law is None else law.shape[2]
@@ -38,7 +40,7 @@ def paid_moments(model: TabularModel, absolute: bool = False) -> PaidMoments:
     last, annuity = 1.0, 0.0
     for t in range(model.longest_duration):
         annuity += last
-        paid = model.reward_rate[:, :, None] * annuity + last * lump
+        paid = rate[:, :, None] * annuity + last * lump
         if absolute:
             paid = np.abs(paid)
         if model.kernel is not None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from icsmdp_jax.exact.chain import BehaviourChain
 from icsmdp_jax.exact.fixed_point import FeatureBasis
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.moments import as_dense
@@ -44,15 +45,13 @@ class ClassBounds(NamedTuple):
     block: np.ndarray
 
 
-def fundamental_matrix(transition: np.ndarray, law: np.ndarray) -> np.ndarray:
-    """``Z = (I - P + 1 d^T)^-1 - 1 d^T``: ``Z f`` solves the Poisson equation of a centred ``f`` (P2, T3+).
-
-    Args:
-      transition: ``[n, n]`` stochastic matrix of one recurrent class.
-      law: ``[n]`` its stationary law.
-    """
-    ones = np.broadcast_to(law, transition.shape)
-    return np.linalg.inv(np.eye(len(law)) - transition + ones) - ones
+def fundamental_matrix(chain: BehaviourChain) -> np.ndarray:
+    """``[n, n]`` ``Z = (I - P + 1 d^T)^-1 - 1 d^T``: ``Z f`` solves the Poisson equation of a centred ``f`` (T3+)."""
+    law = chain.stationary[chain.states]
+    ones = np.broadcast_to(law, (len(law), len(law)))
+    if chain.elimination is not None or len(law) == 1:
+        return chain.poisson(np.eye(len(law)) - ones)
+    return np.linalg.inv(np.eye(len(law)) - as_dense(chain.transition) + ones) - ones
 
 
 def linear_bounds(interface: InterfaceModel, radius: float, basis: FeatureBasis | None = None) -> ClassBounds:
@@ -91,15 +90,15 @@ def poisson_constants(interface: InterfaceModel, bounds: ClassBounds) -> Poisson
     behaviour = interface.lift(chain.behaviour)[states] * m.used[states]
     value, gradient, feature, reach = (interface.lift(table)[states] for table in bounds[:4])
     block, count = bounds.block, int(bounds.block.max()) + 1
-    p0, p1, p2 = moments_ahead(interface)
-    level = np.abs(m.reward_rate / (1 - m.gamma))[states]
-    still = (level + m.reward_noise + value)[:, :, None]  # D = still + gamma^tau moving
-    moving = (interface.lift(bounds.value.max(axis=1)) * ~m.terminal)[None, None, :] - level[:, :, None]
-    difference = still * p0 + moving * p1  # E[D; s']
+    ahead = moments_ahead(interface, absolute=True)
+    still = (m.reward_noise + value)[:, :, None]  # D = |R| + still + gamma^tau moving
+    moving = (interface.lift(bounds.value.max(axis=1)) * ~m.terminal)[None, None, :]
+    difference = ahead.paid + still * ahead.ends + moving * ahead.discount  # E[D; s']
     mean = difference.sum(axis=2)
-    square = (still**2 * p0 + 2 * still * moving * p1 + moving**2 * p2).sum(axis=2)
+    square = ahead.paid_square + 2 * still * ahead.paid + 2 * moving * ahead.paid_discount + still**2 * ahead.ends
+    square = (square + 2 * still * moving * ahead.discount + moving**2 * ahead.discount_square).sum(axis=2)
     weight = law[:, None] * behaviour
-    memory = np.abs(fundamental_matrix(as_dense(chain.transition), law))
+    memory = np.abs(fundamental_matrix(chain))
 
     # Lipschitz constant of the expected drift at each state, in each block alone: [n, blocks].
     lipschitz = np.zeros((len(states), count))
@@ -110,7 +109,7 @@ def poisson_constants(interface: InterfaceModel, bounds: ClassBounds) -> Poisson
     z, o = np.nonzero(interface.mask)
     np.add.at(arrival, (z, block[z, o]), bounds.gradient[z, o])
     arrival = np.where(m.terminal[:, None], 0.0, arrival[model.interface])
-    lipschitz += np.einsum("so,sot,tb->sb", behaviour * reach, p1, arrival, optimize=True)
+    lipschitz += np.einsum("so,sot,tb->sb", behaviour * reach, ahead.discount, arrival, optimize=True)
     met = np.einsum("sot,tb->sob", arrive(interface, difference), memory @ lipschitz, optimize=True)
     felt = np.take_along_axis(met, block[model.interface[states]][:, :, None], axis=2)[:, :, 0]
     return PoissonConstants(

@@ -2,8 +2,8 @@
 
 A segment from a recurrent state ends in ``s'``; the chain goes on in ``s+``, which is ``s'`` or, after a terminal
 handoff, a restart. Whatever is carried across a terminal handoff counts as 0. With ``Q`` a table and ``V`` its greedy
-values, ``epsilon = R + gamma^tau V(z') - Q(z, o)`` is affine in ``gamma^tau`` given ``s'``, so that all moments follow
-from those of ``gamma^tau``.
+values, ``epsilon = R + gamma^tau V(z') - Q(z, o)``: given ``s'`` all its moments follow from those of ``gamma^tau``, of
+``R`` and of their product.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 
 from icsmdp_jax.exact.chain import with_restart
 from icsmdp_jax.exact.interface import InterfaceModel
+from icsmdp_jax.exact.large_limit import Target
 from icsmdp_jax.exact.moments import Matrix, as_dense
+from icsmdp_jax.exact.payments import paid_moments
 
 LARGEST = 2**27  # entries of one array [S, O, S] up to which it is formed
 
@@ -47,8 +49,28 @@ class Segments(NamedTuple):
     error_square: np.ndarray
 
 
-def moments_ahead(interface: InterfaceModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``[n, O, S]`` probability, ``E[gamma^tau]`` and ``E[gamma^(2 tau)]`` by where the segment really ends.
+class Ahead(NamedTuple):
+    """Moments by where a segment really ends, ``[n, O, S]``; 0 at masked options.
+
+    Attributes:
+      ends: ``P(s' | s, o)``.
+      discount: ``E[gamma^tau; s']``.
+      discount_square: ``E[gamma^(2 tau); s']``.
+      paid: ``E[R; s']`` without the noise, or ``E[|R|; s']``.
+      paid_discount: ``E[gamma^tau R; s']``, likewise.
+      paid_square: ``E[R^2; s']``.
+    """
+
+    ends: np.ndarray
+    discount: np.ndarray
+    discount_square: np.ndarray
+    paid: np.ndarray
+    paid_discount: np.ndarray
+    paid_square: np.ndarray
+
+
+def moments_ahead(interface: InterfaceModel, absolute: bool = False, rate: np.ndarray | None = None) -> Ahead:
+    """Moments from the recurrent states (D2); ``absolute`` and ``rate`` as in ``paid_moments``.
 
     Raises:
       ValueError: if the arrays would be too large to form.
@@ -64,7 +86,8 @@ def moments_ahead(interface: InterfaceModel) -> tuple[np.ndarray, np.ndarray, np
     def dense(matrix: Matrix) -> np.ndarray:
         return as_dense(matrix[rows]).reshape(len(states), options, count) * used
 
-    return dense(m.probability), dense(m.discounted_all), dense(m.discounted_square_all)
+    law = (m.probability, m.discounted_all, m.discounted_square_all)
+    return Ahead(*(dense(matrix) for matrix in (*law, *paid_moments(interface.model, absolute, rate))))
 
 
 def arrive(interface: InterfaceModel, ahead: np.ndarray) -> np.ndarray:
@@ -87,23 +110,24 @@ def segments(interface: InterfaceModel, q: np.ndarray) -> Segments:
     m, chain, model = interface.moments, interface.chain, interface.model
     states = chain.states
     behaviour = interface.lift(chain.behaviour)[states] * m.used[states]
-    p0, p1, p2 = moments_ahead(interface)
-    greedy = np.where(interface.mask, q, -np.inf).max(axis=1, initial=-np.inf)
-    value = np.where(m.terminal | ~np.isfinite(greedy[model.interface]), 0.0, greedy[model.interface])
-    level = (m.reward_rate / (1 - m.gamma))[states]  # R = level (1 - gamma^tau) + noise
-    still = (level - interface.lift(np.where(interface.mask, q, 0.0))[states])[:, :, None]
-    moving = np.where(m.terminal, 0.0, value)[None, None, :] - level[:, :, None]
+    target = Target.of(interface, q)
+    ahead = moments_ahead(interface, rate=target.moments.reward_rate)
+    value, own = target.state_value, target.q_state[states][:, :, None]
     goes_on = ~m.terminal
-    noise = m.reward_noise**2 / 3
+    error = ahead.paid - own * ahead.ends + value * ahead.discount
+    carried = ahead.paid_discount - own * ahead.discount + value * ahead.discount_square
+    square = ahead.paid_square - 2 * own * ahead.paid + 2 * value * ahead.paid_discount
+    square += (own**2 + m.reward_noise**2 / 3) * ahead.ends - 2 * own * value * ahead.discount
+    square += value**2 * ahead.discount_square
     return Segments(
         states=states,
         interface=model.interface[states],
         law=chain.stationary[states],
         behaviour=behaviour,
-        ends=arrive(interface, p0),
-        carried=arrive(interface, p1 * goes_on),
-        carried_square=arrive(interface, p2 * goes_on),
-        error=arrive(interface, still * p0 + moving * p1),
-        error_carried=arrive(interface, (still * p1 + moving * p2) * goes_on),
-        error_square=arrive(interface, (still**2 + noise) * p0 + 2 * still * moving * p1 + moving**2 * p2),
+        ends=arrive(interface, ahead.ends),
+        carried=arrive(interface, ahead.discount * goes_on),
+        carried_square=arrive(interface, ahead.discount_square * goes_on),
+        error=arrive(interface, error),
+        error_carried=arrive(interface, carried * goes_on),
+        error_square=arrive(interface, square),
     )

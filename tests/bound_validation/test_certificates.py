@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+
 import numpy as np
 import pytest
 
+from bound_validation.bound_command import add_command
 from bound_validation.certificates import steps, tabular_certificates
 from icsmdp_jax.exact import analyse
+from icsmdp_jax.models.files import load_model
 from tests.exact.test_comparison import tiny
-from tests.helpers import as_model
+from tests.helpers import GOLDEN, as_model
 from tests.reference import moments as twin
 from tests.reference import poisson as poisson_twin
 
@@ -58,3 +63,23 @@ def test_steps_are_on_the_shared_clock_and_at_most_one() -> None:
     np.testing.assert_allclose(steps("polynomial", 3, 0.5, 0.5), [1, 1.5**-0.7, 2**-0.7])
     with pytest.raises(ValueError, match="schedule = 'other': expected one of"):
         steps("other", 3, 0.1, 0.5)
+
+
+def test_the_command_prints_what_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_command(parser.add_subparsers())
+    path = str(GOLDEN / "plain.npz")
+    asked = parser.parse_args(["bound", path, "--samples", "200", "50", "--json"])
+    assert asked.handler(asked) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schedule"] == "constant"
+    expected = [one.plain() for one in tabular_certificates(analyse(load_model(path)), [50, 200])]
+    assert found["samples"] == expected and expected[0]["comparison"] > expected[0]["prediction"] > 0
+    asked = parser.parse_args(["bound", path, "--samples", "50"])
+    assert asked.handler(asked) == 0
+    head, line = capsys.readouterr().out.splitlines()[:2]
+    assert head.split()[:2] == ["handoffs", "predicted"]
+    assert line.split()[:2] == ["50", f"{expected[0]['prediction']:.4g}"]
+    wrong = parser.parse_args(["bound", path, "--samples", "0"])
+    with pytest.raises(ValueError, match="--samples 0: expected 1 or more"):
+        wrong.handler(wrong)

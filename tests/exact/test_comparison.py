@@ -29,6 +29,8 @@ def tiny(seed: int, terminal: bool) -> dict[str, np.ndarray]:
     }
     if seed % 3 == 0:
         model["available"] = np.array([[True, True], [True, False]])
+    if seed % 2:
+        model |= {"lump_reward": rng.normal(size=(states, 2)), "lump_reward_next": rng.normal(size=(states, 2, states))}
     if terminal:
         model |= {"terminal": np.array([False] * 3 + [True]), "start": np.array([0.3, 0.7, 0.0, 0.0])}
     return model

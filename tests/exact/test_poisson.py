@@ -27,7 +27,7 @@ def test_fundamental_matrix_solves_poissons_equation() -> None:
     transition, law = as_dense(chain.transition), chain.stationary[chain.states]
     drift = np.random.default_rng(0).normal(size=len(law))
     drift -= law @ drift
-    solution = fundamental_matrix(transition, law) @ drift
+    solution = fundamental_matrix(chain) @ drift
     np.testing.assert_allclose(solution - transition @ solution, drift, atol=1e-10)
     assert abs(law @ solution) < 1e-10
 

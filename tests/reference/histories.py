@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.reference.chain import annuity, powers, stationary_law
+from tests.reference.chain import payments, powers, stationary_law
 from tests.reference.interface import interface_q
 from tests.reference.models import Array, Model, available_options, decision_pairs, joint_kernel, terminal_states
 
@@ -48,8 +48,8 @@ class Atom(NamedTuple):
 def atoms(model: Model, behaviour: Array, number: Array) -> list[list[Atom]]:
     """Everything that can happen next, for each state."""
     kernel, terminal, labels = joint_kernel(model), terminal_states(model), model["interface"]
-    rate, noise = np.asarray(model["reward_rate"], float), float(model.get("reward_noise", 0.0))
-    discount, length = powers(model, kernel.shape[2]), annuity(model, kernel.shape[2])
+    noise = float(model.get("reward_noise", 0.0))
+    discount, pays = powers(model, kernel.shape[2]), payments(model, kernel.shape[2])
     start = np.where(terminal, 0.0, model.get("start", np.zeros(len(labels))))
     shocks = (0.0,) if noise == 0 else (noise / np.sqrt(3), -noise / np.sqrt(3))
     out: list[list[Atom]] = []
@@ -59,7 +59,7 @@ def atoms(model: Model, behaviour: Array, number: Array) -> list[list[Atom]]:
             for t, ends in np.argwhere(kernel[s, o] > 0):
                 weight = behaviour[labels[s], o] * kernel[s, o, t, ends] / len(shocks)
                 for shock in shocks:
-                    paid = rate[s, o] * length[t] + shock
+                    paid = pays[s, o, t, ends] + shock
                     if not terminal[ends]:
                         here.append(Atom(weight, number[labels[s], o], paid, discount[t], labels[ends], ends))
                         continue
