@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.exact.moments import kernel_moments
 from icsmdp_jax.exact.returns import Returns, has_scale
+from icsmdp_jax.exact.segments import segments
 from icsmdp_jax.exact.solve import evaluate_policy, modified_policy_iteration, optimal_q
 from icsmdp_jax.models.durations import DurationLaw
 from icsmdp_jax.models.tabular import TabularModel, annuities
@@ -45,7 +46,7 @@ def issue_model(gamma: float) -> TabularModel:
     )
 
 
-def random_model(seed: int, gamma: float, joint: bool, ends: bool) -> TabularModel:
+def random_model(seed: int, gamma: float, joint: bool, ends: bool, lumps: bool = False) -> TabularModel:
     rng = np.random.default_rng(seed)
     count, options, longest = 4, 2, int(rng.integers(1, 5))
     terminal = np.arange(count) == (count - 1 if ends else count)
@@ -61,6 +62,7 @@ def random_model(seed: int, gamma: float, joint: bool, ends: bool) -> TabularMod
         }
     return TabularModel(
         reward_rate=rng.normal(size=(count, options)) + rng.choice([0.0, 5.0]),
+        lump_reward_next=rng.normal(size=(count, options, count)) if lumps else None,
         agent=np.zeros(count, int),
         interface=np.array([0, 0, 1, 2]),
         gamma=gamma,
@@ -81,12 +83,19 @@ class Exact:
         self.kernel = [[[Fraction(0)] * len(self.states) for _ in self.options] for _ in self.states]
         self.ends = [[[Fraction(0)] * len(self.states) for _ in self.options] for _ in self.states]
         for s, o in product([s for s in self.states if self.lives[s]], self.options):
-            for tau, t, chance in self._segments(s, o):
-                self.reward[s][o] += chance * Fraction(model.reward_rate[s, o]) * sum(gamma**k for k in range(tau))
+            for tau, t, chance in self.segments(s, o):
+                self.reward[s][o] += chance * self.paid(s, o, tau, t)
                 self.kernel[s][o][t] += chance * gamma**tau * self.lives[t]
                 self.ends[s][o][t] += chance
 
-    def _segments(self, s: int, o: int) -> list[tuple[int, int, Fraction]]:
+    def paid(self, s: int, o: int, tau: int, t: int) -> Fraction:
+        """What a segment pays, noise apart."""
+        model, gamma = self.model, Fraction(self.model.gamma)
+        lump = Fraction(0) if model.lump_reward_next is None else Fraction(float(model.lump_reward_next[s, o, t]))
+        return Fraction(float(model.reward_rate[s, o])) * sum(gamma**k for k in range(tau)) + gamma ** (tau - 1) * lump
+
+    def segments(self, s: int, o: int) -> list[tuple[int, int, Fraction]]:
+        """``(tau, next state, probability)``, all of them."""
         model = self.model
         if model.kernel is not None:
             law = [[Fraction(float(x)) for x in row] for row in model.kernel[s, o]]
@@ -156,13 +165,15 @@ def test_half_of_all_segments_end_the_episode(gamma: float) -> None:
 
 
 @many(40)
-@given(seeds, st.sampled_from(GAMMAS), st.booleans(), st.booleans())
-def test_certified_errors_are_true(seed: int, gamma: float, joint: bool, ends: bool) -> None:
+@given(seeds, st.sampled_from(GAMMAS), st.booleans(), st.booleans(), st.booleans())
+def test_certified_errors_are_true(seed: int, gamma: float, joint: bool, ends: bool, lumps: bool) -> None:
     """Continuing models included, where values are of the order of 1/(1 - gamma): up to 2^53."""
-    model = random_model(seed, gamma, joint, ends)
+    model = random_model(seed, gamma, joint, ends, lumps)
     exact, moments = Exact(model), kernel_moments(model)
     for s, o in np.argwhere(moments.used):
-        assert moments.reward_mean[s, o] == pytest.approx(float(exact.reward[s][o]), rel=1e-13)
+        size = moments.reward_size[s, o]  # |E[R]| but for lumps, which may cancel
+        assert abs(Fraction(float(moments.reward_mean[s, o])) - exact.reward[s][o]) <= 1e-13 * size
+        assert lumps or size == abs(moments.reward_mean[s, o])
         assert moments.killing[s, o] == pytest.approx(float(1 - sum(exact.kernel[s][o])), rel=1e-13)
     star = exact.star()
     holds(optimal_q(moments), star, moments.used, 1e-9)
@@ -174,12 +185,39 @@ def test_certified_errors_are_true(seed: int, gamma: float, joint: bool, ends: b
 
 
 @many(15)
-@given(seeds, st.sampled_from(GAMMAS), st.booleans())
-def test_certified_errors_of_interface_values_are_true(seed: int, gamma: float, ends: bool) -> None:
+@given(seeds, st.sampled_from(GAMMAS), st.booleans(), st.booleans())
+def test_certified_errors_of_interface_values_are_true(seed: int, gamma: float, ends: bool, lumps: bool) -> None:
     """The error of the stationary law, which makes the interface model, is part of what is certified."""
-    model = random_model(seed, gamma, False, ends)
+    model = random_model(seed, gamma, False, ends, lumps)
     known = analyse(model)
     holds(known.q_phi, Exact(model).phi(), known.interface.mask, 1e-7)
+
+
+@many(20)
+@given(seeds, st.sampled_from(GAMMAS), st.booleans(), st.booleans())
+def test_temporal_differences_of_long_horizons(seed: int, gamma: float, joint: bool, lumps: bool) -> None:
+    """Values of 1/(1 - gamma) do not cancel in the moments of ``R + gamma^tau V(z') - Q(z, o)``."""
+    model = random_model(seed, gamma, joint, False, lumps)
+    known, exact = analyse(model), Exact(model)
+    q, found = known.q_phi_table, segments(known.interface, known.q_phi_table)
+    value = [Fraction(float(v)) for v in q.max(axis=1)[model.interface]]
+    assert len(found.states) == model.num_states
+    wanted = np.zeros((3, *found.error.shape))
+    size = 0.0
+    for s, o in product(exact.states, exact.options):
+        sums = [[Fraction(0)] * len(exact.states) for _ in wanted]
+        for tau, t, chance in exact.segments(s, o):
+            discount = Fraction(gamma) ** tau
+            error = exact.paid(s, o, tau, t) + discount * value[t] - Fraction(float(q[model.interface[s], o]))
+            size = max(size, abs(float(error)))
+            for total, worth in zip(sums, (error, error * discount, error**2), strict=True):
+                total[t] += chance * worth
+        wanted[:, s, o] = np.array(sums, float)
+    size = max(size, float(np.ptp(q)), float(np.abs(model.reward_rate).max()))
+    for name, moment, scale in zip(
+        ("error", "error_carried", "error_square"), wanted, (size, size, size**2), strict=True
+    ):
+        np.testing.assert_allclose(getattr(found, name), moment, rtol=0, atol=1e-12 * scale, err_msg=name)
 
 
 @many(30)
