@@ -12,21 +12,21 @@ from bound_validation.results import NAN
 
 
 def root_interval(squares: np.ndarray, degrees_lost: int = 0) -> tuple[float, float, float]:
-    """Root mean square with a 95 % t-interval for the mean square.
+    """Root mean square with a 95 % t-interval for the mean square; NaN ends for a single replica, which tells no noise.
 
     Args:
       squares: ``[replicas]`` squared errors (or squared deviations, with ``degrees_lost=1``).
-      degrees_lost: 1 to divide by ``replicas - 1``.
+      degrees_lost: 1 to divide by ``replicas - 1``; the value is NaN then as well for a single replica.
 
     Returns:
       ``(value, low, high)``.
     """
     count = len(squares)
+    if count == 1:
+        return NAN if degrees_lost else float(np.sqrt(squares[0])), NAN, NAN
     factor = count / (count - degrees_lost)
     mean = float(np.mean(squares)) * factor
-    half = 0.0
-    if count > 1:
-        half = float(stats.t.ppf(0.975, count - 1)) * float(np.std(squares, ddof=1)) * factor / np.sqrt(count)
+    half = float(stats.t.ppf(0.975, count - 1)) * float(np.std(squares, ddof=1)) * factor / np.sqrt(count)
     return float(np.sqrt(mean)), float(np.sqrt(max(mean - half, 0.0))), float(np.sqrt(mean + half))
 
 

@@ -30,7 +30,7 @@ class Row:
       x_name: name of the abscissa.
       x: the abscissa.
       measured: measured value, ``||.||_d`` or sup norm of a Q error unless the series says otherwise.
-      ci_low: lower end of the 95 % interval (equal to ``measured`` if the value is exact).
+      ci_low: lower end of the 95 % interval (equal to ``measured`` if the value is exact); NaN for a single replica.
       ci_high: upper end.
       bound: what the theorem guarantees; NaN where none is claimed.
       prediction: sharp prediction (not a bound); NaN if there is none.
@@ -101,9 +101,10 @@ class Row:
 
 
 def checked(row: Row) -> Row:
-    """The row with its interval completed and ``holds`` decided from measured and bound."""
-    low = row.measured if math.isnan(row.ci_low) else row.ci_low
-    high = row.measured if math.isnan(row.ci_high) else row.ci_high
+    """The row with its interval completed, unless a single replica tells none, and ``holds`` decided."""
+    known = row.replicas != 1
+    low = row.measured if known and math.isnan(row.ci_low) else row.ci_low
+    high = row.measured if known and math.isnan(row.ci_high) else row.ci_high
     holds = -1
     if math.isfinite(row.bound):
         slack = ROUNDING * (1 + abs(row.measured) + abs(row.bound))

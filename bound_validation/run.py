@@ -93,12 +93,15 @@ def validate(
         raise ValueError("--behaviour: only with --model; planted models bring their own")
     settings = SETTINGS[preset]
     about: dict[str, Any] = {"preset": preset, "model": None}
+    warnings: list[str] = []
     if model is not None:
-        from icsmdp_jax.commands import read_behaviour
+        from icsmdp_jax.commands import read_behaviour, warned
         from icsmdp_jax.exact.constants import analyse
         from icsmdp_jax.models.files import load_model
 
-        settings = dataclasses.replace(settings, known=analyse(load_model(model), read_behaviour(behaviour)))
+        known = analyse(load_model(model), read_behaviour(behaviour))
+        warnings = warned(known.interface)
+        settings = dataclasses.replace(settings, known=known)
         about |= {"model": Path(model).name, "model_sha256": _sha256(model), "behaviour": "uniform"}
         if behaviour != "uniform":
             about["behaviour"] = _sha256(behaviour)
@@ -107,7 +110,8 @@ def validate(
     about["config"] = {"chunk": settings.chunk, "resamples": settings.resamples}
     about["config"] |= {axis.name: _plain(spec) for axis, spec in specs.items()}
     tasks = [task for axis, spec in specs.items() for task in resolved(axis.tasks)(spec, settings)]
-    return execute(out, tasks, about, resume, overwrite)
+    ending = dataclasses.replace(VALIDATION, summary={"warnings": warnings})
+    return execute(out, tasks, about, resume, overwrite, ending)
 
 
 def _plain(spec: Any) -> Any:

@@ -333,6 +333,139 @@ def residual_bound_decaying_step(
     return _plain(bound)
 
 
+def poisson_bound_constant_step(
+    initial_distance: Constant,
+    gradient_square: Constant,
+    drift: Constant,
+    boundary: Constant,
+    kappa: Constant,
+    step: Constant,
+    samples: Constant,
+) -> Any:
+    """Bound on the mean square ``E ||Q_avg - Q_m||_d^2`` with a constant step, by Poisson constants (T3+).
+
+    ``(||theta_0 - theta*||^2 / (2 alpha K) + alpha (G_2^2 / 2 + C_Z) + M / K) / (1 - kappa)``, for a stationary start.
+
+    Args:
+      initial_distance: Euclidean ``||theta_0 - theta*||`` over all blocks.
+      gradient_square: ``G_2^2``.
+      drift: ``C_Z``.
+      boundary: ``M``.
+      kappa: certificate of A6 (P1).
+      step: ``alpha``, above 0.
+      samples: number K of handoffs.
+
+    Raises:
+      ValueError: a constant is out of range, or A6 is not certified.
+    """
+    return _plain(neural_statistical_term(initial_distance, gradient_square, drift, boundary, step, samples)
+                  / (1 - _certified(kappa)))  # fmt: skip
+
+
+def poisson_bound_decaying_step(
+    gradient_square: Constant,
+    drift: Constant,
+    boundary: Constant,
+    kappa: Constant,
+    omega: Constant,
+    samples: Constant,
+) -> Any:
+    """Bound on the mean square ``E ||Q_avg - Q_m||_d^2`` with ``decaying_step``, by Poisson constants (T3+).
+
+    ``((G_2^2 + 2 C_Z)(1 + log K) / ((1 - kappa)^2 omega) + 2 M / (1 - kappa)) / K``, for a stationary start.
+
+    Args:
+      gradient_square: ``G_2^2``.
+      drift: ``C_Z``.
+      boundary: ``M``.
+      kappa: certificate of A6 (P1).
+      omega: smallest non-zero eigenvalue of ``E_d[psi psi^T]`` (D7).
+      samples: number K of handoffs.
+
+    Raises:
+      ValueError: a constant is out of range, or A6 is not certified.
+    """
+    contraction, k = 1 - _certified(kappa), _count("samples", samples)
+    second = _nonnegative("gradient_square", gradient_square) + 2 * _nonnegative("drift", drift)
+    main = second * (1 + np.log(k)) / (contraction**2 * _positive("omega", omega))
+    return _plain((main + 2 * _nonnegative("boundary", boundary) / contraction) / k)
+
+
+def poisson_best_step(initial_distance: Constant, gradient_square: Constant, drift: Constant, samples: Constant) -> Any:
+    """``||theta_0 - theta*|| / ((G_2^2 + 2 C_Z) K)^{1/2}``: the constant step at which T3+ and N+ are least.
+
+    Args:
+      initial_distance: Euclidean distance of the start from the target.
+      gradient_square: ``G_2^2``, above 0.
+      drift: ``C_Z``.
+      samples: number K of handoffs.
+
+    Raises:
+      ValueError: a constant is out of range.
+    """
+    second = _positive("gradient_square", gradient_square) + 2 * _nonnegative("drift", drift)
+    return _plain(_nonnegative("initial_distance", initial_distance) / np.sqrt(second * _count("samples", samples)))
+
+
+def neural_statistical_term(
+    initial_distance: Constant,
+    gradient_square: Constant,
+    drift: Constant,
+    boundary: Constant,
+    step: Constant,
+    samples: Constant,
+) -> Any:
+    """``||delta_C||^2 / (2 alpha K) + alpha (G_2^2 / 2 + C_Z) + M / K``: what sampling contributes to theorem N (N+).
+
+    Arguments as in ``poisson_bound_constant_step``.
+
+    Raises:
+      ValueError: a constant is out of range.
+    """
+    alpha, k = _positive("step", step), _count("samples", samples)
+    distance = _nonnegative("initial_distance", initial_distance)
+    noise = _nonnegative("gradient_square", gradient_square) / 2 + _nonnegative("drift", drift)
+    return _plain(distance**2 / (2 * alpha * k) + alpha * noise + _nonnegative("boundary", boundary) / k)
+
+
+def neural_bound(
+    linearisation: Constant, gradient: Constant, mismatch: Constant, statistical: Constant, kappa: Constant
+) -> Any:
+    """Bound on the root mean square ``(E ||Q_avg - Q_C||_d^2)^{1/2}`` of neural IC-Q near its start (theorem N).
+
+    ``(1 + kappa)/(1 - kappa) (e + h) + e + ((S + c_C + (1 + kappa) e h) / (1 - kappa))^{1/2}``. With ``statistical`` 0
+    it is the floor that no number of samples removes.
+
+    Args:
+      linearisation: ``e = ||e_f||_d``.
+      gradient: ``h = ||e_h||_d``.
+      mismatch: ``c_C``, with the slack of a computed target.
+      statistical: ``S``, of ``neural_statistical_term``.
+      kappa: certificate of A6 (P1).
+
+    Raises:
+      ValueError: a constant is out of range, or A6 is not certified.
+    """
+    e, h = _nonnegative("linearisation", linearisation), _nonnegative("gradient", gradient)
+    modulus = _certified(kappa)
+    square = _nonnegative("statistical", statistical) + _nonnegative("mismatch", mismatch) + (1 + modulus) * e * h
+    return _plain((1 + modulus) / (1 - modulus) * (e + h) + e + np.sqrt(square / (1 - modulus)))
+
+
+def informative(bound: Constant, trivial: Constant) -> Any:
+    """Whether a bound is below the error of the zero function, so that it excludes that nothing was learned (D12).
+
+    Args:
+      bound: the bound; NaN or ``inf`` say nothing.
+      trivial: the trivial value of the same row.
+
+    Returns:
+      A bool, or an array of them.
+    """
+    found = np.asarray(bound, np.float64) < np.asarray(trivial, np.float64)
+    return bool(found) if found.ndim == 0 else found
+
+
 def tail_average_bound(mean_square: Constant, tail_fraction: Constant) -> Any:
     """Bound for the average of the last share f of the iterates: the uniform one over f (T3.1, remark 2).
 

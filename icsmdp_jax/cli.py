@@ -61,6 +61,8 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
         return
     width = max(len(name) for name in result)
     for name, value in result.items():
+        if isinstance(value, list):  # warnings are on stderr already
+            continue
         print(f"{name:<{width}}  {value:.10g}" if isinstance(value, float) else f"{name:<{width}}  {value}")
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from icsmdp_jax.exact.chain import structure_warnings
 from icsmdp_jax.exact.constants import Analysis, analyse
-from icsmdp_jax.exact.interface import solve_both
+from icsmdp_jax.exact.interface import InterfaceModel, solve_both
+from icsmdp_jax.exact.moments import as_dense
+from icsmdp_jax.exact.solve import Solution
 from icsmdp_jax.io import atomic_write
-from icsmdp_jax.models.files import load_model
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.files import load_model, other_kind
 
 DENSE_OUTPUT_LIMIT = 2**31  # bytes of the full kernel that `solve --full` is willing to write
 
@@ -32,7 +34,9 @@ def read_behaviour(source: str) -> np.ndarray | None:
     except FileNotFoundError:
         raise ValueError(f"{source}: no such file, expected 'uniform' or a .npy file [Z, O]") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{source}: cannot be read as .npy ({' '.join(str(error).split())})") from None
+        kind = other_kind(source)
+        found = f"is {kind}, expected" if kind else f"cannot be read as .npy ({' '.join(str(error).split())}), expected"
+        raise ValueError(f"{source}: {found} a .npy file [Z, O]") from None
     if not isinstance(law, np.ndarray):
         raise ValueError(f"{source}: expected a single .npy array [Z, O]")
     return law
@@ -53,24 +57,32 @@ def check_out(path: str) -> None:
         raise ValueError(f"--out {path}: folder {folder} cannot be written to")
 
 
+def warned(interface: InterfaceModel) -> list[str]:
+    """The warnings about a model's structure, which also go to stderr."""
+    found = structure_warnings(interface.model, interface.chain)
+    for line in found:
+        print(f"icsmdp: warning: {line}", file=sys.stderr)
+    return found
+
+
 def analyse_file(model: str, behaviour: str = "uniform") -> dict[str, Any]:
-    """The table of constants of a model file; see ``Analysis.table``.
+    """The table of constants of a model file, see ``Analysis.table``, and ``warnings``.
 
     Raises:
       ValueError: for bad input, in one line.
     """
-    return analyse(load_model(model), read_behaviour(behaviour)).table()
+    known = analyse(load_model(model), read_behaviour(behaviour))
+    return {**known.table(), "warnings": warned(known.interface)}
 
 
-def solution_arrays(model: TabularModel, behaviour: np.ndarray | None) -> dict[str, np.ndarray]:
+def solution_arrays(interface: InterfaceModel, q_phi: Solution, q_star: Solution) -> dict[str, np.ndarray]:
     """Exact solutions in the form of the solution file.
 
     Returns:
       ``q_star [S, O]`` (NaN where the option is unavailable, 0 at terminal states), ``q_interface [Z, O]`` (NaN where
       unavailable or where the interface never decides), ``stationary [S]``, ``weights [S]``; float64.
     """
-    interface, q_phi, q_star = solve_both(model, behaviour)
-    terminal = model.is_terminal
+    terminal = interface.model.is_terminal
     star = np.where(interface.moments.used, q_star.q, np.nan)
     star[terminal] = 0.0
     return {
@@ -93,12 +105,11 @@ def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict
     size = 8 * loaded.num_states**2 * loaded.num_options
     if full and size > DENSE_OUTPUT_LIMIT:
         raise ValueError(f"--full: the kernel would take {size} bytes, expected at most {DENSE_OUTPUT_LIMIT}")
-    arrays = solution_arrays(loaded, law)
+    interface, q_phi, q_star = solve_both(loaded, law)
+    arrays = solution_arrays(interface, q_phi, q_star)
     if full:
-        from icsmdp_jax.exact.moments import as_dense, kernel_moments
-
         shape = (loaded.num_states, loaded.num_options, loaded.num_states)
-        arrays["discounted"] = as_dense(kernel_moments(loaded).discounted).reshape(shape)
+        arrays["discounted"] = as_dense(interface.moments.discounted).reshape(shape)
     with atomic_write(out) as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     finite = np.isfinite(arrays["q_interface"])
@@ -106,8 +117,11 @@ def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict
         "out": out,
         "largest_q_star": float(np.nanmax(np.abs(arrays["q_star"]))),
         "largest_q_interface": float(np.abs(arrays["q_interface"][finite]).max()),
+        "q_star_error_bound": q_star.error_bound,
+        "q_interface_error_bound": q_phi.error_bound,
         "num_states": loaded.num_states,
         "num_interfaces": loaded.num_interfaces,
+        "warnings": warned(interface),
     }
 
 
@@ -146,6 +160,7 @@ def learn_file(
             bar.update(done)
 
         outcome = learn(known, samples, replicas, seed, function_class, width, tail, progress)
+    warnings = warned(known.interface)
     for line in outcome.remarks:
         print(f"icsmdp: {line}", file=sys.stderr)
     numbers = [value for value in outcome.summary.values() if isinstance(value, float)]
@@ -153,4 +168,4 @@ def learn_file(
         raise ValueError(f"{model}: the learned values are not finite; nothing is written")
     with atomic_write(out) as stream:
         np.savez_compressed(stream, q_last=outcome.q_last, q_average=outcome.q_average)
-    return {"out": out, **outcome.summary}
+    return {"out": out, **outcome.summary, "warnings": warnings}

@@ -11,9 +11,11 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-def examples_print_what_they_say(page: Path) -> None:
-    """Every Python block of the page is followed by a text block, and prints it."""
+def examples_print_what_they_say(page: Path, section: str | None = None) -> None:
+    """Every Python block of the page, or of its section with that title, is followed by a text block, and prints it."""
     text = page.read_text(encoding="utf-8")
+    if section is not None:
+        text = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
     examples = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", text, re.DOTALL)
     assert len(examples) == text.count("```python") > 0
     for code, printed in examples:

@@ -25,6 +25,7 @@ class Shape(NamedTuple):
       outcomes: cells of the alias tables of what can follow a pair.
       joint: whether duration and next state are drawn together.
       terminal: whether some states are terminal.
+      lumps: 0 if nothing is paid with the last step, 1 if it depends on the pair, 1 + places if on the next state.
       width: features per agent, 0 for tables.
     """
 
@@ -36,6 +37,7 @@ class Shape(NamedTuple):
     outcomes: int
     joint: bool
     terminal: bool
+    lumps: int
     width: int
 
 
@@ -79,8 +81,15 @@ def shape_of(model: TabularModel, width: int) -> Shape:
         outcomes=_outcomes(model),
         joint=model.kernel is not None,
         terminal=bool(model.is_terminal.any()),
+        lumps=_lumps(model),
         width=width,
     )
+
+
+def _lumps(model: TabularModel) -> int:
+    if model.lump_reward_next is not None:
+        return 1 + model.lump_reward_next.shape[2]
+    return 0 if model.lump_reward is None else 1
 
 
 def _outcomes(model: TabularModel) -> int:

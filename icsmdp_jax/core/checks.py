@@ -35,6 +35,9 @@ TYPES = {
 }
 
 
+VANISHING = 2e-38  # gamma^tau that float32 may take for 0
+
+
 class ContractError(ValueError):
     """An environment breaks a clause of the contract; the message is one line."""
 
@@ -169,13 +172,19 @@ def _check_segments(env: Environment, seen: Handoff) -> None:
         _require(4, (seen.duration <= longest).all(), f"duration = {seen.duration.max()}, expected at most {longest}")
     _require(4, np.isfinite(seen.reward).all(), "reward: expected finite numbers")
     _require(5, not seen.discount[seen.terminated].any(), "discount: expected 0 at a terminal handoff")
-    going = seen.discount[~seen.terminated]
-    _require(5, ((going > 0) & (going <= 1)).all(), "discount: expected a number in (0, 1] unless terminated")
+    going = seen.discount[~seen.terminated].astype(np.float64)
+    _require(5, ((going >= 0) & (going <= 1)).all(), "discount: expected a number in [0, 1]")
     tau = seen.duration[~seen.terminated]
+    rates = going ** (1.0 / tau)
     for value in np.unique(tau):
-        rates = going[tau == value].astype(np.float64) ** (1.0 / value)
         # float32 products of tau factors are off by about tau roundings, their tau-th root by one
-        _require(5, np.ptp(rates) <= 1e-5, f"discount: more than one gamma among segments of duration {value}")
+        spread = np.ptp(rates[tau == value])
+        _require(5, spread <= 1e-5, f"discount: more than one gamma among segments of duration {value}")
+    lost = tau[going == 0]  # gamma^tau may be too small for float32, but then gamma is what the others say
+    wrong = lost[rates.max(initial=0.0) ** lost >= VANISHING]
+    _require(
+        5, not len(wrong), f"discount: 0 after {wrong.min(initial=2**30)} steps, expected gamma^tau unless terminated"
+    )
     _require(6, not (seen.terminated & seen.truncated).any(), "terminated and truncated are both set")
 
 

@@ -1,8 +1,8 @@
 """Alias tables: one 32-bit random word, one comparison and one table row per draw from a finite law.
 
 Walker's method splits a law over ``n`` outcomes into ``n`` equally likely cells, each shared by at most two
-outcomes. The cell is the high part of the 48-bit product ``word * n`` and the position inside it the next 32 bits,
-all in ``uint32`` arithmetic, so that probabilities are exact to ``n * 2**-32`` on every device, whatever its floats.
+outcomes. The cell is the high part of the product ``word * n`` and the position inside it the low 32 bits, all in
+``uint32`` arithmetic, so that probabilities are exact to ``n * 2**-32`` on every device, whatever its floats.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import threefry_2x32
+
+LARGEST_CODE = 2**31 - 1
+SHORT = 64  # outcomes up to which cells are paired one by one
 
 
 class AliasTable(NamedTuple):
@@ -50,16 +53,17 @@ def alias_table(probability: np.ndarray, outcome: np.ndarray | None = None) -> A
       Host tables (NumPy); two laws with the same ``n`` give tables of the same shape.
 
     Raises:
-      ValueError: if there are 65536 outcomes or more.
+      ValueError: if an outcome's code does not fit int32.
     """
     law = np.asarray(probability, np.float64)
     count = law.shape[-1]
-    if count >= 2**16:
-        raise ValueError(f"alias table: {count} outcomes, expected fewer than 65536")
     flat = law.reshape(-1, count)
-    codes = np.arange(count) if outcome is None else outcome
+    codes = np.arange(count) if outcome is None else np.asarray(outcome)
+    if codes.size and not -LARGEST_CODE <= codes.min() <= codes.max() <= LARGEST_CODE:
+        worst = max(int(codes.max()), int(codes.min()), key=abs)
+        raise ValueError(f"alias table: an outcome has code {worst}, expected {LARGEST_CODE} or less (int32)")
     codes = np.broadcast_to(codes, law.shape).reshape(-1, count)
-    share, partner = _split(flat * count)
+    share, partner = (_paired if count <= SHORT else _swept)(flat * count)
     threshold = np.minimum(np.floor(share * 2.0**32), 2.0**32 - 1).astype(np.uint32)
     whole = share >= 1.0 - 2.0**-40
     partner = np.where(whole, np.arange(count), partner)
@@ -68,8 +72,35 @@ def alias_table(probability: np.ndarray, outcome: np.ndarray | None = None) -> A
     return AliasTable(threshold.reshape(law.shape), pairs.reshape(*law.shape, 2))
 
 
-def _split(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vose's split of each row: share of a cell that its own outcome keeps, and the outcome of the rest.
+def _swept(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The split of long rows, in time linear in their entries up to a sort: share of a cell that its own outcome keeps,
+    and the outcome of the rest.
+
+    Take the cells below 1 in turn, and the cells above 1 in turn. Each cell below is filled up by the first cell above
+    that what was needed before has not used up. A cell above that falls below 1 by its last gift is filled up by the
+    next one. So running sums of what is needed and of what is to spare say who fills whom (Huebschle-Schneider and
+    Sanders 2019).
+    """
+    share = np.minimum(scaled, 1.0)
+    partner = np.tile(np.arange(scaled.shape[1]), (len(scaled), 1))
+    for row, own, other in zip(scaled, share, partner, strict=True):
+        below, above = np.flatnonzero(row < 1.0), np.flatnonzero(row > 1.0)
+        if not len(above) or not len(below):
+            own[:] = 1.0  # all alike up to rounding, or a row of zeros that nothing is drawn from
+            continue
+        needed, spare = np.cumsum(1.0 - row[below]), np.cumsum(row[above] - 1.0)
+        last = len(above) - 1
+        other[below] = above[np.minimum(np.searchsorted(spare, np.append(0.0, needed[:-1]), side="right"), last)]
+        # What a cell above has given by its last gift: the first running sum of needs that reaches its own.
+        given = needed[np.minimum(np.searchsorted(needed, spare), len(needed) - 1)]
+        own[above[:-1]] = np.clip(1.0 - (given - spare), 0.0, 1.0)[:-1]
+        other[above[:-1]] = above[1:]
+        own[above[-1]] = 1.0
+    return share, partner
+
+
+def _paired(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The split of short rows (Vose 1991), as in ``_swept``.
 
     All rows advance together: in each round every row pairs its smallest open cell with its fullest donor.
     """
@@ -131,17 +162,23 @@ def split_word(word: chex.Array, count: int) -> tuple[chex.Array, chex.Array]:
 
     Args:
       word: ``[]`` uint32.
-      count: number of cells, below 65536.
+      count: number of cells, below ``2**31``.
 
     Returns:
       ``(cell [] int32, position [] uint32)``.
     """
-    n = jnp.uint32(count)
+    n = jnp.uint32(count & 0xFFFF)
     high, low = word >> 16, word & jnp.uint32(0xFFFF)
     low_product = low * n
     middle = high * n + (low_product >> 16)
-    position = ((middle & jnp.uint32(0xFFFF)) << 16) | (low_product & jnp.uint32(0xFFFF))
-    return (middle >> 16).astype(jnp.int32), position
+    cell, position = middle >> 16, ((middle & jnp.uint32(0xFFFF)) << 16) | (low_product & jnp.uint32(0xFFFF))
+    if count >> 16:  # the upper half of the count: its product is shifted by 16 bits
+        n = jnp.uint32(count >> 16)
+        low_product = low * n
+        added = position + (low_product << 16)
+        carry = (added < position).astype(jnp.uint32)
+        cell, position = cell + high * n + (low_product >> 16) + carry, added
+    return cell.astype(jnp.int32), position
 
 
 def random_words(key: chex.PRNGKey, rows: int, width: int) -> chex.Array:

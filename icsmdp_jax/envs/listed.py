@@ -24,7 +24,7 @@ from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
 from icsmdp_jax.envs.finite import FiniteEnv, TabularState
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel, annuities
 
 
 class Listing(NamedTuple):
@@ -235,7 +235,7 @@ def listed_model(longest: int, params: ListedParams, features: np.ndarray | None
     power = gamma ** np.arange(longest + 1)
     right = (host.probability.astype(np.float64) * (host.successor == count)).sum(axis=2)
     due = float(host.value) * right - float(host.dollar_weight) * host.dollars
-    last, whole = duration[:count] @ power[:-1], (1 - duration[:count] @ power[1:]) / (1 - gamma)
+    last, whole = (duration[:count] @ each for each in (power[:-1], annuities(gamma, longest)))
     reward = last * due - float(host.block_cost) * whole
     padding = np.zeros((2, width), int)
     law = np.zeros((2, width, host.probability.shape[2]))

@@ -17,7 +17,7 @@ import numpy as np
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at, uniform_symmetric
 from icsmdp_jax.envs.finite import FiniteEnv, TabularState, check_made_from
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel, annuities
 
 
 class TabularParams(NamedTuple):
@@ -25,7 +25,8 @@ class TabularParams(NamedTuple):
 
     Attributes:
       successor: laws of the outcome given ``[S, O]``; the code is the next state, or ``tau_index * S + state``
-        where durations and next states are dependent.
+        where durations and next states are dependent, or ``place * S + state`` where the lump depends on the place of
+        the next state among those that can follow.
       duration: laws of ``tau - 1`` given ``[S, O]``; unused (one cell) where the outcome carries it.
       first: law of the first state.
       start: law of the state that replaces a terminal handoff.
@@ -37,6 +38,9 @@ class TabularParams(NamedTuple):
       interface: ``[S]`` int32.
       mask: ``[Z, O]`` bool.
       terminal: ``[S]`` bool.
+      lump: ``[S, O]`` float32 what is paid with the last step, or ``[S, O, places]`` (``[S, O, S]`` for a joint law) if
+        that depends on the next state; None if nothing is.
+      last_discount: ``[T]`` float32 ``gamma^(tau-1)``; None likewise.
     """
 
     successor: AliasTable
@@ -51,6 +55,8 @@ class TabularParams(NamedTuple):
     interface: chex.Array
     mask: chex.Array
     terminal: chex.Array
+    lump: chex.Array | None = None
+    last_discount: chex.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +83,15 @@ class TabularEnv(FiniteEnv[TabularParams]):
         """State entered and segment: words for duration, next state and noise."""
         s = state.index
         code = draw_at(words[1], params.successor, (s, option))
-        if self.joint:
-            count = params.agent.shape[0]
-            tau, entered = code // count, code % count
-        else:
-            tau, entered = draw_at(words[0], params.duration, (s, option)), code
+        by_next = params.lump is not None and params.lump.ndim == 3
+        count = params.agent.shape[0]
+        place, entered = (code // count, code % count) if self.joint or by_next else (code, code)
+        tau = place if self.joint else draw_at(words[0], params.duration, (s, option))
         noise = params.reward_noise * uniform_symmetric(words[2])
         reward = params.reward_rate[s, option] * params.annuity[tau] + noise
+        if params.lump is not None and params.last_discount is not None:
+            which = (s, option, entered if self.joint else place) if by_next else (s, option)
+            reward = reward + params.last_discount[tau] * params.lump[which]
         done = params.terminal[entered] if self.has_terminal else jnp.zeros((), bool)
         discount = jnp.where(done, jnp.float32(0), params.discount[tau])
         return entered, Ended(reward, tau + 1, discount, terminated=done, truncated=jnp.zeros((), bool))
@@ -131,32 +139,39 @@ def tabular_env(
     start = np.where(model.is_terminal, 0.0, np.ones(s) if model.start is None else model.start)
     start = start / start.sum()
     joint = model.kernel is not None
+    lump = model.lump_reward if model.lump_reward_next is None else model.lump
     if model.kernel is not None:
-        successor = _compressed(model.kernel.reshape(s, o, t * s))
+        law, outcome = _compressed(model.kernel.reshape(s, o, t * s))
         duration = alias_table(np.ones((1, 1, 1)))
     else:
         assert model.duration is not None
         duration = alias_table(model.duration)
         if model.transition is not None:
-            successor = _compressed(model.transition)
+            law, outcome = _compressed(model.transition)
         else:
             assert model.successor is not None and model.probability is not None
-            successor = alias_table(model.probability, model.successor)
+            law, outcome = model.probability, model.successor
+        if model.lump_reward_next is not None and lump is not None:
+            if model.transition is not None:
+                lump = np.take_along_axis(lump, outcome, axis=-1)
+            outcome = _placed(outcome, s)
     tau = np.arange(1, t + 1)
     discount = model.gamma**tau
     params = TabularParams(
-        successor=successor,
+        successor=alias_table(law, outcome),
         duration=duration,
         first=_law(start if first is None else np.asarray(first, np.float64)),
         start=_law(start),
         reward_rate=model.reward_rate.astype(np.float32),
         reward_noise=np.float32(model.reward_noise),
         discount=discount.astype(np.float32),
-        annuity=((1 - discount) / (1 - model.gamma)).astype(np.float32),
+        annuity=annuities(model.gamma, t).astype(np.float32),
         agent=model.agent,
         interface=model.interface,
         mask=model.option_mask,
         terminal=model.is_terminal,
+        lump=None if lump is None else lump.astype(np.float32),
+        last_discount=None if lump is None else (model.gamma ** (tau - 1)).astype(np.float32),
     )
     env = TabularEnv(
         num_agents=model.num_agents,
@@ -177,8 +192,18 @@ def _law(probability: np.ndarray) -> AliasTable:
     return AliasTable(*(array[0] for array in alias_table(probability[None])))
 
 
-def _compressed(law: np.ndarray) -> AliasTable:
-    """Alias table over the outcomes of positive probability, in as many cells as the fullest row needs."""
+def _compressed(law: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The outcomes of positive probability, in as many places as the fullest row needs: their law and their codes."""
     width = max(int((law > 0).sum(axis=-1).max()), 1)
     order = np.argsort(law <= 0, axis=-1, kind="stable")[..., :width]
-    return alias_table(np.take_along_axis(law, order, axis=-1), order)
+    return np.take_along_axis(law, order, axis=-1), order
+
+
+def _placed(state: np.ndarray, count: int) -> np.ndarray:
+    """Codes ``place * count + state`` of next states ``[S, O, places]``."""
+    places = state.shape[-1]
+    if places * count > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"lump_reward_next: {places} places for each of {count} states, expected a product below 2**31 to simulate"
+        )
+    return np.arange(places) * count + state.astype(np.int64)

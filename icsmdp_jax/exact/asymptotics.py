@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.exact.elimination import Elimination
 from icsmdp_jax.exact.fixed_point import Projection
 from icsmdp_jax.exact.interface import InterfaceModel
-from icsmdp_jax.exact.large_limit import coefficients, temporal_difference
+from icsmdp_jax.exact.large_limit import Target, coefficients
 from icsmdp_jax.exact.moments import Matrix, as_dense, scale_rows
-from icsmdp_jax.exact.solve import greedy_value
 
 BLOCK = 256  # parameter columns handled at once, so that memory stays linear in the number of states
 
@@ -98,26 +98,19 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
             standard_error_iid=found.iid_error / (2 * root_iid) if root_iid else 0.0,
             residual=found.residual,
         )
-    moments, model = interface.moments, interface.model
-    shape = interface.mask.shape
+    shape, target = interface.mask.shape, Target.of(interface, q)
     psi = operator.orthonormal
     masked = np.where(interface.mask, q, -np.inf)
-    value = greedy_value(masked)
     greedy_rows = np.arange(shape[0]) * shape[1] + masked.argmax(axis=1)
+    inverse = _inverse(interface, psi, operator.weight, greedy_rows)
 
-    drift = psi - interface.discounted @ psi[greedy_rows]
-    a = as_dense(psi.T @ scale_rows(operator.weight, drift))
-
-    state_value = np.where(moments.terminal, 0.0, value[model.interface])
-    q_state = interface.lift(np.where(interface.mask, q, 0.0))
-    pair = interface.chain.stationary[:, None] * interface.lift(interface.chain.behaviour) * moments.used
-    error_mean, error_square = temporal_difference(interface, state_value, q_state)
+    pair = interface.chain.stationary[:, None] * interface.lift(interface.chain.behaviour) * interface.moments.used
+    error_mean, error_square = target.difference()
     per_pair = np.zeros(shape)
-    np.add.at(per_pair, model.interface, pair * error_square)
+    np.add.at(per_pair, interface.model.interface, pair * error_square)
     gamma_iid = as_dense(psi.T @ scale_rows(per_pair.reshape(-1), psi))
-    cross = _poisson_terms(interface, psi, state_value, q_state, error_mean, pair)
+    cross = _poisson_terms(interface, psi, target, error_mean, pair)
 
-    inverse = np.linalg.inv(a)
     sensitivity = inverse.T @ inverse  # the squared norm of the error is that of its orthonormal coordinates
     gamma = gamma_iid + cross + cross.T
     return CentralLimit(
@@ -129,34 +122,50 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
     )
 
 
+def _inverse(interface: InterfaceModel, psi: Matrix, weight: np.ndarray, greedy_rows: np.ndarray) -> np.ndarray:
+    """``[P, P]`` ``A^{-1}`` with ``A = I - psi^T D P^g_phi psi_greedy`` (P2).
+
+    For tables ``A = I - B C`` but for the scale of coordinates, with ``B`` the rows of ``P^g_phi`` at live pairs and
+    ``C`` the greedy pair of each interface, both with entries of 0 or more: ``A^{-1} = I + B (I - C B)^{-1} C`` is
+    found without a subtraction.
+    """
+    if not psi.nnz == psi.shape[1] == np.count_nonzero(interface.mask):
+        return np.linalg.inv(as_dense(psi.T @ scale_rows(weight, psi - interface.discounted @ psi[greedy_rows])))
+    one = sparse.csc_array(psi)
+    pairs, root = one.indices, 1 / one.data
+    live = np.flatnonzero(interface.mask.any(axis=1))
+    column = np.empty(psi.shape[0], int)
+    column[pairs] = np.arange(len(pairs))
+    chosen = column[greedy_rows[live]]
+    rows = as_dense(interface.discounted[pairs][:, live])
+    factors = Elimination.killed(rows[chosen], interface.killing.reshape(-1)[pairs[chosen]])
+    ahead = factors.solve(np.eye(len(live) + 1)[:, 1:])[1:]
+    out = np.eye(len(pairs))
+    out[:, chosen] += root[:, None] * (rows @ ahead) / root[chosen]
+    return out
+
+
 def _poisson_terms(
-    interface: InterfaceModel,
-    psi: Matrix,
-    state_value: np.ndarray,
-    q_state: np.ndarray,
-    error_mean: np.ndarray,
-    pair: np.ndarray,
+    interface: InterfaceModel, psi: Matrix, target: Target, error_mean: np.ndarray, pair: np.ndarray
 ) -> np.ndarray:
     """``[P, P]`` ``E[e nu(s')^T]``, where nu solves the Poisson equation of the conditional mean of e (P2)."""
-    m, chain, model = interface.moments, interface.chain, interface.model
-    options = q_state.shape[1]
+    m, chain, model = target.moments, interface.chain, interface.model
+    options = pair.shape[1]
     states = chain.states
-    law = chain.stationary[states]
-    system = np.eye(len(states)) - as_dense(chain.transition) + law[None, :]
     inverse_law = interface.lift(chain.behaviour) * m.used
     live = np.flatnonzero(pair.reshape(-1) > 0)
     rows_psi = psi[model.interface[live // options] * options + live % options]
-    rate = (m.reward_rate / (1 - m.gamma)).reshape(-1)[live][:, None]
-    level = q_state.reshape(-1)[live][:, None]
+    rate = m.reward_rate.reshape(-1)[live][:, None]
+    level = target.q_state.reshape(-1)[live][:, None]
     weight = pair.reshape(-1)[live]
-    probability, discounted = m.probability[live], m.discounted_all[live]
+    probability, discounted, annuity = m.probability[live], m.discounted_all[live], m.annuity_kernel[live]
+    lump = None if m.lumps is None else m.lumps.mean[live]
     position = np.full(model.num_states, -1)
     position[states] = np.arange(len(states))
     local = position[live // options]
     conditional = (inverse_law * error_mean).reshape(-1)[live]
     drift = _sum_rows(local, scale_rows(conditional, rows_psi), len(states))
-    drift = drift - (law @ drift)[None, :]
-    solution = np.linalg.solve(system, drift)
+    solution = chain.poisson(drift - (chain.stationary[states] @ drift)[None, :])
     out = np.empty((psi.shape[1], psi.shape[1]))
     for begin in range(0, psi.shape[1], BLOCK):
         columns = slice(begin, begin + BLOCK)
@@ -164,10 +173,10 @@ def _poisson_terms(
         ahead[states] = solution[:, columns]
         if m.terminal.any():
             ahead[m.terminal] = chain.start @ ahead
-        ends = probability @ ahead
-        early = discounted @ ahead
-        carried = discounted @ (state_value[:, None] * ahead)
-        expected = rate * (ends - early) + carried - level * ends
+        carried = discounted @ (target.state_value[:, None] * ahead)
+        expected = rate * (annuity @ ahead) + carried - level * (probability @ ahead)
+        if lump is not None:
+            expected = expected + lump @ ahead
         out[:, columns] = rows_psi.T @ (weight[:, None] * expected)
     return out
 

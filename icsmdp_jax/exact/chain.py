@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
-from scipy.sparse import linalg as sparse_linalg
 
-from icsmdp_jax.exact.large_chain import Restarted, graph, iterative_stationary_law, restarted
+from icsmdp_jax.exact.elimination import Elimination, dense_law
+from icsmdp_jax.exact.large_chain import Restarted, graph, period, restarted, sparse_law
 from icsmdp_jax.exact.moments import Matrix, as_dense
+from icsmdp_jax.models.arrays import SUM_TOLERANCE
 from icsmdp_jax.models.tabular import TabularModel
 
-DENSE_LIMIT = 3000  # states up to which a dense solve is the quicker one
 SPARSE_ABOVE = 3000  # states beyond which the analysis never forms a square array over states
+POWERS = 4e9  # bytes of powers of a chain that a clock keeps; 41 of them in any case
+NAMED = 4  # states or classes that a message names
+ABSORBING = "an absorbing state is declared with `terminal`"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +31,12 @@ class BehaviourChain:
       transition: ``[n, n]`` transition matrix over the decision states of the recurrent class: an array, compressed
         rows, or ``Restarted``.
       states: ``[n]`` int, their indices in the model.
-      stationary: ``[S]`` stationary law ``d``; 0 at terminal and at transient states.
+      stationary: ``[S]`` stationary law ``d``; positive at ``states``, 0 at terminal and at transient states.
       start: ``[S]`` law of the state that replaces a terminal handoff; zeros in a continuing model.
       sparse: whether the analysis uses iterative solvers and bounds in place of square arrays over states.
-      residual: ``sum_s |(d P - d)(s)|``; what it means for ``d`` is said at ``StationaryLaw``.
+      residual: ``sum_s |(d P - d)(s)|``.
+      relative_error: certified bound on the relative error of every ``d(s)``.
+      elimination: factors of ``I - P``; None where the law was found by iteration.
     """
 
     behaviour: np.ndarray
@@ -40,6 +46,30 @@ class BehaviourChain:
     start: np.ndarray
     sparse: bool = False
     residual: float = 0.0
+    relative_error: float = 0.0
+    elimination: Elimination | None = dataclasses.field(default=None, repr=False)
+
+    def poisson(self, right: np.ndarray) -> np.ndarray:
+        """``f`` with ``(I - P) f = right`` and mean 0 under the stationary law, by elimination (P2).
+
+        Args:
+          right: ``[n]`` or ``[n, c]`` of mean 0 under the stationary law.
+
+        Returns:
+          The shape of ``right``; each entry is accurate relative to the sum of ``|right|`` that a path from its state
+          collects on the way to a frequent state.
+
+        Raises:
+          ValueError: if the law was found by iteration, and there are no factors.
+        """
+        if len(right) == 1:
+            return np.zeros_like(right)
+        if self.elimination is None:
+            raise ValueError("poisson: no factors, expected a chain whose law was found by elimination")
+        padded = np.zeros((self.elimination.count, *right.shape[1:]))  # a restart is a state of its own
+        padded[: len(right)] = right
+        found = self.elimination.solve(padded)[: len(right)]
+        return found - self.stationary[self.states] @ found
 
 
 def uniform_behaviour(model: TabularModel) -> np.ndarray:
@@ -68,14 +98,17 @@ def checked_behaviour(model: TabularModel, behaviour: np.ndarray | None) -> np.n
     for bad, wanted in (
         (~np.isfinite(law) & decides[:, None], "a finite number"),
         (needed & ~(law > 0), "more than 0 at every available option"),
-        (decides[:, None] & ~model.option_mask & (law != 0), "0, because the option is not available"),
+        (
+            decides[:, None] & ~model.option_mask & ~(np.abs(law) <= SUM_TOLERANCE),
+            "0, because the option is not available",
+        ),
     ):
         if bad.any():
             z, o = (int(i) for i in np.argwhere(bad)[0])
             raise ValueError(f"behaviour[{z}, {o}] = {law[z, o]}: expected {wanted}")
     law = np.where(needed, law, 0.0)
     total = law.sum(axis=1)
-    off = decides & (np.abs(total - 1) > 1e-6)
+    off = decides & (np.abs(total - 1) > SUM_TOLERANCE)
     if off.any():
         z = int(np.flatnonzero(off)[0])
         raise ValueError(f"behaviour[{z}] sums to {total[z]:.9g}: expected 1")
@@ -139,72 +172,113 @@ def behaviour_chain(
     law = checked_behaviour(model, behaviour)
     start = restart_law(model)
     many = model.num_states > SPARSE_ABOVE if iterative is None else iterative
+    averaged = policy_matrix(model, law, probability)
+    joined = (restarted if many else with_restart)(averaged, model.is_terminal, start)
+    states = _recurrent_states(joined, ~model.is_terminal)
+    if isinstance(joined, Restarted):
+        transition: Matrix = joined.restricted(states)
+    else:
+        transition = joined[states][:, states]
+    found = sparse_law(transition, states) if many else dense_law(as_dense(transition), states)
     stationary = np.zeros(model.num_states)
-    if many:
-        rows = restarted(policy_matrix(model, law, probability), model.is_terminal, start)
-        states = _recurrent_states(rows, ~model.is_terminal)
-        whole = isinstance(rows, Restarted)
-        transition = rows.restricted(states) if whole else sparse.csr_array(rows[states][:, states])
-        stationary[states], residual = iterative_stationary_law(transition)
-        return BehaviourChain(law, transition, states, stationary, start, True, residual)
-    full = with_restart(policy_matrix(model, law, probability), model.is_terminal, start)
-    states = _recurrent_states(full, ~model.is_terminal)
-    transition = full[states][:, states]
-    stationary[states] = stationary_law(transition)
-    inside = stationary[states]
+    stationary[states] = found.law
     return BehaviourChain(
-        law, transition, states, stationary, start, False, float(np.abs(inside @ transition - inside).sum())
+        behaviour=law,
+        transition=transition,
+        states=states,
+        stationary=stationary,
+        start=start,
+        sparse=many,
+        residual=found.residual,
+        relative_error=found.relative_error,
+        elimination=found.elimination,
     )
 
 
-def _recurrent_states(transition: Matrix, decides: np.ndarray) -> np.ndarray:
+def recurrent_classes(transition: Matrix, decides: np.ndarray) -> list[np.ndarray]:
+    """The closed classes of decision states, each as indices: strongly connected components that are never left."""
     edges, states = graph(transition)
     count, label = csgraph.connected_components(edges, directed=True, connection="strong")
     source, target = edges.nonzero()
     leaves = np.zeros(count, bool)
     leaves[label[source[label[source] != label[target]]]] = True
     label = label[:states]
-    found = np.unique(label[decides])
-    closed = found[~leaves[found]]
+    closed = np.unique(label[decides & ~leaves[label]])
+    order = np.argsort(label, kind="stable")
+    ends = np.searchsorted(label[order], [closed, closed + 1])
+    return sorted((order[a:b] for a, b in ends.T), key=lambda found: int(found[0]))
+
+
+def _recurrent_states(transition: Matrix, decides: np.ndarray) -> np.ndarray:
+    closed = recurrent_classes(transition, decides)
     if len(closed) != 1:
-        firsts = ", ".join(str(int(np.flatnonzero(label == c)[0])) for c in closed[:4])
+        names = "; ".join(_named(found) for found in closed[:NAMED]) + ("; ..." if len(closed) > NAMED else "")
+        hint = ""
+        if all(len(found) == 1 for found in closed):
+            hint = f" ({ABSORBING})"
         raise ValueError(
-            f"transition: the behaviour chain has {len(closed)} recurrent classes (of states {firsts}, ...), expected 1"
+            f"transition: the behaviour chain has {len(closed)} recurrent classes ({names}), expected 1{hint}"
         )
-    return np.flatnonzero(label == closed[0])
+    return closed[0]
+
+
+def _named(states: np.ndarray) -> str:
+    some = ", ".join(str(int(s)) for s in states[:NAMED]) + (", ..." if len(states) > NAMED else "")
+    return f"state {some}" if len(states) == 1 else f"states {some}"
+
+
+def structure_warnings(model: TabularModel, chain: BehaviourChain) -> list[str]:
+    """What a user should know of the states that the stationary law leaves out, one sentence each (D4).
+
+    Args:
+      model: the IC-SMDP.
+      chain: its behaviour chain.
+    """
+    transient = int((~model.is_terminal).sum()) - len(chain.states)
+    if not transient:
+        return []
+    count = f"{transient} of {model.num_states} states are transient"
+    if len(chain.states) == 1 and not model.is_terminal.any():
+        return [f"{count}; {ABSORBING} (state {int(chain.states[0])} is never left, and all weight is there)"]
+    return [f"{count}; they have no weight, and no constant, bound or learned value is about them"]
 
 
 def stationary_law(transition: Matrix) -> np.ndarray:
-    """Stationary law of an irreducible chain, by a direct solve and one refinement (D4).
+    """Stationary law of an irreducible chain, every weight accurate to rounding, however small (D4).
 
     Args:
-      transition: ``[n, n]`` stochastic matrix.
+      transition: ``[n, n]`` stochastic matrix; beyond ``SPARSE_ABOVE`` states it is not made dense.
 
     Returns:
       ``[n]`` float64 positive weights that sum to 1.
+
+    Raises:
+      ValueError: one line, if a weight is below the range of double precision, or cannot be certified.
     """
-    count = transition.shape[0]
-    if sparse.issparse(transition) and count > DENSE_LIMIT:
-        system = sparse.lil_array(sparse.eye_array(count) - transition.T)
-        system[0, :] = 1.0
-        right = np.zeros(count)
-        right[0] = 1.0
-        law = sparse_linalg.spsolve(sparse.csc_array(system), right)
-    else:
-        dense = as_dense(transition)
-        system = np.eye(count) - dense.T
-        system[0] = 1.0
-        right = np.zeros(count)
-        right[0] = 1.0
-        law = np.linalg.solve(system, right)
-    law = np.maximum(law, 0.0)
-    law = np.maximum(law @ transition, 0.0)
-    return law / law.sum()
+    many = transition.shape[0] > SPARSE_ABOVE
+    return (sparse_law(transition) if many else dense_law(as_dense(transition))).law
 
 
 def distance_to_stationarity(power: np.ndarray, stationary: np.ndarray) -> float:
     """``max_s TV(P^t(s, .), d)`` for a dense power ``P^t`` (D8)."""
     return float(0.5 * np.abs(power - stationary[None, :]).sum(axis=1).max())
+
+
+def settled(power: np.ndarray) -> np.ndarray:
+    """A stochastic matrix, in place, that sums to 1 in every row.
+
+    Where a state is rarely left, the diagonal is what the others leave: rounding would otherwise drown the small
+    chances of leaving that a slow chain is all about. They are sums of positive products, and keep their relative
+    accuracy.
+    """
+    diagonal = np.einsum("ii->i", power)
+    stays = diagonal.copy()
+    diagonal[:] = 0.0
+    leaves = power.sum(axis=1)
+    rarely = leaves < 0.5
+    diagonal[:] = np.where(rarely, 1 - leaves, stays)
+    power /= np.where(rarely, 1.0, leaves + stays)[:, None]
+    return power
 
 
 class MixingClock:
@@ -216,12 +290,14 @@ class MixingClock:
 
     exact = True
 
-    def __init__(self, transition: Matrix, stationary: np.ndarray, longest: int = 2**40) -> None:
+    def __init__(self, transition: Matrix, stationary: np.ndarray, longest: int = 2**1000) -> None:
         self._transition = transition
         self._stationary = stationary
         self._powers: list[np.ndarray] = []
         self._distances: list[float] = []
-        self._longest = longest
+        # Chains of many states whose powers would take too much memory are given up earlier.
+        levels = max(40, int(POWERS / (8 * len(stationary) ** 2)))
+        self._longest = min(longest, 2**levels)
         self._known: dict[float, float] = {}
 
     def __call__(self, accuracy: float) -> float:
@@ -238,13 +314,18 @@ class MixingClock:
         """Lets the powers go, which take much memory; times that were asked for stay known."""
         self._powers, self._distances = [], []
 
+    @cached_property
+    def period(self) -> int:
+        """Greatest common divisor of the lengths of cycles."""
+        return period(self._transition)
+
     def _search(self, accuracy: float) -> float:
         if 1.0 - float(self._stationary.min()) <= accuracy:
             return 0.0  # P^0 is the identity
         if accuracy <= 0:
             return math.inf
         if not self._powers:
-            self._powers = [as_dense(self._transition)]
+            self._powers = [settled(np.array(as_dense(self._transition)))]
             self._distances = [distance_to_stationarity(self._powers[0], self._stationary)]
         level = 0
         while self._distances[level] > accuracy:
@@ -252,18 +333,18 @@ class MixingClock:
             if 2**level > self._longest:
                 return math.inf
             if level == len(self._powers):
-                square = self._powers[-1] @ self._powers[-1]
-                square /= square.sum(axis=1, keepdims=True)  # rounding must not leak mass over many squarings
+                square = settled(self._powers[-1] @ self._powers[-1])
                 self._powers.append(square)
                 self._distances.append(distance_to_stationarity(square, self._stationary))
                 stuck = level > 20 and self._distances[-1] >= self._distances[-2] * (1 - 1e-12)
-                if stuck and self._distances[-1] > accuracy:
+                # Slow chains rest at a distance of about 1/2 or more as well, but not for ever.
+                if stuck and self._distances[-1] > accuracy and (self._distances[-1] < 0.25 or self.period > 1):
                     return math.inf
         if level == 0:
             return 1.0
         steps, current = 2 ** (level - 1), self._powers[level - 1]
         for digit in range(level - 2, -1, -1):
-            candidate = current @ self._powers[digit]
+            candidate = settled(current @ self._powers[digit])
             if distance_to_stationarity(candidate, self._stationary) > accuracy:
                 current, steps = candidate, steps + 2**digit
         return float(steps + 1)

@@ -29,6 +29,7 @@ from icsmdp_jax.exact.interface import (
 )
 from icsmdp_jax.exact.mixing_bounds import MixingBounds
 from icsmdp_jax.exact.moments import as_dense, scale_rows
+from icsmdp_jax.exact.payments import largest_reward
 from icsmdp_jax.exact.returns import Returns
 from icsmdp_jax.exact.solve import Solution
 from icsmdp_jax.models.tabular import TabularModel
@@ -52,8 +53,8 @@ def kappa_certificate(interface: InterfaceModel) -> float:
     scaled = scale_rows(np.sqrt(interface.pair_weight.reshape(-1)), interface.discounted)
     gram = scale_rows(inverse, scale_rows(inverse, scaled.T @ scaled).T)
     dense = as_dense(gram)
-    top = np.linalg.eigvalsh((dense + dense.T) / 2)[-1]
-    return math.sqrt(max(float(top), 0.0))
+    top = max(float(np.linalg.eigvalsh((dense + dense.T) / 2)[-1]), 0.0)
+    return math.sqrt(top * (1 + 4 * len(live) * float(np.finfo(float).eps)))  # rounding of the eigensolver included
 
 
 SHARED = ("returns", "ais", "gap", "kappa", "omega", "clock")  # what does not depend on the function class
@@ -152,9 +153,7 @@ class Analysis:
     @property
     def reward_max(self) -> float:
         """Bound ``R_max`` on the absolute segment reward, noise included."""
-        m = self.interface.moments
-        longest = (1 - m.gamma**self.interface.model.longest_duration) / (1 - m.gamma)
-        return float(np.abs(m.reward_rate[m.used]).max() * longest + m.reward_noise)
+        return largest_reward(self.interface.model, self.interface.moments.used)
 
     def table(self) -> dict[str, Any]:
         """The constants as plain numbers, in the form that ``icsmdp analyse --json`` prints."""

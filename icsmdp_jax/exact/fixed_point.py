@@ -252,17 +252,17 @@ def projected_fixed_point(
       interface: the interface model.
       operator: the projection.
       start: ``[Z, O]`` first iterate, zeros if None (``Q_phi`` saves time).
-      tolerance: on ``||Pi T_phi q - q||_d``, relative to ``1 + ||q||_d``.
+      tolerance: on ``||Pi T_phi q - q||_d``, relative to ``||q||_d`` or ``||r_phi||_d``, whichever is larger.
       max_iterations: limit; without A6 the iteration may not converge, and ``converged`` says so.
     """
     q = np.zeros(interface.mask.shape) if start is None else operator(np.where(interface.mask, start, 0.0))
-    residual, rounds = np.inf, 0
+    residual, rounds, size = np.inf, 0, interface.norm(interface.reward)
     while rounds < max_iterations:
         rounds += 1
         new = operator(bellman(interface, q))
         residual = interface.norm(new - q)
         q = new
-        if not np.isfinite(residual) or residual <= tolerance * (1 + interface.norm(q)):
+        if not np.isfinite(residual) or residual <= tolerance * max(size, interface.norm(q)):
             break
-    converged = bool(residual <= tolerance * (1 + interface.norm(q)))
+    converged = bool(residual <= tolerance * max(size, interface.norm(q)))
     return ProjectedSolution(q, operator.coefficients(q), float(residual), converged, rounds)

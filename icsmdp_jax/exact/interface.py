@@ -30,6 +30,7 @@ class InterfaceModel:
       mask: ``[Z, O]`` bool, available options of interfaces that decide.
       reward: ``[Z, O]`` ``r_phi``; 0 outside the mask.
       discounted: ``[Z*O, Z]`` ``P^g_phi``, dense or compressed rows.
+      killing: ``[Z, O]`` ``1 - gbar_phi(z, o)``, without cancellation; 1 outside the mask.
     """
 
     model: TabularModel
@@ -40,6 +41,7 @@ class InterfaceModel:
     mask: np.ndarray
     reward: np.ndarray
     discounted: Matrix
+    killing: np.ndarray
 
     @cached_property
     def pair_weight(self) -> np.ndarray:
@@ -72,6 +74,24 @@ class InterfaceModel:
     def gamma_bar(self) -> float:
         """Largest modulus over recurrent decision states and available options (L1)."""
         return float(self.moments.modulus[self.decision_pairs].max())
+
+    @property
+    def least_killing(self) -> float:
+        """``1 - gamma_bar``, to full relative accuracy however close to 1 ``gamma_bar`` is (L1)."""
+        return float(self.moments.killing[self.decision_pairs].min())
+
+    @property
+    def relative_error(self) -> float:
+        """Bound on the relative error of ``P^g_phi``, ``killing`` and, in units of ``E |E[R | s, o]|``, ``reward``."""
+        states = int(np.bincount(self.model.interface).max()) + 4
+        return self.moments.relative_error + 2 * self.chain.relative_error + states * float(np.finfo(float).eps)
+
+    def averaged(self, table: np.ndarray) -> np.ndarray:
+        """``[Z, O]`` averages over the states of each interface under ``w(s|z)`` of a table ``[S, O]``."""
+        out = np.zeros((len(self.interface_weight), table.shape[1]))
+        live = self.weights > 0
+        np.add.at(out, self.model.interface[live], self.weights[live, None] * table[live])
+        return out
 
     def norm(self, error: np.ndarray) -> float:
         """``||error||_d`` of a ``[Z, O]`` table; entries without weight are ignored (D4)."""
@@ -123,13 +143,33 @@ def interface_model(
         shape=(model.num_states, z_count),
     )
     discounted = compact((average @ moments.discounted) @ indicator)
-    reward = np.where(mask, (average @ moments.reward_mean.reshape(-1)).reshape(z_count, o_count), 0.0)
-    return InterfaceModel(model, moments, chain, weights, weight, mask, reward, discounted)
+    reward, killing = (
+        (average @ table.reshape(-1)).reshape(z_count, o_count) for table in (moments.reward_mean, moments.killing)
+    )
+    return InterfaceModel(
+        model=model,
+        moments=moments,
+        chain=chain,
+        weights=weights,
+        interface_weight=weight,
+        mask=mask,
+        reward=np.where(mask, reward, 0.0),
+        discounted=discounted,
+        killing=np.where(mask, killing, 1.0),
+    )
 
 
 def solve_interface(interface: InterfaceModel, tolerance: float = 1e-11) -> Solution:
     """``Q_phi``, the fixed point of ``T_phi``: where tabular IC-Q converges (D5)."""
-    return modified_policy_iteration(interface.reward, interface.discounted, interface.mask, tolerance)
+    return modified_policy_iteration(
+        interface.reward,
+        interface.discounted,
+        interface.mask,
+        tolerance,
+        killing=interface.killing,
+        relative_error=interface.relative_error,
+        reward_size=interface.averaged(interface.moments.reward_size),
+    )
 
 
 class AISConstants(NamedTuple):
@@ -198,10 +238,11 @@ def policy_loss(interface: InterfaceModel, q_phi: np.ndarray, value_star: np.nda
     greedy = interface.lift(q_phi.argmax(axis=1))
     live = interface.chain.stationary > 0
     # Transient states are left out: no option of a recurrent state leads to them.
+    moments = interface.moments
     value = evaluate_policy(
-        interface.moments.reward_mean, interface.moments.discounted, greedy, live, interface.chain.sparse
+        moments.reward_mean, moments.discounted, greedy, live, interface.chain.sparse, moments.killing
     )
-    return float((value_star - value)[live].max())
+    return max(0.0, float((value_star - value)[live].max()))
 
 
 def interface_gap(
@@ -209,7 +250,7 @@ def interface_gap(
 ) -> InterfaceGap:
     """Measures the interface gap exactly and computes every form of Theorem 1 (T1, T1.1, T1.2, T1.3)."""
     constants = ais_constants(interface) if constants is None else constants
-    keep, modulus = interface.decision_pairs, interface.gamma_bar
+    keep, killing = interface.decision_pairs, interface.least_killing
     lifted = interface.lift(q_phi.q)
     gap = float(np.abs(lifted[keep] - q_star.q[keep]).max())
     decides = interface.mask.any(axis=1)
@@ -219,12 +260,12 @@ def interface_gap(
     target = interface.moments.reward_mean + (interface.lifted_discounted @ q_phi.value).reshape(keep.shape)
     numerator = float(np.abs(target[keep] - lifted[keep]).max())
     epsilon, delta, delta_mass = constants
-    bound = (epsilon + delta * norm) / (1 - modulus)
+    bound = (epsilon + delta * norm) / killing
     return InterfaceGap(
         gap=gap,
         bound=bound,
-        bound_value_aware=numerator / (1 - modulus),
-        bound_mass_span=(epsilon + delta * span / 2 + abs(middle) * delta_mass) / (1 - modulus),
+        bound_value_aware=numerator / killing,
+        bound_mass_span=(epsilon + delta * span / 2 + abs(middle) * delta_mass) / killing,
         value_numerator=numerator,
         value_norm=norm,
         policy_loss=policy_loss(interface, q_phi.q, q_star.value),

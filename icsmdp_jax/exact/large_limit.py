@@ -13,6 +13,7 @@ is reported with the coefficient; it is an estimate of the error, not a bound.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from scipy import sparse
 from icsmdp_jax.exact.fixed_point import Projection
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.iterative import solve
-from icsmdp_jax.exact.moments import as_dense, scale_rows
+from icsmdp_jax.exact.moments import KernelMoments, as_dense, scale_rows
 from icsmdp_jax.exact.solve import greedy_value
 
 EXACT_WORK = 4e8  # parameters times entries of the chain up to which every unit vector is taken
@@ -42,9 +43,10 @@ class Coefficients(NamedTuple):
       iid: the same without the Poisson terms.
       full_error: standard error of ``full``.
       iid_error: standard error of ``iid``.
-      residual: largest relative residual of the Poisson equations. With ``T`` an upper bound on ``t_mix(1/4)``, each
-        solution is off by at most ``4 T`` times its residual in the sup norm: the error is ``sum_k P^k r`` for a
-        centred ``r``, and ``|P^k r| <= 2 rho(k) max |r|`` while ``rho`` halves every ``T`` steps.
+      residual: largest relative residual of the Poisson equations, in ``||.||_d``; 0 where elimination solves them.
+      Each
+        solution is off by ``sum_k P^k r`` for a centred ``r``, hence by at most ``m / (1 - s)`` times its residual if
+        ``||P^m f||_d <= s ||f||_d`` for ``f`` of mean 0 (``mixing_bounds.Singular``).
     """
 
     full: float
@@ -54,19 +56,44 @@ class Coefficients(NamedTuple):
     residual: float
 
 
-def temporal_difference(
-    interface: InterfaceModel, state_value: np.ndarray, q_state: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """First two conditional moments ``[S, O]`` of ``R + gamma^tau V(z') - Q(z, o)`` given ``(s, o)``."""
-    m = interface.moments
-    shape = q_state.shape
-    first = (m.discounted_all @ state_value).reshape(shape)
-    second_kernel = m.discounted_square_all
-    cross = m.reward_rate / (1 - m.gamma) * (first - (second_kernel @ state_value).reshape(shape))
-    square = (second_kernel @ state_value**2).reshape(shape)
-    mean_target = m.reward_mean + first
-    mean = mean_target - q_state
-    return mean, m.reward_square + 2 * cross + square - 2 * q_state * mean_target + q_state**2
+class Target(NamedTuple):
+    """The temporal difference ``R + gamma^tau V(z') - Q(z, o)`` with all values counted from a level in their middle.
+
+    With ``R - (1 - gamma^tau) level`` in the place of ``R``, ``V - level`` in that of ``V`` (``-level`` at terminal
+    states) and ``Q - level`` in that of ``Q``, it is the same random number; but values of long horizons no longer
+    cancel in it.
+
+    Attributes:
+      moments: those of the option kernel, with the reward rate lowered by ``(1 - gamma) level``.
+      state_value: ``[S]`` ``V`` of the next state.
+      q_state: ``[S, O]`` ``Q`` of the state's interface.
+    """
+
+    moments: KernelMoments
+    state_value: np.ndarray
+    q_state: np.ndarray
+
+    @staticmethod
+    def of(interface: InterfaceModel, q: np.ndarray) -> Target:
+        """That of a table ``[Z, O]`` of values."""
+        m, model = interface.moments, interface.model
+        value = greedy_value(np.where(interface.mask, q, -np.inf))
+        live = value[interface.mask.any(axis=1)]
+        level = float(live.max() + live.min()) / 2
+        lowered = dataclasses.replace(m, reward_rate=np.where(m.used, m.reward_rate - level * (1 - m.gamma), 0.0))
+        state_value = np.where(m.terminal, 0.0, value[model.interface]) - level
+        return Target(lowered, state_value, interface.lift(np.where(interface.mask, q - level, 0.0)))
+
+    def difference(self) -> tuple[np.ndarray, np.ndarray]:
+        """First two conditional moments ``[S, O]`` of the temporal difference given ``(s, o)``."""
+        m, value, q = self.moments, self.state_value, self.q_state
+        first = (m.discounted_all @ value).reshape(q.shape)
+        cross = m.reward_rate * (m.annuity_discounted @ value).reshape(q.shape)
+        if m.lumps is not None:
+            cross = cross + (m.lumps.discounted @ value).reshape(q.shape)
+        square = (m.discounted_square_all @ value**2).reshape(q.shape)
+        mean_target = m.reward_mean + first
+        return mean_target - q, m.reward_square + 2 * cross + square - 2 * q * mean_target + q**2
 
 
 class Variances:
@@ -74,12 +101,11 @@ class Variances:
 
     def __init__(self, interface: InterfaceModel, operator: Projection, q: np.ndarray, tolerance: float) -> None:
         """Takes the interface model, the projection on the class and the fixed point ``q [Z, O]``."""
-        m, chain, model = interface.moments, interface.chain, interface.model
-        shape = interface.mask.shape
+        chain, model, target = interface.chain, interface.model, Target.of(interface, q)
+        m, shape = target.moments, interface.mask.shape
         self.tolerance, self.residual = tolerance, 0.0
         self.psi = operator.orthonormal
         masked = np.where(interface.mask, q, -np.inf)
-        value = greedy_value(masked)
         # A = I - B C with B [R, Z] the projected kernel and C [Z, R] the features of greedy pairs.
         self._greedy = self.psi[np.arange(shape[0]) * shape[1] + masked.argmax(axis=1)]
         ahead = self.psi.T @ scale_rows(operator.weight, interface.discounted)
@@ -87,15 +113,13 @@ class Variances:
         one_each = self.psi.nnz == self.psi.shape[1]  # indicators: then C B is as sparse as the kernel
         self._inner = sparse.csr_array(self._ahead @ self._greedy.T) if one_each and sparse.issparse(ahead) else None
 
-        state_value = np.where(m.terminal, 0.0, value[model.interface])
-        q_state = interface.lift(np.where(interface.mask, q, 0.0))
         behaviour = interface.lift(chain.behaviour) * m.used
         pair = chain.stationary[:, None] * behaviour
-        mean, square = temporal_difference(interface, state_value, q_state)
+        mean, square = target.difference()
         per_pair = np.zeros(shape)
         np.add.at(per_pair, model.interface, pair * square)
         self._square = per_pair.reshape(-1)[:, None]
-        self._chain, self._law = chain.transition, chain.stationary[chain.states]
+        self._chain, self._law = chain, chain.stationary[chain.states]
 
         # Rows of live pairs: e's conditional mean, and its product with what follows the segment.
         options = shape[1]
@@ -103,11 +127,18 @@ class Variances:
         columns = (model.interface[chain.states][:, None] * options + np.arange(options)).reshape(-1)
         self._columns, self._options = columns, options
         self._mean = (behaviour * mean).reshape(-1)[live]
-        rate = (m.reward_rate / (1 - m.gamma)).reshape(-1)[live]
-        level, weight = q_state.reshape(-1)[live], pair.reshape(-1)[live]
-        ends, early = sparse.csr_array(m.probability)[live], sparse.csr_array(m.discounted_all)[live]
-        paid = scale_rows(weight * (rate - level), ends) - scale_rows(weight * rate, early)
-        follow = sparse.csr_array(paid + scale_rows(weight, early) @ sparse.diags_array(state_value))
+        weight = pair.reshape(-1)[live]
+        ends, early, paid = (
+            scale_rows(weight * factor, sparse.csr_array(matrix)[live])
+            for factor, matrix in (
+                (target.q_state.reshape(-1)[live], m.probability),
+                (1.0, m.discounted_all),
+                (m.reward_rate.reshape(-1)[live], m.annuity_kernel),
+            )
+        )
+        if m.lumps is not None:
+            paid = paid + scale_rows(weight, sparse.csr_array(m.lumps.mean)[live])
+        follow = sparse.csr_array(paid - ends + early @ sparse.diags_array(target.state_value))
         self._follow = sparse.csr_array(follow[:, chain.states])
         self._ended = np.asarray(follow @ m.terminal.astype(float))
         self._restart = chain.start[chain.states]
@@ -119,18 +150,30 @@ class Variances:
         at_pairs = table[self._columns]
         drift = (self._mean[:, None] * at_pairs).reshape(-1, self._options, g.shape[1]).sum(axis=1)
         drift -= self._law @ drift
-        chain, law = self._chain, self._law
-
-        def apply(f: np.ndarray) -> np.ndarray:
-            return f - chain @ f + law @ f
-
-        size = np.abs(drift).max(axis=0)
-        scaled = np.divide(drift, size, out=np.zeros_like(drift), where=size > 0)
-        found = solve(apply, scaled, "Poisson equation of the central limit", self.tolerance)
-        self.residual = max(self.residual, float(found.residual.max()))
-        ahead = found.x * size
+        ahead = self._poisson(drift)
         expected = self._follow @ ahead + self._ended[:, None] * (self._restart @ ahead)
         return iid + 2 * (at_pairs * expected).sum(axis=0), iid
+
+    def _poisson(self, drift: np.ndarray) -> np.ndarray:
+        """``f`` with ``(I - P) f = drift`` and mean 0.
+
+        Iteration works on ``D^{1/2} f``, so that its residual counts in ``||.||_d``, as everything does that is made of
+        ``f``: features of rare interfaces are large there, and a residual relative to them would say nothing elsewhere.
+        """
+        if self._chain.elimination is not None:
+            return self._chain.poisson(drift)
+        root, transition = np.sqrt(self._law), self._chain.transition
+
+        def apply(g: np.ndarray) -> np.ndarray:
+            return g - root[:, None] * (transition @ (g / root[:, None])) + root[:, None] * (root @ g)
+
+        right = root[:, None] * drift
+        size = np.sqrt((right**2).sum(axis=0))
+        scaled = np.divide(right, size, out=np.zeros_like(right), where=size > 0)
+        found = solve(apply, scaled, "Poisson equation of the central limit", self.tolerance)
+        left = np.sqrt(((scaled - apply(found.x)) ** 2).sum(axis=0))
+        self.residual = max(self.residual, float(left.max()))
+        return found.x * size / root[:, None]
 
     def _transposed_solve(self, g: np.ndarray) -> np.ndarray:
         """``y`` with ``A^T y = g``: ``y = g + C^T (I - B^T C^T)^-1 B^T g`` takes a system over interfaces only."""

@@ -52,6 +52,7 @@ from scipy.sparse import linalg as sparse_linalg
 from icsmdp_jax.exact.large_chain import Restarted, period
 from icsmdp_jax.exact.moments import Matrix
 
+EPS = float(np.finfo(float).eps)
 FAILURE = 1e-9  # probability with which the upper ends may be wrong, all of one chain together
 CHECKS = 16 * 20  # powers and checkpoints of Lanczos among which that probability is shared
 PUSHED, FARTHEST, SIFTED = 8, 2, 16  # starts that are pushed forward; how many of them go on after so many steps
@@ -223,6 +224,8 @@ class MixingBounds:
 
     def _low_by_eigenpair(self, accuracy: float) -> float:
         modulus, error, mean = self._eigenpair
+        longest = np.diff((self._chain.kept if isinstance(self._chain, Restarted) else self._chain).indptr).max()
+        error += (int(longest) + 8) * EPS  # of the product behind it, and of the chain's own numbers
 
         def above(t: int) -> bool:
             grown = error * (t if modulus >= 1 else min(t, 1 / (1 - modulus)))

@@ -128,7 +128,9 @@ def solve(
       model: the primitive problem.
       local: ``[num_situations, A]`` probabilities of the local actions, or None.
       workflow: ``[S, O]`` probabilities of the options, 0 where unavailable, or None.
-      tolerance: stop when the certified error is below this times ``1 + max |W|``, or rounding has the last word.
+      tolerance: stop when the certified error is below this times ``max |W|`` or the largest reward, or rounding has
+      the
+        last word.
 
     Returns:
       The solution; its ``error_bound`` holds in either case.
@@ -148,9 +150,11 @@ def solve(
         return available, available.max(axis=1) if law is None else np.sum(law * ahead, axis=1)
 
     inner, change, error = np.zeros(count), np.inf, np.inf
+    largest = float(np.abs(model.reward[model.action_mask]).max())
+    terms = sum(int(np.diff(sparse.csr_array(rows).indptr).max()) for rows in (model.begin, model.stay, model.leave))
     while True:
-        scale = 1 + float(np.abs(inner).max())
-        rounding = 8 * np.finfo(float).eps * scale / (1 - model.gamma)
+        scale = max(largest, float(np.abs(inner).max()))
+        rounding = (terms + 8) * np.finfo(float).eps * scale / (1 - model.gamma)
         error = model.gamma / (1 - model.gamma) * change + rounding
         if error <= tolerance * scale or change <= rounding:
             break

@@ -20,6 +20,7 @@ from icsmdp_jax.exact.moments import KernelMoments, kernel_moments
 from icsmdp_jax.exact.solve import Solution, evaluate_policy, optimal_q
 from icsmdp_jax.models.tabular import TabularModel
 
+ROOM = 1e-9  # lead of the oracle over chance, relative to the scale, that is taken for rounding
 SUM_TOLERANCE = 1e-5  # float32 softmax rows of some hundred options still pass; rows are renormalised afterwards
 
 
@@ -68,21 +69,26 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, len(sample))
 
 
-def normalised(value: Any, random: float, oracle: float) -> Any:
+def has_scale(random: float, oracle: float, size: float = 0.0) -> bool:
+    """Whether the oracle beats chance beyond rounding, relative to both and to ``size``, a scale of rewards."""
+    return oracle - random > ROOM * max(abs(oracle), abs(random), size)
+
+
+def normalised(value: Any, random: float, oracle: float, size: float = 0.0) -> Any:
     """``(J - J_random) / (J_oracle - J_random)``: 0 for the random workflow, 1 for the oracle.
 
     Args:
       value: return, or an array of returns.
       random: return of the random policy.
       oracle: return of the oracle.
+      size: scale of the rewards, for ``has_scale``.
 
     Raises:
       ValueError: if the oracle is no better than chance beyond rounding, so that there is nothing to learn.
     """
-    room = oracle - random
-    if not room > 1e-9 * (1 + abs(oracle)):
+    if not has_scale(random, oracle, size):
         raise ValueError(f"oracle = {oracle:.9g}: expected more than random = {random:.9g}, or there is no scale")
-    return (np.asarray(value, np.float64) - random)[()] / room
+    return (np.asarray(value, np.float64) - random)[()] / (oracle - random)
 
 
 def greedy(table: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -214,7 +220,12 @@ class Returns:
 
     def normalised(self, value: Any) -> Any:
         """A return, or an array of them, on the scale from this model's random workflow (0) to its oracle (1)."""
-        return normalised(value, self.random, self.oracle)
+        return normalised(value, self.random, self.oracle, self.size)
+
+    @cached_property
+    def size(self) -> float:
+        """Largest expected segment reward, in absolute value: what rounding is relative to."""
+        return float(np.abs(self.moments.reward_mean).max())
 
     def value(self, policy: np.ndarray, by_state: bool | None = None) -> np.ndarray:
         """``[S]`` value of a policy, by a direct linear solve (D3); 0 at terminal states.
@@ -229,12 +240,13 @@ class Returns:
         choice, law = self._over_states(np.asarray(policy), by_state)
         moments, decides = self.moments, ~self.model.is_terminal
         if choice is not None:
-            return evaluate_policy(moments.reward_mean, moments.discounted, choice, decides)
+            return evaluate_policy(moments.reward_mean, moments.discounted, choice, decides, killing=moments.killing)
         s, o = moments.used.shape
         assert law is not None
         pick = sparse.csr_array((law.reshape(-1), (np.repeat(np.arange(s), o), np.arange(s * o))), shape=(s, s * o))
         reward = (law * moments.reward_mean).sum(axis=1, keepdims=True)
-        return evaluate_policy(reward, pick @ moments.discounted, np.zeros(s, int), decides)
+        killing = np.where(decides, (law * moments.killing).sum(axis=1), 1.0)[:, None]
+        return evaluate_policy(reward, pick @ moments.discounted, np.zeros(s, int), decides, killing=killing)
 
     def of(self, policy: np.ndarray, by_state: bool | None = None) -> float:
         """``J``: mean value of a policy over the law of the first state; arguments and errors as in ``value``."""
@@ -277,12 +289,12 @@ class Returns:
                 raise ValueError(f"policy: option {table[s]} in state {s}, expected one that is available there")
             return np.where(allowed, table, 0), None
         decides = ~model.is_terminal
-        bad = decides[:, None] & ~(np.where(mask, table >= 0, table == 0))
+        bad = decides[:, None] & ~np.where(mask, table >= -SUM_TOLERANCE, np.abs(table) <= SUM_TOLERANCE)
         if bad.any():
             s, o = (int(i) for i in np.argwhere(bad)[0])
             wanted = "0 or more" if mask[s, o] else "0, because the option is not available"
             raise ValueError(f"policy: probability {table[s, o]} of option {o} in state {s}, expected {wanted}")
-        law = np.where(mask, table, 0.0).astype(np.float64)
+        law = np.where(mask, np.maximum(table, 0.0), 0.0).astype(np.float64)
         total = law.sum(axis=1)
         off = decides & ~(np.abs(total - 1) <= SUM_TOLERANCE)
         if off.any():
@@ -319,11 +331,15 @@ def central_model(model: TabularModel) -> TabularModel:
       model: an IC-SMDP.
 
     Returns:
-      A model with ``Z = S`` interfaces, numbered as the states are, all of agent 0.
+      A model with ``Z = S`` interfaces, numbered and named as the states are, all of agent 0; what agents are called
+      and which fields they see is left out.
     """
     changes: dict[str, Any] = {
         "agent": np.zeros(model.num_states, np.int32),
         "interface": np.arange(model.num_states, dtype=np.int32),
+        "interface_name": model.state_name,
+        "agent_name": None,
+        "visible": None,
     }
     if model.available is not None:
         changes["available"] = model.available[model.interface]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg as sparse_linalg
 
+from icsmdp_jax.exact.elimination import UNIT, Elimination
 from icsmdp_jax.exact.iterative import solve as solve_linear
-from icsmdp_jax.exact.moments import KernelMoments, Matrix
+from icsmdp_jax.exact.moments import KernelMoments, Matrix, as_dense, keep_columns, scale_rows
 
 PATIENCE = 50  # rounds without a better certificate after which rounding is taken to have the last word
-EVALUATION = 1e-13  # residual of an iterative policy evaluation, relative to the largest reward
+EVALUATION = 1e-9  # of what is left of the equation, what one correction by an iterative solver may leave
 EPISODE = 64  # handoffs to which episodes are tried to end, before their values are solved for as if they need not
 DIRECT_LIMIT = 4000  # states up to which a slow evaluation is replaced by a linear solve
+TINY = float(np.finfo(float).tiny)
+CORRECTIONS = 6  # times that the value of a policy is solved for
 
 
 class Solution(NamedTuple):
@@ -55,21 +59,97 @@ def greedy_value(q: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(top), top, 0.0)
 
 
-def value_bounds(change: np.ndarray, low: float, high: float) -> tuple[float, float]:
+def value_bounds(change: np.ndarray, least: float, most: float) -> tuple[float, float]:
     """Bounds on ``V* - TV`` from the change ``TV - V`` of one backup (L2).
 
     Args:
-      change: ``[n]`` entries of ``TV - V``.
-      low: smallest row modulus over the states that decide.
-      high: largest row modulus, below 1.
+      change: ``[n]`` entries of ``TV - V``, or any set of numbers that they lie between.
+      least: smallest ``1 - gbar(s, o)`` over the states that decide, above 0.
+      most: largest one.
 
     Returns:
       ``(a, b)`` with ``a <= V* - TV <= b`` everywhere.
     """
     a, b = float(change.min()), float(change.max())
-    rate_a = high if a < 0 else low
-    rate_b = high if b > 0 else low
-    return rate_a * a / (1 - rate_a), rate_b * b / (1 - rate_b)
+    killed_a = least if a < 0 else most
+    killed_b = least if b > 0 else most
+    return (1 - killed_a) / killed_a * a, (1 - killed_b) / killed_b * b
+
+
+class Backups:
+    """The Bellman operator in the coordinates ``V = level + W``, in which long horizons lose no digits (L2).
+
+    ``T(level + W) - level = r - level (1 - gbar) + P W``: the large numbers of a value near ``1 / (1 - gamma)`` meet
+    the small ones of ``1 - gbar``, which is known to full relative accuracy, and ``W`` is no larger than values differ.
+
+    Attributes:
+      decides: ``[n]`` bool.
+      killing: ``[n, O]`` ``1 - gbar(s, o)`` towards states that decide; 1 outside the mask.
+      least: lower bound on ``killing`` within the mask, rounding included.
+      most: upper bound on it.
+      size: largest reward within the mask.
+    """
+
+    def __init__(
+        self,
+        reward: np.ndarray,
+        discounted: Matrix,
+        mask: np.ndarray,
+        killing: np.ndarray | None,
+        relative_error: float,
+        reward_size: np.ndarray | None,
+    ) -> None:
+        """Takes what ``modified_policy_iteration`` does."""
+        count, options = reward.shape
+        self.reward, self.discounted, self.mask = np.where(mask, reward, 0.0), discounted, mask
+        self.decides = np.asarray(mask.any(axis=1))
+        modulus = np.asarray(discounted.sum(axis=1)).reshape(count, options)
+        width = _longest_row(discounted) + 4
+        error = relative_error + 4 * UNIT
+        rounding = 0.0
+        if killing is None:
+            killing, rounding = 1 - modulus, width * UNIT * float(modulus[mask].max(initial=1.0))
+        if not self.decides.all():  # steps into states of fixed value 0 take no further part in the recursion
+            killing = killing + np.asarray(discounted @ (~self.decides).astype(float)).reshape(count, options)
+        if (killing[mask] <= 0).any():
+            raise ValueError(f"discounted kernel: a row sums to {modulus[mask].max():.9g}, expected less than 1")
+        self.killing = np.where(mask, killing, 1.0)
+        self._surely = self.killing * (1 - error) - rounding
+        self.least = max(float(self._surely[mask].min()), TINY)
+        self.most = min(float(killing[mask].max()) * (1 + error) + rounding, 1.0)
+        size = np.abs(self.reward) if reward_size is None else np.where(mask, reward_size, 0.0)
+        self.size = float(size.max())
+        self._from_reward = relative_error * size + 4 * UNIT * np.abs(self.reward)
+        self._from_level = np.where(mask, error * self.killing + rounding, 0.0)
+        self._from_rest = relative_error + width * UNIT
+
+    def __call__(self, level: float, rest: np.ndarray) -> np.ndarray:
+        """``[n, O]`` ``T(level + rest) - level`` before the maximum, minus infinity outside the mask."""
+        ahead = (self.discounted @ np.where(self.decides, rest, 0.0)).reshape(self.reward.shape)
+        return np.where(self.mask, self.reward - level * self.killing + ahead, -np.inf)
+
+    def rounding(self, level: float, rest: np.ndarray) -> np.ndarray:
+        """``[n, O]`` bound on the error of ``self(level, rest)``, that of the problem's own numbers included."""
+        return self._from_reward + abs(level) * self._from_level + self._from_rest * float(np.abs(rest).max())
+
+    def accumulated(self, doubt: np.ndarray) -> float:
+        """How far the fixed point moves if backups are off by ``doubt [n, O]``: ``max doubt / (1 - gbar)`` (L2)."""
+        return float((doubt / np.maximum(self._surely, TINY))[self.mask].max())
+
+    def of_policy(self, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Matrix]:
+        """Rewards ``[n]``, ``1 - gbar`` ``[n]`` and rows ``[n, n]`` of a policy; 0, 1 and nothing in other states."""
+        states = np.arange(len(policy))
+        step = self.discounted[states * self.reward.shape[1] + policy]
+        if not self.decides.all():
+            step = scale_rows(self.decides.astype(float), keep_columns(step, self.decides))
+        pays, killing = self.reward[states, policy], self.killing[states, policy]
+        return np.where(self.decides, pays, 0.0), np.where(self.decides, killing, 1.0), step
+
+
+def _longest_row(matrix: Matrix) -> int:
+    if sparse.issparse(matrix):
+        return int(np.diff(matrix.indptr).max(initial=0))
+    return int(np.count_nonzero(matrix, axis=1).max(initial=0))
 
 
 def modified_policy_iteration(
@@ -79,6 +159,9 @@ def modified_policy_iteration(
     tolerance: float = 1e-11,
     sweeps: int = 40,
     max_rounds: int = 100_000,
+    killing: np.ndarray | None = None,
+    relative_error: float = 0.0,
+    reward_size: np.ndarray | None = None,
 ) -> Solution:
     """Solves for the fixed point by policy improvement with partial evaluation, stopped by L2.
 
@@ -86,102 +169,105 @@ def modified_policy_iteration(
       reward: ``[n, O]`` expected segment reward.
       discounted: ``[n*O, n]`` row-substochastic discounted kernel, dense or compressed rows.
       mask: ``[n, O]`` bool; a row without any available option has value 0.
-      tolerance: stop when the certified error is below this times ``1 + max |V|``.
+      tolerance: stop when the certified error is below this times ``max |V|`` or ``max |reward|``.
       sweeps: backups with the improved policy per round.
       max_rounds: limit on rounds.
+      killing: ``[n, O]`` ``1 - gbar(s, o)``, to full relative accuracy; what the rows lack to 1 if None.
+      relative_error: bound on the relative error of the kernel's entries, of ``killing`` and, in units of
+        ``reward_size``, of the reward; what they are meant to be is then what the certified error is about.
+      reward_size: ``[n, O]``; the reward's absolute value if None.
 
     Returns:
-      A ``Solution``; its ``error_bound`` holds whether or not the tolerance was reached.
+      A ``Solution``; its ``error_bound`` holds whether or not the tolerance was reached, rounding included.
 
     Raises:
       ValueError: if some available row has a modulus of 1 or more.
     """
-    count, options = reward.shape
-    decides = np.asarray(mask.any(axis=1))
-    modulus = np.asarray(discounted.sum(axis=1)).reshape(count, options)
-    if not decides.any():
+    count = len(reward)
+    if not mask.any():
         return Solution(np.full(reward.shape, -np.inf), np.zeros(count), 0.0, 0)
-    low, high = float(modulus[mask].min()), float(modulus[mask].max())
-    if high >= 1:
-        raise ValueError(f"discounted kernel: a row sums to {high:.9g}, expected less than 1")
-    if not decides.all():
-        low = 0.0  # a step into a row of fixed value 0 takes no further part in the recursion
-    value = np.zeros(count)
+    backups = Backups(reward, discounted, mask, killing, relative_error, reward_size)
+    decides, high = backups.decides, 1 - backups.least
+    level, rest = 0.0, np.zeros(count)
     best: Solution | None = None
     error, slow, stalled = np.inf, 0, 0
     for rounds in range(1, max_rounds + 1):
-        q = backup(reward, discounted, value, mask)
-        improved = greedy_value(q)
-        below, above = value_bounds((improved - value)[decides], low, high)
+        q = backups(level, rest)
+        improved = np.where(decides, greedy_value(q), 0.0)
+        change = (improved - rest)[decides]
+        below, above = value_bounds(change, backups.least, backups.most)
         centre, width = (below + above) / 2, (above - below) / 2
-        scale = 1.0 + float(np.abs(improved).max())
-        shifted = np.where(decides, improved + centre, 0.0)
-        # |V* - shifted| <= width by L2, and one more backup contracts it by `high`; rounding comes on top.
-        previous, error = error, high * width + 4 * np.finfo(float).eps * scale / (1 - high)
+        shifted = level + centre
+        value = np.where(decides, shifted + improved, 0.0)
+        largest = float(np.abs(value).max())
+        # |V* - value| <= width by L2, and one more backup contracts it by `high`. On top comes rounding: of this
+        # backup, which moves the fixed point itself, of the difference and the sums behind `value`, and of the last
+        # backup.
+        doubt = backups.rounding(level, rest) + UNIT * float(np.abs(change).max())
+        rounding = backups.accumulated(doubt) + 4 * UNIT * (largest + abs(below) + abs(above) + abs(shifted))
+        rounding += float(backups.rounding(0.0, value).max())
+        previous, error = error, high * width + rounding
         if best is None or error < best.error_bound:
-            final_q = backup(reward, discounted, shifted, mask)
+            final_q = backup(reward, discounted, value, mask)
             best, stalled = Solution(final_q, greedy_value(final_q), error, rounds), 0
         else:
             stalled += 1
-        if best.error_bound <= tolerance * scale or stalled >= PATIENCE:
+        enough = error <= tolerance * max(largest, backups.size) or high * width <= rounding
+        if enough or stalled >= PATIENCE:
             break
         # Starting the evaluation from the middle of the bounds is what makes equal moduli fast, but it can overshoot
         # for ever where they differ: then the policy is evaluated exactly, or, on large models, without the shift.
         slow += int(error > 0.5 * previous)
-        policy = np.where(np.isfinite(q), q, -np.inf).argmax(axis=1)
+        policy = q.argmax(axis=1)
+        pays, killed, step = backups.of_policy(policy)
         if slow and count <= DIRECT_LIMIT:
-            value = evaluate_policy(reward, discounted, policy, decides)
+            rest = rest + _correction(killed, step)(improved - rest)
         else:
-            begin = improved if slow else shifted
-            value = _partial_evaluation(reward, discounted, policy, decides, begin, sweeps)
+            level = level if slow else shifted
+            rest = improved
+            for _ in range(sweeps):
+                rest = np.where(decides, pays - level * killed + step @ rest, 0.0)
             if slow:
-                value = _nearly_evaluated(reward, discounted, policy, decides, value)
+                rest = _nearly_evaluated(pays - level * killed, step, decides, rest)
+        level, rest = _centred(level, rest, decides)
     assert best is not None
     return best
 
 
-def _chosen_rows(discounted: Matrix, rows: np.ndarray) -> Matrix:
-    return discounted[rows]
+def _centred(level: float, rest: np.ndarray, decides: np.ndarray) -> tuple[float, np.ndarray]:
+    """The same value with ``rest`` around 0."""
+    middle = float(rest[decides].max() + rest[decides].min()) / 2
+    return level + middle, np.where(decides, rest - middle, 0.0)
 
 
-def _partial_evaluation(
-    reward: np.ndarray,
-    discounted: Matrix,
-    policy: np.ndarray,
-    decides: np.ndarray,
-    value: np.ndarray,
-    sweeps: int,
-) -> np.ndarray:
-    states = np.arange(len(policy))
-    pays = np.where(decides, reward[states, policy], 0.0)
-    step = _chosen_rows(discounted, states * reward.shape[1] + policy)
-    for _ in range(sweeps):
-        value = np.where(decides, pays + step @ value, 0.0)
-    return value
+def _correction(killing: np.ndarray, step: Matrix) -> Callable[[np.ndarray], np.ndarray]:
+    """``b -> (I - P)^-1 b`` for a policy's rows, directly.
+
+    Elimination reads no diagonal and is right in every entry; where no row is nearly stochastic, a factorisation of
+    compressed rows is good enough, as what it leaves is corrected.
+    """
+    if sparse.issparse(step) and (len(killing) > DIRECT_LIMIT or killing.min() > 1e-6):
+        system = sparse.csc_array(sparse.eye_array(len(killing)) - step)
+        return sparse_linalg.splu(sparse.csc_matrix(system)).solve
+    factors = Elimination.killed(as_dense(step), killing)
+    return lambda right: factors.solve(np.append(0.0, right))[1:]
 
 
-def _nearly_evaluated(
-    reward: np.ndarray, discounted: Matrix, policy: np.ndarray, decides: np.ndarray, value: np.ndarray
-) -> np.ndarray:
-    """The policy's value by an iterative solver from ``value``, or ``value`` itself where that does not converge."""
+def _nearly_evaluated(pays: np.ndarray, step: Matrix, decides: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """The policy's value by an iterative solver from ``rest``, or ``rest`` itself where that does not converge."""
     try:
-        return _evaluated_iteratively(reward, discounted, policy, decides, value)
+        return rest + _iterative(step, decides)(pays + step @ rest - rest)
     except ValueError:
-        return value
+        return rest
 
 
-def _evaluated_iteratively(
-    reward: np.ndarray, discounted: Matrix, policy: np.ndarray, decides: np.ndarray, value: np.ndarray | None
-) -> np.ndarray:
-    states = np.arange(len(policy))
-    pays = np.where(decides, reward[states, policy], 0.0)
-    step = _chosen_rows(discounted, states * reward.shape[1] + policy)
+def _iterative(step: Matrix, decides: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    sweeps = 0 if decides.all() else EPISODE
 
     def apply(v: np.ndarray) -> np.ndarray:
-        return v - decides[:, None] * (step @ v)
+        return v - step @ v
 
-    sweeps = 0 if decides.all() else EPISODE
-    return np.where(decides, solve_linear(apply, pays, "value of a policy", EVALUATION, value, sweeps=sweeps).x, 0.0)
+    return lambda right: solve_linear(apply, right, "value of a policy", EVALUATION, sweeps=sweeps).x
 
 
 def evaluate_policy(
@@ -190,17 +276,21 @@ def evaluate_policy(
     policy: np.ndarray,
     decides: np.ndarray | None = None,
     iterative: bool = False,
+    killing: np.ndarray | None = None,
 ) -> np.ndarray:
     """Value of a deterministic policy, by a direct linear solve or, on large models, an iterative one (D3).
 
-    The error of the latter is at most its residual over ``1 - gbar``: ``(I - P)^-1`` has that sup norm.
+    What a solve leaves of the equation is computed in the coordinates of ``Backups`` and solved for again, until
+    rounding is all that is left. The error is at most that residual over ``1 - gbar``: ``(I - P)^-1`` has that sup
+    norm.
 
     Args:
       reward: ``[n, O]``.
       discounted: ``[n*O, n]``.
       policy: ``[n]`` int, option taken in each state.
       decides: ``[n]`` bool, states that are not terminal (all, by default).
-      iterative: whether to iterate to a residual of ``EVALUATION`` times the largest reward.
+      iterative: whether to use an iterative solver.
+      killing: ``[n, O]`` ``1 - gbar(s, o)``, to full relative accuracy; what the rows lack to 1 if None.
 
     Returns:
       ``[n]`` float64 value, 0 at states that do not decide.
@@ -208,18 +298,23 @@ def evaluate_policy(
     Raises:
       ValueError: one line, if the iterative solver does not reach its tolerance.
     """
-    if iterative:
-        everywhere = np.ones(len(policy), bool) if decides is None else decides
-        return _evaluated_iteratively(reward, discounted, policy, everywhere, None)
     states = np.arange(len(policy))
     decides = np.ones(len(policy), bool) if decides is None else decides
-    pays = np.where(decides, reward[states, policy], 0.0)
-    step = _chosen_rows(discounted, states * reward.shape[1] + policy)
-    if sparse.issparse(step):
-        value = sparse_linalg.spsolve(sparse.csc_array(sparse.eye_array(len(policy)) - step), pays)
-    else:
-        value = np.linalg.solve(np.eye(len(policy)) - step, pays)
-    return np.where(decides, value, 0.0)
+    taken = np.zeros(reward.shape, bool)
+    taken[states, policy] = decides
+    if not decides.any():
+        return np.zeros(len(policy))
+    backups = Backups(reward, discounted, taken, killing, 0.0, None)
+    pays, killed, step = backups.of_policy(policy)
+    correct = _iterative(step, decides) if iterative else _correction(killed, step)
+    level, rest, left = 0.0, np.zeros(len(policy)), pays
+    for _ in range(CORRECTIONS):
+        level, rest = _centred(level, rest + correct(left), decides)
+        before, left = left, np.where(decides, pays - level * killed + step @ rest - rest, 0.0)
+        size = float(np.abs(left).max())
+        if size <= backups.rounding(level, rest).max() or size > 0.5 * float(np.abs(before).max()):
+            break
+    return np.where(decides, level + rest, 0.0)
 
 
 def optimal_q(moments: KernelMoments, tolerance: float = 1e-11) -> Solution:
@@ -232,4 +327,12 @@ def optimal_q(moments: KernelMoments, tolerance: float = 1e-11) -> Solution:
     Returns:
       A ``Solution`` over handoff states.
     """
-    return modified_policy_iteration(moments.reward_mean, moments.discounted, moments.used, tolerance)
+    return modified_policy_iteration(
+        moments.reward_mean,
+        moments.discounted,
+        moments.used,
+        tolerance,
+        killing=moments.killing,
+        relative_error=moments.relative_error,
+        reward_size=moments.reward_size,
+    )

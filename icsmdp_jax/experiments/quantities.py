@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from icsmdp_jax.envs.registry import make
+from icsmdp_jax.exact import returns as exact_returns
 from icsmdp_jax.exact.chain import uniform_behaviour
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.interface import interface_model, solve_interface
@@ -20,8 +21,7 @@ from icsmdp_jax.experiments.result import Table
 
 def has_scale(known: Analysis) -> bool:
     """Whether the oracle is better than chance, so that returns can be normalised."""
-    oracle, random = known.returns.oracle, known.returns.random
-    return oracle - random > 1e-9 * (1 + abs(oracle))
+    return exact_returns.has_scale(known.returns.random, known.returns.oracle, known.returns.size)
 
 
 def own_interface_optimum(known: Analysis, tables: np.ndarray, epsilon: float, most: int = 8) -> np.ndarray:

@@ -33,8 +33,10 @@ class Errors(NamedTuple):
 
     Attributes:
       rmse: root mean square distance to the reference.
-      spread: root mean square distance to the replicas' mean, unbiased (divided by replicas - 1); 0 for one replica.
-      bias: distance of the replicas' mean from the reference, with the share that the spread explains taken off.
+      spread: root mean square distance to the replicas' mean, unbiased (divided by replicas - 1); NaN for one replica,
+        about whose spread nothing is known.
+      bias: distance of the replicas' mean from the reference, with the share that the spread explains taken off; NaN
+        for one replica.
       raw_bias: the same without that correction.
       squares: ``[replicas]`` squared distances to the reference.
       deviations: ``[replicas]`` squared distances to the mean.
@@ -57,12 +59,12 @@ def measure_errors(interface: InterfaceModel, tables: np.ndarray, reference: np.
     squares = np.sum(weight * (tables - reference) ** 2, axis=(1, 2))
     deviations = np.sum(weight * (tables - mean) ** 2, axis=(1, 2))
     count = len(tables)
-    variance = deviations.sum() / (count - 1) if count > 1 else 0.0
+    variance = float(deviations.sum() / (count - 1)) if count > 1 else math.nan
     raw = float(np.sum(weight * (mean - reference) ** 2))
     return Errors(
         rmse=float(np.sqrt(squares.mean())),
-        spread=float(np.sqrt(variance)),
-        bias=math.sqrt(max(raw - variance / count, 0.0)),
+        spread=math.sqrt(variance),
+        bias=math.sqrt(max(raw - variance / count, 0.0)) if count > 1 else math.nan,
         raw_bias=math.sqrt(raw),
         squares=squares,
         deviations=deviations,
@@ -210,7 +212,7 @@ def learn(
         "replicas": len(q_average),
         "tail_samples": tail,
         "rmse_to_interface_solution": to_phi.rmse,
-        "spread": to_phi.spread,
+        "spread": None if math.isnan(to_phi.spread) else to_phi.spread,
         "bias": to_phi.raw_bias,
         "rmse_to_oracle": rmse_to_oracle(interface, q_average, known.q_star.q),
     }

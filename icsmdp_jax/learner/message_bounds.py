@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from icsmdp_jax.exact.moments import kernel_moments
+from icsmdp_jax.exact.payments import lump_range
 from icsmdp_jax.models.tabular import TabularModel
 
 
@@ -58,8 +59,13 @@ def value_range(reward_low: float, reward_high: float, gamma_bar: float, least_m
         raise ValueError(f"rewards between {reward_low} and {reward_high}: expected two finite bounds in order")
     if not 0 <= least_modulus <= gamma_bar < 1:
         raise ValueError(f"moduli between {least_modulus} and {gamma_bar}: expected 0 <= least <= gamma_bar < 1")
-    low = reward_low / (1 - (gamma_bar if reward_low < 0 else least_modulus))
-    high = reward_high / (1 - (gamma_bar if reward_high > 0 else least_modulus))
+    return _range(reward_low, reward_high, 1 - gamma_bar, 1 - least_modulus)
+
+
+def _range(reward_low: float, reward_high: float, least: float, most: float) -> ValueRange:
+    """The same from the least and the largest ``1 - E[gamma^tau; s' not terminal]``."""
+    low = reward_low / (least if reward_low < 0 else most)
+    high = reward_high / (least if reward_high > 0 else most)
     return ValueRange(float(low), float(high))
 
 
@@ -67,10 +73,10 @@ def model_value_range(model: TabularModel) -> ValueRange:
     """The a-priori range of a finite model: what two applications of ``value_range`` have in common (L6).
 
     One is to the segments themselves. The other takes the primitive step in the place of the option, since
-    ``Q*(s, o)`` is the expected sum over primitive steps of ``gamma^t`` times a reward rate: every modulus is gamma, or
-    0 at the last step of an episode. The second is the narrower one where durations vary, the first where many
-    segments end an episode. The noise of segment rewards has mean 0 and does not enter ``Q*``; estimates that were
-    made of noisy segments may leave the range.
+    ``Q*(s, o)`` is the expected sum over primitive steps of ``gamma^t`` times what the step pays, a rate or, with the
+    last step of a segment, a rate and a lump: every modulus is gamma, or 0 at the last step of an episode. The second
+    is the narrower one where durations vary, the first where many segments end an episode. The noise of segment
+    rewards has mean 0 and does not enter ``Q*``; estimates that were made of noisy segments may leave the range.
 
     Args:
       model: the model; rows of unavailable options and of terminal states are ignored.
@@ -79,10 +85,13 @@ def model_value_range(model: TabularModel) -> ValueRange:
       The range.
     """
     moments = kernel_moments(model)
-    reward, modulus = moments.reward_mean[moments.used], moments.modulus[moments.used]
-    by_segment = value_range(reward.min(), reward.max(), modulus.max(), modulus.min())
+    reward, killing = moments.reward_mean[moments.used], moments.killing[moments.used]
+    by_segment = _range(reward.min(), reward.max(), killing.min(), killing.max())
     rate = model.reward_rate[moments.used]
-    by_step = value_range(rate.min(), rate.max(), model.gamma, 0.0 if model.is_terminal.any() else model.gamma)
+    least, most = (rate + lump[moments.used] for lump in lump_range(model))
+    if model.longest_duration > 1:  # some steps may be no last ones
+        least, most = np.minimum(rate, least), np.maximum(rate, most)
+    by_step = value_range(least.min(), most.max(), model.gamma, 0.0 if model.is_terminal.any() else model.gamma)
     return ValueRange(max(by_segment.low, by_step.low), min(by_segment.high, by_step.high))
 
 

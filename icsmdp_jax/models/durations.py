@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, special
 
+from icsmdp_jax.models.tabular import annuities
+
 PASCAL_SHAPE = 2.0  # successes of the negative binomial family of ``with_mean``
 DRAFT_REVIEW = np.array([[0.0, 0.5], [0.25, 0.0]])  # routing of its phase-type family, one move per visit
 SLOWEST = 1e-9  # smallest success probability or speed that ``with_mean`` considers
@@ -73,11 +75,11 @@ class DurationLaw:
 
     def annuity(self, gamma: float) -> float:
         """``(1 - E[gamma^tau]) / (1 - gamma)``: discounted steps, so that ``E[R] = rate * annuity`` (D2)."""
-        return (1 - self.discount(gamma)) / (1 - gamma)
+        return float(self.pmf @ annuities(gamma, self.longest))
 
     def horizon(self, gamma: float) -> float:
         """``1 / (1 - E[gamma^tau])``: effective number of options that a value looks ahead (L1)."""
-        return 1 / (1 - self.discount(gamma))
+        return 1 / ((1 - gamma) * self.annuity(gamma))
 
     def padded(self, longest: int) -> DurationLaw:
         """The same law with a pmf of length ``longest``.

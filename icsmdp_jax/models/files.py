@@ -13,6 +13,20 @@ from icsmdp_jax.io import atomic_write
 from icsmdp_jax.models.tabular import TabularModel
 
 FIELDS = tuple(field.name for field in dataclasses.fields(TabularModel))
+OTHER_KINDS = {  # by their first bytes
+    b"\x1f\x8b": "a gzip file",
+    b"\x89HDF": "an HDF5 file",
+    b"PAR1": "a Parquet file",
+    b"MATLAB": "a MATLAB file",
+    b"\x80\x02": "a pickle, which is never loaded",
+    b"\x80\x03": "a pickle, which is never loaded",
+    b"\x80\x04": "a pickle, which is never loaded",
+    b"\x80\x05": "a pickle, which is never loaded",
+    b"\xef\xbb\xbf": "a text file",
+    b"\xff\xfe": "a text file",
+    b"\xfe\xff": "a text file",
+}
+CONTROL = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")  # bytes that no text has, in whatever encoding
 REQUIRED = ("reward_rate", "agent", "interface", "gamma")
 
 
@@ -30,7 +44,9 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except IsADirectoryError:
         raise ValueError(f"{name}: is a directory, expected an .npz model file") from None
     except Exception as error:  # a damaged directory makes zipfile raise more than BadZipFile
-        raise ValueError(f"{name}: cannot be read as .npz ({_one_line(error)})") from None
+        kind = other_kind(name)
+        found = f"is {kind}, expected an .npz model file" if kind else f"cannot be read as .npz ({_one_line(error)})"
+        raise ValueError(f"{name}: {found}") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError(f"{name}: holds a single array, expected an .npz model file with named arrays")
     arrays: dict[str, np.ndarray] = {}
@@ -46,6 +62,25 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             if not isinstance(arrays[key], np.ndarray):
                 raise ValueError(f"{name}: member {key} is not an array, expected only arrays")
     return arrays
+
+
+def other_kind(path: str) -> str:
+    """What a file is that NumPy does not read, by its first bytes; empty for NumPy's own formats and without access."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return ""
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(4096)
+    except OSError:
+        return ""
+    if not head:
+        return "empty"
+    if head.startswith((b"PK", b"\x93NUMPY")):
+        return ""
+    for start, kind in OTHER_KINDS.items():
+        if head.startswith(start):
+            return kind
+    return "a file of another kind" if set(head) & CONTROL else "a text file"
 
 
 def _promised_members(path: str) -> int:
@@ -76,7 +111,7 @@ def load_model(path: str | os.PathLike[str]) -> TabularModel:
     for extra in unknown:
         meant = difflib.get_close_matches(extra, FIELDS, n=1, cutoff=0.7)
         if meant:
-            raise ValueError(f"{os.fspath(path)}: {extra}: unknown array, expected {meant[0]}, perhaps")
+            raise ValueError(f"{os.fspath(path)}: {extra}: unknown array, did you mean {meant[0]}?")
     if unknown:
         warnings.warn(f"{os.fspath(path)}: ignoring unknown arrays {', '.join(unknown)}", stacklevel=2)
     try:

@@ -54,7 +54,8 @@ def test_root_interval_by_hand():
     value, low, high = root_interval(np.array([1.0, 4.0, 4.0, 7.0]))
     half = 3.182446305284263 * 6**0.5 / 2  # t_{0.975, 3} s / sqrt(4)
     assert value == 2.0 and low == pytest.approx((4 - half) ** 0.5) and high == pytest.approx((4 + half) ** 0.5)
-    assert root_interval(np.array([9.0])) == (3.0, 3.0, 3.0)
+    assert root_interval(np.array([9.0])) == pytest.approx((3.0, np.nan, np.nan), nan_ok=True)
+    assert np.isnan(root_interval(np.array([0.0]), degrees_lost=1)).all()  # one replica tells nothing of the spread
     assert root_interval(np.zeros(5)) == (0.0, 0.0, 0.0)
     assert root_interval(np.array([0.0, 0.0, 100.0]))[1] == 0.0  # the interval of the square reaches below 0
 

@@ -144,7 +144,7 @@ def test_clauses_4_and_5_segments_and_discounts(walked):
     for change, words in (
         ({"duration": walked.duration + 1}, "clause 4: duration = 4, expected at most 3"),
         ({"reward": walked.reward + np.inf}, "clause 4: reward: expected finite numbers"),
-        ({"discount": walked.discount * 2}, r"clause 5: discount: expected a number in \(0, 1\] unless terminated"),
+        ({"discount": walked.discount * 2}, r"clause 5: discount: expected a number in \[0, 1\]"),
         ({"discount": uneven}, "clause 5: discount: more than one gamma among segments of duration 1"),
     ):
         with pytest.raises(ContractError, match=f"^{words}"):

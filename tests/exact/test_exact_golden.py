@@ -1,4 +1,4 @@
-"""The exact analysis against the golden files: six models in every form, answers of an independent program."""
+"""The exact analysis against the golden files: seven models in every form, answers of an independent program."""
 
 from __future__ import annotations
 

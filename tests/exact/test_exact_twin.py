@@ -27,6 +27,7 @@ from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import Projection, bellman, projection, whiten
 from icsmdp_jax.exact.interface import InterfaceModel, policy_loss
 from icsmdp_jax.exact.moments import as_dense
+from icsmdp_jax.exact.payments import paid_moments
 from tests.helpers import as_model, q_interface_file, q_star_file
 from tests.reference import twin
 from tests.reference.models import (
@@ -89,9 +90,15 @@ def test_moments_chain_and_weights(model: Model, seed: int) -> None:
     close(on_pairs(moments.discounted_all), np.einsum("t,sotj->soj", powers, kernel)[pairs])
     close(on_pairs(moments.discounted_square_all), np.einsum("t,sotj->soj", powers**2, kernel)[pairs])
     close(moments.reward_mean[pairs], twin.expected_reward(model)[pairs])
-    pays = model["reward_rate"][:, :, None] * twin.annuity(model, longest)
-    square = (kernel.sum(axis=3) * pays**2).sum(axis=2) + float(model["reward_noise"]) ** 2 / 3
+    square = (kernel * twin.payments(model, longest) ** 2).sum(axis=(2, 3)) + float(model["reward_noise"]) ** 2 / 3
     close(moments.reward_square[pairs], square[pairs])
+    for absolute in (False, True):
+        pays = twin.payments(model, longest)
+        pays = np.abs(pays) if absolute else pays
+        found = paid_moments(as_model(model), absolute)
+        close(on_pairs(found.mean), np.einsum("sotj,sotj->soj", pays, kernel)[pairs])
+        close(on_pairs(found.discounted), np.einsum("t,sotj,sotj->soj", powers, pays, kernel)[pairs])
+        close(on_pairs(found.square), np.einsum("sotj,sotj->soj", pays**2, kernel)[pairs])
     close(moments.modulus[pairs], twin.row_modulus(model)[pairs])
     close(interface.gamma_bar, twin.modulus(model))
 

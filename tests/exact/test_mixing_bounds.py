@@ -12,7 +12,7 @@ from scipy import sparse
 
 from icsmdp_jax.exact import mixing_bounds
 from icsmdp_jax.exact.chain import MixingClock, distance_to_stationarity, stationary_law
-from icsmdp_jax.exact.large_chain import Restarted, iterative_stationary_law, period
+from icsmdp_jax.exact.large_chain import Restarted, period, sparse_law
 from icsmdp_jax.exact.mixing_bounds import MixingBounds, largest_eigenvalue, relative_error
 
 LEVELS = (0.87, 0.45, 0.25, 0.1, 1e-2, 1e-4, 1e-7)
@@ -118,7 +118,7 @@ def test_a_restart_in_two_parts_is_the_whole_chain(seed: int, count: int) -> Non
     np.testing.assert_allclose(parts.T @ block, whole.T @ block, atol=1e-13)
     np.testing.assert_allclose(block[:, 0] @ parts, block[:, 0] @ whole, atol=1e-13)
     assert period(parts) == period(sparse.csr_array(whole))
-    found = iterative_stationary_law(parts)
+    found = sparse_law(parts)
     np.testing.assert_allclose(found.law, stationary_law(whole), rtol=1e-9)
     assert found.residual < 1e-12
     bounds = MixingBounds(parts, found.law)

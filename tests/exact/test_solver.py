@@ -110,7 +110,7 @@ def test_bounds_from_one_backup_enclose_the_value(
     for offset, noise in ((0.0, 0.0), (50.0, 0.0), (-50.0, 0.0), (0.0, 5.0), (50.0, 1.0), (-50.0, 1.0)):
         value = np.where(decides, best + offset + noise * rng.normal(size=count), 0.0)
         improved = greedy_value(backup(reward, rows, value, mask))
-        below, above = value_bounds((improved - value)[decides], low, high)
+        below, above = value_bounds((improved - value)[decides], 1 - high, 1 - low)
         slack = 256 * EPS * (51 + np.abs(best).max()) / (1 - high)
         assert below - slack <= (best - improved)[decides].min()
         assert (best - improved)[decides].max() <= above + slack

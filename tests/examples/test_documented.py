@@ -1,4 +1,4 @@
-"""The table of shipped models in docs/models.md is what the analysis of the files gives."""
+"""docs/models.md: its examples print what it says, its table of shipped models is what the analysis gives."""
 
 from __future__ import annotations
 
@@ -7,10 +7,26 @@ from pathlib import Path
 import pytest
 
 from icsmdp_jax.exact.constants import analyse
-from icsmdp_jax.models.files import load_model
+from icsmdp_jax.models.files import FIELDS, load_model
 from tests.examples.shipped import MODELS
+from tests.pages import examples_print_what_they_say, named_things_exist
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+
+
+@pytest.mark.parametrize("section", ["Names and fields", "Models from other libraries"])
+def test_examples_run(section):
+    examples_print_what_they_say(PAGE, section)
+
+
+def test_the_page_names_what_exists():
+    named_things_exist(PAGE, 1)
+
+
+def test_every_array_of_the_format_has_a_row():
+    text = PAGE.read_text().split("## Names and fields")[0]
+    missing = [name for name in FIELDS if f"`{name}" not in text]
+    assert not missing
 
 
 @pytest.mark.parametrize(

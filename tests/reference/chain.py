@@ -12,6 +12,7 @@ from tests.reference.models import (
     Model,
     decision_pairs,
     joint_kernel,
+    lump,
     num_interfaces,
     terminal_states,
 )
@@ -43,11 +44,22 @@ def discounted_kernel(model: Model) -> Array:
     return out
 
 
+def payments(model: Model, longest: int) -> Array:
+    """Return what a segment pays but for its noise, by (s, o, tau, s'), `[S, O, T, S]` (D2)."""
+    before, total = np.concatenate([[1.0], powers(model, longest)[:-1]]), annuity(model, longest)
+    num_states, num_options = model["reward_rate"].shape
+    out = np.zeros((num_states, num_options, longest, num_states))
+    for s in range(num_states):
+        for o in range(num_options):
+            for successor in range(num_states):
+                out[s, o, :, successor] = model["reward_rate"][s, o] * total + before * lump(model, s, o, successor)
+    return out
+
+
 def expected_reward(model: Model) -> Array:
-    """Return E[R | s, o], `[S, O]` (D2): the rate times the expected annuity, 0 at terminal states."""
+    """Return E[R | s, o], `[S, O]` (D2): the mean of the payments, 0 at terminal states."""
     kernel = joint_kernel(model)
-    duration = kernel.sum(axis=3)
-    out = np.asarray(model["reward_rate"], float) * (duration @ annuity(model, kernel.shape[2]))
+    out = (kernel * payments(model, kernel.shape[2])).sum(axis=(2, 3))
     out[terminal_states(model)] = 0.0
     return out
 

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.reference.chain import (
-    annuity,
     behaviour_chain,
     bellman,
     greedy_value,
     pair_law,
+    payments,
     powers,
     stationary_law,
 )
@@ -155,7 +155,7 @@ def central_limit(model: Model, behaviour: Array, features: Array | None = None)
     kernel, labels, terminal = joint_kernel(model), model["interface"], terminal_states(model)
     num_states, num_options, longest, _ = kernel.shape
     rank = basis.shape[2]
-    power, total = powers(model, longest), annuity(model, longest)
+    power, paid = powers(model, longest), payments(model, longest)
     noise_variance = float(model["reward_noise"]) ** 2 / 3.0
 
     # First pass: b(s), E[e e^T] and A. The scalar part of e is the temporal difference.
@@ -167,9 +167,8 @@ def central_limit(model: Model, behaviour: Array, features: Array | None = None)
             first = second = 0.0
             look_ahead = np.zeros(rank)
             for t in range(longest):
-                reward = model["reward_rate"][s, o] * total[t]
                 for successor in np.flatnonzero(kernel[s, o, t]):
-                    probability = kernel[s, o, t, successor]
+                    probability, reward = kernel[s, o, t, successor], paid[s, o, t, successor]
                     z_next = labels[successor]
                     ongoing = 0.0 if terminal[successor] else power[t]
                     error = reward + ongoing * v[z_next] - q[labels[s], o]
@@ -195,10 +194,9 @@ def central_limit(model: Model, behaviour: Array, features: Array | None = None)
             psi, mu = basis[labels[s], o], behaviour[labels[s], o]
             carried = np.zeros(rank)
             for t in range(longest):
-                reward = model["reward_rate"][s, o] * total[t]
                 for successor in np.flatnonzero(kernel[s, o, t]):
                     ongoing = 0.0 if terminal[successor] else power[t]
-                    error = reward + ongoing * v[labels[successor]] - q[labels[s], o]
+                    error = paid[s, o, t, successor] + ongoing * v[labels[successor]] - q[labels[s], o]
                     following = restart if terminal[successor] else nu[successor]
                     carried += kernel[s, o, t, successor] * error * following
             cross += law[s] * mu * np.outer(psi, carried)

@@ -54,6 +54,19 @@ def joint_kernel(model: Model) -> Array:
     return duration[:, :, :, None] * transition[:, :, None, :]
 
 
+def lump(model: Model, s: int, o: int, successor: int) -> float:
+    """Return what is paid with the last step of a segment from s to `successor`; 0 where none can end there.
+
+    Listed lumps of one next state are taken to agree, as those of `random_model` do.
+    """
+    place = [successor]
+    if "successor" in model:
+        listed = (model["successor"][s, o] == successor) & (model["probability"][s, o] > 0)
+        place = list(np.flatnonzero(listed)[:1])
+    following = float(model["lump_reward_next"][s, o, place].sum()) if "lump_reward_next" in model else 0.0
+    return following + (float(model["lump_reward"][s, o]) if "lump_reward" in model else 0.0)
+
+
 def uniform_behaviour(model: Model) -> Array:
     """Return the behaviour that is uniform over the available options, float64 `[Z, O]`."""
     mask = available_options(model).astype(float)
@@ -127,6 +140,7 @@ def random_model(
     gap: float = 1.0,
     gamma: float = 0.9,
     noise: float = 0.2,
+    lumps: bool = False,
 ) -> Model:
     """Draw a valid model file as a dict: every interface hides `hidden` states behind it.
 
@@ -134,7 +148,8 @@ def random_model(
     interface only, while the hidden part keeps dynamics of its own: epsilon = delta = 0 in (D6), Q_phi = Q*.
     With gap = 1 nothing is shared by the states of an interface. States and interfaces are shuffled.
     With `terminals` two terminal states are added: one shares an interface with states that decide, the
-    other has an interface of its own, which therefore never decides.
+    other has an interface of its own, which therefore never decides. With `lumps` every segment also pays
+    with its last step, by the pair and by the next state.
 
     Raises:
         ValueError: if both a joint kernel and successor lists are asked for.
@@ -199,6 +214,14 @@ def random_model(
             model["probability"] = probability[order]
         else:
             model["transition"] = transition[order][..., order]
+    if lumps:
+        closed_lump = rng.normal(size=(regular_interfaces, options))[home]
+        model["lump_reward"] = _blend(closed_lump, rng.normal(size=(num_states, options)), gap)[order]
+        closed_next = rng.normal(size=(regular_interfaces, options, num_blocks))[home][..., block]
+        following = _blend(closed_next, rng.normal(size=(num_states, options, num_states)), gap)[order][..., order]
+        if successor_lists:
+            following = np.take_along_axis(following, model["successor"], axis=2)
+        model["lump_reward_next"] = following
     if masks:
         available = rng.random((total_interfaces, options)) < 0.7
         available[np.arange(total_interfaces), rng.integers(options, size=total_interfaces)] = True
@@ -230,4 +253,5 @@ def models(draw: st.DrawFn, *, gap: float | None = None, max_interfaces_per_agen
         gap=draw(st.sampled_from([0.0, 0.3, 1.0])) if gap is None else gap,
         gamma=draw(st.sampled_from([0.0, 0.5, 0.9, 0.97])),
         noise=draw(st.sampled_from([0.0, 0.5])),
+        lumps=draw(st.booleans()),
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tests.reference.models import Array, Model, available_options, joint_kernel, terminal_states
+from tests.reference.models import Array, Model, available_options, joint_kernel, lump, terminal_states
 
 
 class Trajectory(NamedTuple):
@@ -49,8 +49,10 @@ def draw_segment(
     cell = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
     index, successor = divmod(cell, kernel.shape[3])
     reward, discount = 0.0, 1.0
-    for _ in range(index + 1):
+    for step in range(index + 1):
         reward += discount * float(model["reward_rate"][state, option])
+        if step == index:
+            reward += discount * lump(model, state, option, successor)
         discount *= float(model["gamma"])
     half_width = float(model["reward_noise"])
     return reward + rng.uniform(-half_width, half_width), index + 1, successor

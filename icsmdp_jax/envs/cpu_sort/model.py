@@ -6,7 +6,7 @@ import numpy as np
 
 from icsmdp_jax.envs.cpu_sort import machine, team
 from icsmdp_jax.envs.cpu_sort.reach import CORRECT, LOST, Reachable
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel, annuities
 
 
 def sorting_model(
@@ -36,7 +36,7 @@ def sorting_model(
     tau = reach.duration
     paid = (successor == count) * gamma ** (tau - 1.0)
     reward = paid + gamma**tau * phi[successor] - phi[:count, None]
-    rate = reward * (1 - gamma) / (1 - gamma**tau)
+    rate = reward / annuities(gamma, int(tau.max()))[tau - 1]
 
     width = reach.mask.shape[1]
     terminal = np.append(reach.cut, [True, True])

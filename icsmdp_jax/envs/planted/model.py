@@ -230,7 +230,7 @@ def planted_model(config: PlantedConfig) -> PlantedModel:
     continuation = (unpaid.discounted @ q.max(axis=1)).reshape(q.shape)
     hidden = config.gap * config.reward_gap * _hidden_reward(layout, unpaid.weights)
     reward_mean = (q - continuation)[layout.interface] + hidden
-    rate = reward_mean * (1 - config.gamma) / (1 - unpaid.moments.expected_discount)
+    rate = reward_mean / unpaid.moments.annuity
     model = bare.replace(reward_rate=rate)
     return PlantedModel(
         config=config,

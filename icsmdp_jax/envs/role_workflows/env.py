@@ -20,7 +20,7 @@ from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
 from icsmdp_jax.envs.finite import FiniteEnv, TabularState, check_made_from
 from icsmdp_jax.envs.role_workflows.model import listing_of, workflow_model
 from icsmdp_jax.envs.role_workflows.rules import Listing, Rules
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel, annuities
 
 TAU_BITS = 3  # an outcome's code: number of blocks less 1 in the low bits, whether it pays, then the next state
 LONGEST = 2**TAU_BITS
@@ -120,7 +120,7 @@ def _params(listing: Listing) -> RoleParams:
     start = AliasTable(*(array[0] for array in alias_table(listing.start[None][:, listing.start > 0],
                                                            np.flatnonzero(listing.start)[None])))  # fmt: skip
     tau = np.arange(1, LONGEST + 1)
-    price = settings.cost * (1 - settings.gamma**tau) / (1 - settings.gamma)
+    price = settings.cost * annuities(settings.gamma, LONGEST)
     paid = np.concatenate([-price, settings.gamma ** (tau - 1) - price])
     bits = (listing.available << np.arange(listing.available.shape[1])).sum(axis=1)
     epoch = np.column_stack([listing.agent, listing.interface, bits[listing.interface]])

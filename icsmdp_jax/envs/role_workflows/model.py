@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from icsmdp_jax.envs.role_workflows.rules import Listing, Rules, listed
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel, annuities
 
 if TYPE_CHECKING:
     from icsmdp_jax.envs.role_workflows.env import RoleParams, RoleWorkflow
@@ -30,11 +30,13 @@ def workflow_model(rules: Rules) -> TabularModel:
     listing, settings = listing_of(rules), rules.settings
     gamma = settings.gamma
     durations = listing.durations()
-    discount = durations @ gamma ** np.arange(1, durations.shape[-1] + 1)
+    longest = durations.shape[-1]
+    unused = listing.probability.sum(axis=-1) <= 0
+    last = durations @ gamma ** np.arange(longest)
+    annuity = np.where(unused, 1.0, durations @ annuities(gamma, longest))
     success = (listing.probability * listing.pays).sum(axis=-1)
     # paid at the last block, gamma^(tau - 1); E[R] = rate (1 - E gamma^tau) / (1 - gamma) spreads it over the segment
-    rate = success * (discount / gamma) * (1 - gamma) / (1 - discount) - settings.cost
-    unused = listing.probability.sum(axis=-1) <= 0
+    rate = success * last / annuity - settings.cost
     return TabularModel(
         reward_rate=np.where(unused, 0.0, rate),
         agent=listing.agent,
@@ -82,7 +84,7 @@ def worth(env: RoleWorkflow, params: RoleParams, policies: np.ndarray) -> Worth:
     durations = listing.durations()
     tau = np.arange(1, durations.shape[-1] + 1)
     discount = durations @ model.gamma**tau
-    reward = model.reward_rate * (1 - discount) / (1 - model.gamma)
+    reward = model.reward_rate * (durations @ annuities(model.gamma, len(tau)))
     right = (moves @ listing.right.astype(float)).reshape(s, o)
 
     def forward(factor: np.ndarray, *earned: np.ndarray) -> list[np.ndarray]:

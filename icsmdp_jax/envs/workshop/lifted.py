@@ -26,7 +26,7 @@ from icsmdp_jax.envs.workshop.env import RAW, Workshop, workshop
 from icsmdp_jax.envs.workshop.exact import workshop_model
 from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.exact.primitive import PrimitiveModel, option_moments
-from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.models.tabular import TabularModel, annuities
 
 REMAINING = 1e-12  # probability that an option outlasts the listing; it goes to the last duration
 NEVER = 1e-25  # odds below which an action counts as never taken
@@ -194,8 +194,7 @@ def _assembled(
     law = np.zeros((count + 1, options, longest, count + 1))
     law[:count] = kernel
     law[~np.append(mask, np.zeros((1, options), bool), axis=0), 0, -1] = 1.0  # rows that nothing reads
-    discount = np.einsum("sotn,t->so", law[:count], model.gamma ** np.arange(1, longest + 1))
-    rate = np.where(mask, reward * (1 - model.gamma) / (1 - discount), 0.0)
+    rate = np.where(mask, reward / np.einsum("sotn,t->so", law[:count], annuities(model.gamma, longest)), 0.0)
     raw = np.stack(
         [(np.arange(spec.num_interfaces) // env.num_tools // 3**p) % 3 == RAW for p in range(env.num_parts)], 1
     )
