@@ -21,8 +21,9 @@ from typing import Any
 from bound_validation.axis import SETTINGS, resolved
 from bound_validation.results import Row, write_table
 from bound_validation.tasks import Claim, Task, TaskResult
-from icsmdp_jax.io import to_plain, write_json
+from icsmdp_jax.io import check_folder, to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
+from icsmdp_jax.runs.directory import FINISHED, TABLE
 
 SCHEMA = 3
 PACKAGES = ("bound_validation",)  # whose sources decide about the numbers, besides icsmdp_jax
@@ -33,6 +34,7 @@ def run_command(args: argparse.Namespace) -> int:
     from icsmdp_jax.devices import hosts
     from icsmdp_jax.devices.cache import set_compilation_cache
 
+    check_folder(args.out)
     set_compilation_cache()
     hosts.join(args)
     summary = validate(Path(args.out), args.preset, args.model, args.behaviour, args.resume, args.overwrite)
@@ -48,7 +50,20 @@ def report(summary: dict[str, Any] | None, as_json: bool) -> int:
     else:
         print(verdict(summary), file=sys.stderr)
         print(summary["report"])
+    if summary["model"] is None or summary["preset"] == "sweep":  # of a single model it is said at the beginning
+        _say_uncertified(summary["a6_uncertified_cells"], summary["cells"])
     return 0 if summary["bound_holds"] else 1
+
+
+def _say_uncertified(uncertified: list[str], cells: int) -> None:
+    """Says on stderr in which cells Theorems 2 and 3 do not apply, if there are any."""
+    if uncertified:
+        named = ", ".join(uncertified[:3]) + (", ..." if len(uncertified) > 3 else "")
+        print(
+            f"icsmdp: A6 is not certified in {len(uncertified)} of {cells} cells ({named}): Theorems 2 and 3 are not "
+            "claimed there",
+            file=sys.stderr,
+        )
 
 
 def verdict(summary: dict[str, Any]) -> str:
@@ -95,11 +110,13 @@ def validate(
     settings = SETTINGS[preset]
     about: dict[str, Any] = {"preset": preset, "model": None}
     if model is not None:
-        from icsmdp_jax.commands import read_behaviour
+        from icsmdp_jax.commands import read_behaviour, say_uncertified
         from icsmdp_jax.exact.constants import analyse
         from icsmdp_jax.models.files import load_model
 
-        settings = dataclasses.replace(settings, known=analyse(load_model(model), read_behaviour(behaviour)))
+        known = analyse(load_model(model), read_behaviour(behaviour))
+        say_uncertified(known)
+        settings = dataclasses.replace(settings, known=known)
         about |= {"model": Path(model).name, "model_sha256": _sha256(model), "behaviour": "uniform"}
         if behaviour != "uniform":
             about["behaviour"] = _sha256(behaviour)
@@ -196,20 +213,22 @@ def execute(
     from bound_validation.report.page import write_report
 
     manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **provenance.record(PACKAGES)}
-    done = engine.run(out, tasks, manifest, resume, overwrite)
-    if not done.primary:
-        return None
-    total = TaskResult()
-    for content in done.contents:
-        total.add(TaskResult.from_plain(content))
-    total.rows = ending.arrange(total.rows)
-    total.claims += ending.claims(total.rows)
-    summary = summarise(total, manifest, done.seconds)
-    summary |= {"constants": ending.constants(total.rows), **ending.summary}
-    write_table(out / "results.parquet", total.rows, {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)})
-    summary["report"] = str(write_report(total.rows, summary, ending.figures(total.rows, summary, out), out))
-    write_json(out / "summary.json", summary)
-    return summary
+    summary: dict[str, Any] = {}
+
+    def finish(done: engine.Finished) -> None:
+        total = TaskResult()
+        for content in done.contents:
+            total.add(TaskResult.from_plain(content))
+        total.rows = ending.arrange(total.rows)
+        total.claims += ending.claims(total.rows)
+        summary.update(summarise(total, manifest, done.seconds))
+        summary.update({"constants": ending.constants(total.rows), **ending.summary})
+        write_table(out / TABLE, total.rows, {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)})
+        summary["report"] = str(write_report(total.rows, summary, ending.figures(total.rows, summary, out), out))
+        write_json(out / FINISHED, summary)
+
+    done = engine.run(out, tasks, manifest, resume, overwrite, finish=finish)
+    return summary if done.primary else None
 
 
 def summarise(total: TaskResult, manifest: dict[str, Any], run_s: float) -> dict[str, Any]:
