@@ -50,8 +50,7 @@ def report(summary: dict[str, Any] | None, as_json: bool) -> int:
     else:
         print(verdict(summary), file=sys.stderr)
         print(summary["report"])
-    if summary["model"] is None or summary["preset"] == "sweep":  # of a single model it is said at the beginning
-        _say_uncertified(summary["a6_uncertified_cells"], summary["cells"])
+    _say_uncertified(summary["a6_uncertified_cells"], summary["cells"])
     return 0 if summary["bound_holds"] else 1
 
 
@@ -110,13 +109,11 @@ def validate(
     settings = SETTINGS[preset]
     about: dict[str, Any] = {"preset": preset, "model": None}
     if model is not None:
-        from icsmdp_jax.commands import read_behaviour, say_uncertified
+        from icsmdp_jax.commands import read_behaviour
         from icsmdp_jax.exact.constants import analyse
         from icsmdp_jax.models.files import load_model
 
-        known = analyse(load_model(model), read_behaviour(behaviour))
-        say_uncertified(known)
-        settings = dataclasses.replace(settings, known=known)
+        settings = dataclasses.replace(settings, known=analyse(load_model(model), read_behaviour(behaviour)))
         about |= {"model": Path(model).name, "model_sha256": _sha256(model), "behaviour": "uniform"}
         if behaviour != "uniform":
             about["behaviour"] = _sha256(behaviour)

@@ -94,15 +94,6 @@ def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict
     }
 
 
-def say_uncertified(known: Analysis) -> None:
-    """Says on stderr that Theorems 2 and 3 do not apply, if A6 is not certified."""
-    if not known.a6_certified:
-        print(
-            f"icsmdp: A6 is not certified (kappa = {known.kappa:.4g}, 1 or more): Theorems 2 and 3 are not claimed",
-            file=sys.stderr,
-        )
-
-
 def _bar() -> Any:
     """A progress bar on stderr that shows up after two seconds."""
     from tqdm import tqdm
@@ -129,7 +120,6 @@ def learn_file(
     file_target(out, "--out")
     loaded = load_model(model)
     known: Analysis = analyse(loaded, read_behaviour(behaviour))
-    say_uncertified(known)
     from icsmdp_jax.learner.experiment import learn
 
     with _bar() as bar:
