@@ -350,4 +350,5 @@ def _run(
     ]
     first = lanes[0][0]
     learner = Learner(environments[first][0], function_class(first), clock=clock, project=project)
-    return train(learner, inputs, key, replicas, checkpoints, chunk, progress)
+    pairs = first.interface.mask.size
+    return train(learner, inputs, key, replicas, checkpoints, chunk, progress, values=pairs)

@@ -21,8 +21,9 @@ from typing import Any
 from bound_validation.axis import SETTINGS, resolved
 from bound_validation.results import SCHEMA, Row, write_table
 from bound_validation.tasks import Claim, Task, TaskResult
-from icsmdp_jax.io import to_plain, write_json
+from icsmdp_jax.io import check_folder, to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
+from icsmdp_jax.runs.directory import FINISHED, TABLE
 
 PACKAGES = ("bound_validation",)  # whose sources decide about the numbers, besides icsmdp_jax
 
@@ -32,6 +33,7 @@ def run_command(args: argparse.Namespace) -> int:
     from icsmdp_jax.devices import hosts
     from icsmdp_jax.devices.cache import set_compilation_cache
 
+    check_folder(args.out)
     set_compilation_cache()
     hosts.join(args)
     summary = validate(Path(args.out), args.preset, args.model, args.behaviour, args.resume, args.overwrite)
@@ -47,7 +49,19 @@ def report(summary: dict[str, Any] | None, as_json: bool) -> int:
     else:
         print(verdict(summary), file=sys.stderr)
         print(summary["report"])
+    _say_uncertified(summary["a6_uncertified_cells"], summary["cells"])
     return 0 if summary["bound_holds"] else 1
+
+
+def _say_uncertified(uncertified: list[str], cells: int) -> None:
+    """Says on stderr in which cells Theorems 2 and 3 do not apply, if there are any."""
+    if uncertified:
+        named = ", ".join(uncertified[:3]) + (", ..." if len(uncertified) > 3 else "")
+        print(
+            f"icsmdp: A6 is not certified in {len(uncertified)} of {cells} cells ({named}): Theorems 2 and 3 are not "
+            "claimed there",
+            file=sys.stderr,
+        )
 
 
 def verdict(summary: dict[str, Any]) -> str:
@@ -200,20 +214,22 @@ def execute(
 
     manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **provenance.record(PACKAGES)}
     out = Path(out)
-    done = engine.run(out, tasks, manifest, resume, overwrite)
-    if not done.primary:
-        return None
-    total = TaskResult()
-    for content in done.contents:
-        total.add(TaskResult.from_plain(content))
-    total.rows = ending.arrange(total.rows)
-    total.claims += ending.claims(total.rows)
-    summary = summarise(total, manifest, done.seconds)
-    summary |= {"constants": ending.constants(total.rows), **ending.summary}
-    write_table(out / "results.parquet", total.rows, {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)})
-    summary["report"] = str(write_report(total.rows, summary, ending.figures(total.rows, summary, out), out))
-    write_json(out / "summary.json", summary)
-    return summary
+    summary: dict[str, Any] = {}
+
+    def finish(done: engine.Finished) -> None:
+        total = TaskResult()
+        for content in done.contents:
+            total.add(TaskResult.from_plain(content))
+        total.rows = ending.arrange(total.rows)
+        total.claims += ending.claims(total.rows)
+        summary.update(summarise(total, manifest, done.seconds))
+        summary.update({"constants": ending.constants(total.rows), **ending.summary})
+        write_table(out / TABLE, total.rows, {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)})
+        summary["report"] = str(write_report(total.rows, summary, ending.figures(total.rows, summary, out), out))
+        write_json(out / FINISHED, summary)
+
+    done = engine.run(out, tasks, manifest, resume, overwrite, finish=finish)
+    return summary if done.primary else None
 
 
 def summarise(total: TaskResult, manifest: dict[str, Any], run_s: float) -> dict[str, Any]:

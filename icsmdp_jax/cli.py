@@ -1,15 +1,15 @@
 """The command ``icsmdp``: analyse, solve, learn, envs, experiment, and what other packages register (validate).
 
-Exit codes: 0 for success, 1 for a finding (a violated bound), 2 for bad input with one readable line on stderr.
-With ``--json`` one JSON object goes to stdout and everything else to stderr. JAX is not imported before a command
-needs it, and the persistent compilation cache is set up before its first array.
+Exit codes and what is said of errors: ``icsmdp_jax.endings``. With ``--json`` one JSON object goes to stdout and
+everything else to stderr. JAX is not imported before a command needs it, and the persistent compilation cache is set up
+before its first array.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from icsmdp_jax.devices.cache import set_compilation_cache
+from icsmdp_jax.endings import ended
 
 COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) -> None that add a command
+LARGEST = 2**63 - 1
 FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
 
 Handler = Callable[[argparse.Namespace], int]
@@ -38,8 +40,8 @@ def positive_integer(text: str) -> int:
         value = int(float(text)) if "e" in text.lower() and float(text).is_integer() else int(text)
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    if not 1 <= value <= LARGEST:
+        raise argparse.ArgumentTypeError(f"{text[:40]}: expected a number from 1 to 2**63 - 1")
     return value
 
 
@@ -49,13 +51,20 @@ def seed(text: str) -> int:
         value = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number") from None
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 2**63 - 1")
+    if not 0 <= value <= LARGEST:
+        raise argparse.ArgumentTypeError(f"{text[:40]}: expected a number from 0 to 2**63 - 1")
     return value
 
 
 def emit(result: dict[str, Any], as_json: bool) -> None:
-    """Prints a flat result on stdout, as one JSON object or as aligned lines."""
+    """Prints a flat result on stdout, as one JSON object or as aligned lines.
+
+    Raises:
+      ArithmeticError: if a value is no number, which must not look like a success.
+    """
+    for name, value in result.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ArithmeticError(f"{name} = {value}: expected a finite number")
     if as_json:
         print(json.dumps(result, allow_nan=False))
         return
@@ -118,26 +127,39 @@ def _envs(args: argparse.Namespace) -> int:
 def _experiment(args: argparse.Namespace) -> int:
     from icsmdp_jax.experiments import catalogue
     from icsmdp_jax.experiments.catalogue import Options
+    from icsmdp_jax.io import check_folder, write_json
 
-    if args.name != catalogue.ALL:
+    every = args.name == catalogue.ALL
+    if every and (args.oracle_only or args.load is not None):
+        raise ValueError(f"experiment {catalogue.ALL}: --oracle-only and --load belong to a single name")
+    if not every and (args.force or args.overwrite):
+        raise ValueError(f"experiment {args.name}: --force and --overwrite belong to the name {catalogue.ALL}")
+    if not every:
         catalogue.checked(args.name)
     options = Options(args.name, args.preset, args.load, args.seed)
-    out = Path(args.out) if args.out else Path("results") / "experiments"
+    if args.oracle_only and args.load is not None:
+        raise ValueError(f"experiment {args.name}: --load is about learning, expected without --oracle-only")
+    if args.out is not None:
+        check_folder(args.out)
+    out = Path(args.out) if args.out is not None else Path("results") / "experiments"
     set_compilation_cache()
     from icsmdp_jax.devices import hosts
     from icsmdp_jax.experiments import command
 
     hosts.join(args)
-    if args.name == catalogue.ALL:
-        if args.oracle_only or args.load is not None:
-            raise ValueError(f"experiment {catalogue.ALL}: --oracle-only and --load belong to a single name")
+    if every:
         done = command.run_all(args.preset, args.seed, out, args.force, args.overwrite)
         print(json.dumps(done, allow_nan=False) if args.json else done["report"])
         return 0
     if args.oracle_only:
-        emit(command.oracle_only(args.name), args.json)
+        exact = command.oracle_only(args.name)
+        if args.out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(out / command.ORACLE, exact)
+            command.say(f"written to {out / command.ORACLE}")
+        emit(exact, args.json)
         return 0
-    folder = out if args.out else out / args.name
+    folder = out if args.out is not None else out / args.name
     content = command.run_one(options, folder)
     command.say(f"written to {folder}")
     print(json.dumps(content, allow_nan=False) if args.json else command.readable(content))
@@ -189,13 +211,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     experiment = commands.add_parser("experiment", help="IC-Q against the oracle and other methods on an environment")
     experiment.add_argument("name", help="name of the environment, or 'all' for all of them and a report")
-    experiment.add_argument("--out", default=None, help="where to write result.json, tables and figures")
+    experiment.add_argument("--out", default=None, help="where to write result.json (or oracle.json), tables, figures")
     experiment.add_argument("--preset", choices=("testing", "quick", "full"), default="quick")
     experiment.add_argument("--seed", type=seed, default=0)
     experiment.add_argument("--load", type=float, default=None, help="packets per time unit (routing-6x6)")
     experiment.add_argument("--oracle-only", action="store_true", help="exact quantities only, nothing is learned")
     experiment.add_argument("--force", action="store_true", help="with 'all': run everything again")
-    experiment.add_argument("--overwrite", action="store_true", help="with 'all': begin afresh if --out is another run")
+    experiment.add_argument("--overwrite", action="store_true", help="with 'all': start over if --out is another run")
     experiment.add_argument("--json", action="store_true", help="print one JSON object")
     add_host_arguments(experiment)
     experiment.set_defaults(handler=_experiment)
@@ -215,23 +237,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code.
     """
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    show = warnings.showwarning
     warnings.showwarning = _plain_warning
     try:
-        return int(args.handler(args))
-    except (ValueError, OSError) as error:
-        if os.environ.get("ICSMDP_TRACEBACK"):
-            raise
-        print(f"icsmdp: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("icsmdp: interrupted", file=sys.stderr)
-        return 130
+        return ended("icsmdp", lambda: _command(argv))
+    finally:
+        warnings.showwarning = show
+
+
+def _command(argv: Sequence[str] | None) -> int:
+    args = build_parser().parse_args(argv)
+    return int(args.handler(args))
 
 
 def _plain_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"icsmdp: warning: {message}", file=sys.stderr)
+    print(f"icsmdp: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

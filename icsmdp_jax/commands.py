@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.interface import InterfaceModel, solve_both
 from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.exact.solve import Solution
-from icsmdp_jax.io import atomic_write
+from icsmdp_jax.io import atomic_write, file_target
 from icsmdp_jax.models.files import load_model, other_kind
 
 DENSE_OUTPUT_LIMIT = 2**31  # bytes of the full kernel that `solve --full` is willing to write
@@ -40,21 +38,6 @@ def read_behaviour(source: str) -> np.ndarray | None:
     if not isinstance(law, np.ndarray):
         raise ValueError(f"{source}: expected a single .npy array [Z, O]")
     return law
-
-
-def check_out(path: str) -> None:
-    """Refuses an output place that cannot be written, before any work is done.
-
-    Raises:
-      ValueError: in one line.
-    """
-    folder = Path(path).resolve().parent
-    if not folder.is_dir():
-        raise ValueError(f"--out {path}: folder {folder} does not exist")
-    if Path(path).is_dir():
-        raise ValueError(f"--out {path}: is a directory, expected a file name")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"--out {path}: folder {folder} cannot be written to")
 
 
 def warned(interface: InterfaceModel) -> list[str]:
@@ -99,7 +82,7 @@ def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict
     Raises:
       ValueError: for bad input, in one line; nothing is written then.
     """
-    check_out(out)
+    file_target(out, "--out")
     loaded = load_model(model)
     law = read_behaviour(behaviour)
     size = 8 * loaded.num_states**2 * loaded.num_options
@@ -148,7 +131,7 @@ def learn_file(
     Raises:
       ValueError: for bad input, in one line; nothing is written then.
     """
-    check_out(out)
+    file_target(out, "--out")
     loaded = load_model(model)
     known: Analysis = analyse(loaded, read_behaviour(behaviour))
     from icsmdp_jax.learner.experiment import learn
@@ -164,7 +147,7 @@ def learn_file(
     for line in outcome.remarks:
         print(f"icsmdp: {line}", file=sys.stderr)
     numbers = [value for value in outcome.summary.values() if isinstance(value, float)]
-    if not np.isfinite(numbers).all():
+    if not all(np.isfinite(found).all() for found in (numbers, outcome.q_last, outcome.q_average)):
         raise ValueError(f"{model}: the learned values are not finite; nothing is written")
     with atomic_write(out) as stream:
         np.savez_compressed(stream, q_last=outcome.q_last, q_average=outcome.q_average)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,23 +15,109 @@ from typing import IO, Any
 
 import numpy as np
 
+LONGEST = 40  # characters of the target's name in that of a temporary file, so that the latter is never too long
+KINDS = (
+    (stat.S_ISDIR, "directory"),
+    (stat.S_ISFIFO, "FIFO"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "character device"),
+    (stat.S_ISBLK, "block device"),
+)
+
+
+def file_target(path: str | os.PathLike[str], name: str = "") -> tuple[Path, os.stat_result | None]:
+    """The file that writing to a path would replace: that at the end of all symbolic links.
+
+    Args:
+      path: where to write.
+      name: what the path is called in messages, e.g. ``--out``.
+
+    Returns:
+      The target, and what is known of it if it exists.
+
+    Raises:
+      ValueError: in one line, if what is there is no regular file or if the place cannot be written to.
+    """
+    label = f"{name} {os.fspath(path)}".strip()
+    if not os.fspath(path):
+        raise ValueError(f"{name or 'path'}: is empty, expected the name of a file")
+    found = None
+    try:
+        target = Path(os.path.realpath(path))
+        found = os.stat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # a loop of links, a name that is too long or holds a null byte
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ValueError(f"{label}: {reason}, expected the name of a file that can be written") from None
+    folder = target.parent
+    if not folder.is_dir():
+        raise ValueError(f"{label}: folder {folder} does not exist")
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        kind = next((word for test, word in KINDS if test(found.st_mode)), "special file")
+        raise ValueError(f"{label}: is a {kind}, expected a regular file or a new name")
+    if found is not None and not _writable(target):
+        raise ValueError(f"{label}: is write-protected")
+    if not _writable(folder):
+        raise ValueError(f"{label}: folder {folder} cannot be written to")
+    return target, found
+
+
+def check_folder(path: str | os.PathLike[str], name: str = "--out") -> None:
+    """Refuses a folder that could not be made or written to; makes nothing.
+
+    Raises:
+      ValueError: in one line.
+    """
+    label = f"{name} {os.fspath(path)}"
+    if not os.fspath(path):
+        raise ValueError(f"{name}: is empty, expected the name of a directory")
+    try:
+        place = Path(os.path.realpath(path))
+        nearest = next(folder for folder in (place, *place.parents) if folder.exists())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ValueError(f"{label}: {reason}, expected the name of a directory") from None
+    if not nearest.is_dir():
+        which = "" if nearest == place else f"{nearest} "
+        raise ValueError(f"{label}: {which}is a file, expected a directory")
+    if not _writable(nearest):
+        raise ValueError(f"{label}: {nearest} cannot be written to")
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
-    """Opens a temporary file beside ``path`` and renames it into place only when the block ends well."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent or ".", prefix=f".{target.name}.", suffix=".part")
+    """Opens a temporary file beside the target, which takes its place only when the block ends well.
+
+    Symbolic links stay, and what they point to is replaced. An existing file keeps its permissions, and its owner as
+    far as that is allowed.
+
+    Args:
+      path: where to write.
+      mode: ``"wb"``, or ``"w"`` for text, which is UTF-8.
+
+    Raises:
+      ValueError: in one line, for what exists and is no regular file, and for places that cannot be written to.
+    """
+    target, found = file_target(path)
+    temporary = target.with_name(f".{target.name[:LONGEST]}.{secrets.token_hex(6)}.part")
     try:
-        with os.fdopen(handle, mode) as stream:
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if found is None else 0o600)
+        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        if found is not None:
+            with contextlib.suppress(OSError, AttributeError):  # only root may give files away
+                os.chown(temporary, found.st_uid, found.st_gid)
+            os.chmod(temporary, stat.S_IMODE(found.st_mode))
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -243,15 +243,6 @@ def test_interrupting_ends_with_130(monkeypatch):
     assert icsmdp("analyse", PLAIN) == Outcome(130, "", "icsmdp: interrupted\n")
 
 
-def test_a_bug_is_not_taken_for_bad_input(monkeypatch):
-    def broken(*arguments: object) -> None:
-        raise AssertionError("a bug")
-
-    monkeypatch.setattr("icsmdp_jax.commands.analyse_file", broken)
-    with pytest.raises(AssertionError, match="a bug"):
-        icsmdp("analyse", PLAIN)
-
-
 def test_a_traceback_can_be_asked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("ICSMDP_TRACEBACK", "1")
     with pytest.raises(ValueError, match="no such file"):

@@ -181,7 +181,7 @@ def compare_runs(a: ValidationRun, b: ValidationRun) -> Found:
 
 def content(found: Found, every: bool) -> dict[str, Any]:
     """The comparison as one JSON object; with ``every`` all matched rows, otherwise those that changed."""
-    from bound_validation.compare.comparison import DISCOVERY_RATE, EXACT, NOISY, RELATIONS, UNKNOWN, key_of
+    from bound_validation.compare.comparison import DISCOVERY_RATE, EXACT, NOISY, RELATIONS, UNKNOWN
 
     pairs = found.rows.pairs
     return {
@@ -201,11 +201,17 @@ def content(found: Found, every: bool) -> dict[str, Any]:
         "constants_changed": sum(bool(pair.constants) for pair in pairs),
         "other_bits": sum(not pair.same_bits for pair in pairs),
         "rows": [_plain_pair(pair) for pair in (pairs if every else found.listed)],
-        "only_a": [key_of(row)._asdict() for row in found.rows.only_a],
-        "only_b": [key_of(row)._asdict() for row in found.rows.only_b],
+        "only_a": [_plain_key(row) for row in found.rows.only_a],
+        "only_b": [_plain_key(row) for row in found.rows.only_b],
         "verdicts": None if found.verdicts is None else [change._asdict() for change in found.verdicts],
         "configuration": [change._asdict() for change in found.configuration],
     }
+
+
+def _plain_key(row: Row) -> dict[str, Any]:
+    from bound_validation.compare.comparison import key_of
+
+    return {**key_of(row)._asdict(), "x": row.x}
 
 
 def _plain_pair(pair: Pair) -> dict[str, Any]:
@@ -214,7 +220,8 @@ def _plain_pair(pair: Pair) -> dict[str, Any]:
         for side, row in (("a", pair.a), ("b", pair.b))
     }
     names = ("kind", "difference", "noise", "z", "p", "differs", "bound_differs", "holds_differs", "constants")
-    return {**pair.key._asdict(), **sides, **{name: getattr(pair, name) for name in names}, "same_bits": pair.same_bits}
+    flags = {name: getattr(pair, name) for name in names}
+    return {**_plain_key(pair.a), **sides, **flags, "same_bits": pair.same_bits}
 
 
 # The report
@@ -242,9 +249,9 @@ def report(found: Found, every: bool) -> list[str]:
     held = [pair for pair in rows.pairs if pair.holds_differs]
     words = {1: "held", 0: "violated", -1: "none claimed"}
     lines += _section("Changed: whether the bound holds", _table(
-        [[str(p.key), _number(p.key.x), words[p.a.holds], "->", words[p.b.holds]] for p in held]))  # fmt: skip
+        [[str(p.key), _number(p.a.x), words[p.a.holds], "->", words[p.b.holds]] for p in held]))  # fmt: skip
     lines += _section("Changed bounds", _table(
-        [[str(p.key), _number(p.key.x), _number(p.a.bound), "->", _number(p.b.bound)]
+        [[str(p.key), _number(p.a.x), _number(p.a.bound), "->", _number(p.b.bound)]
          for p in rows.pairs if p.bound_differs]))  # fmt: skip
     counted = Counter(name for pair in rows.pairs for name in pair.constants)
     lines += _section("Changed constants", _table([[name, f"in {count} rows"] for name, count in counted.items()]))
@@ -283,7 +290,7 @@ def _values(pairs: list[Pair]) -> list[str]:
     for p in pairs:
         ends = [f"[{_number(r.ci_low)}, {_number(r.ci_high)}]" if r.ci_low != r.ci_high else "" for r in (p.a, p.b)]
         body.append(
-            [str(p.key), _number(p.key.x), _number(p.a.measured), ends[0], _number(p.b.measured), ends[1],
+            [str(p.key), _number(p.a.x), _number(p.a.measured), ends[0], _number(p.b.measured), ends[1],
              f"{p.difference:+.3g}", _number(p.noise), f"{p.z:+.2f}" if p.z == p.z else "-",
              f"{p.p:.2g}" if p.p == p.p else "-", "changed" if p.changed else ""]
         )  # fmt: skip

@@ -1,12 +1,12 @@
 """Two validation runs side by side: which rows differ by more than their own noise explains.
 
-Rows are matched by cell, series, term and abscissa. Rows with noise carry 95 % intervals; the difference of a pair is
-divided by its standard error and judged by a t-test with the degrees of freedom of Welch and Satterthwaite, since many
-rows rest on few replicas. Over all pairs with noise the false discovery rate is held at 5 % (Benjamini, Hochberg 1995):
-of the differences that are reported, one in twenty is expected to be chance, and if nothing changed, the probability
-that anything is reported is at most 5 %. Both statements take the two runs to be independent and the rows of one run
-to be independent or positively dependent, as errors of one trajectory after more and more handoffs are. Exact pairs
-differ where rounding of float64 does not explain it.
+Rows are matched by cell, series, term, samples and abscissa. Rows with noise carry 95 % intervals; the difference of a
+pair is divided by its standard error and judged by a t-test with the degrees of freedom of Welch and Satterthwaite,
+since many rows rest on few replicas. Over all pairs with noise the false discovery rate is held at 5 % (Benjamini,
+Hochberg 1995): of the differences that are reported, one in twenty is expected to be chance, and if nothing changed,
+the probability that anything is reported is at most 5 %. Both statements take the two runs to be independent and the
+rows of one run to be independent or positively dependent, as errors of one trajectory after more and more handoffs are.
+Exact pairs differ where rounding of float64 does not explain it.
 
 Everything here is a pure function of rows and of the contents of ``summary.json`` and the manifest.
 """
@@ -27,25 +27,38 @@ from bound_validation.results import CONSTANTS, NAN, Row
 DISCOVERY_RATE = 0.05
 RELATIVE = 1e-9  # differences of exact values that count
 ABSOLUTE = 1e-10  # what rounding leaves of a difference of numbers of order one, such as a gap that is closed
+SWEEP = "sweep"  # axis of the rows of custom sweeps
 EXACT, NOISY, UNKNOWN = "exact", "noisy", "unknown noise"
 MEASURED_BOUNDS = ("fixed_point",)  # T2 is put to the measured projection error: such a bound has noise itself
 
 
 class Key(NamedTuple):
-    """What identifies a row of a table."""
+    """What identifies a row of a table.
+
+    Attributes:
+      cell: id of the setting.
+      series: what was measured.
+      term: the term of the bound.
+      samples: handoffs of each replica.
+      x: the abscissa; NaN in a sweep, where it follows the figure settings and says nothing about the row.
+    """
 
     cell: str
     series: str
     term: str
+    samples: int
     x: float
 
     def __str__(self) -> str:
-        return f"{self.cell} {self.series}{f' ({self.term})' if self.term not in ('', self.series) else ''}"
+        term = f" ({self.term})" if self.term not in ("", self.series) else ""
+        samples = f" K = {self.samples}" if self.samples and math.isnan(self.x) else ""
+        return f"{self.cell} {self.series}{term}{samples}"
 
 
 def key_of(row: Row) -> Key:
     """The key of a row; an absent abscissa is one and the same NaN, so that keys are equal."""
-    return Key(row.cell, row.series, row.term, NAN if math.isnan(row.x) else row.x)
+    follows = row.axis == SWEEP or math.isnan(row.x)
+    return Key(row.cell, row.series, row.term, row.samples, NAN if follows else row.x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +261,7 @@ def _by_key(rows: Iterable[Row], name: str) -> dict[Key, Row]:
     for row in rows:
         key = key_of(row)
         if key in found:
-            raise ValueError(f"{name}: two rows are {key} at x = {key.x:g}, expected one")
+            raise ValueError(f"{name}: two rows are {key} at x = {row.x:g}, expected one")
         found[key] = row
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 
@@ -18,13 +20,18 @@ from bound_validation.cell import (
 )
 from bound_validation.results import NAN, Row
 from bound_validation.sweep.definition import Cell, Sweep
-from bound_validation.sweep.parts import Part, build, check_shape
+from bound_validation.sweep.parts import Part, Shape, build, check_shape
 from bound_validation.tasks import Progress, TaskResult
-from icsmdp_jax.exact.chain import MixingClock
+from icsmdp_jax.envs.tabular import tabular_env
+from icsmdp_jax.exact.chain import MixingClock, uniform_behaviour
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.fixed_point import FeatureBasis, whiten
 from icsmdp_jax.learner import networks
-from icsmdp_jax.learner.experiment import random_relu
+from icsmdp_jax.learner.experiment import check_width, random_relu
+from icsmdp_jax.learner.exploration import behaviour_table
+from icsmdp_jax.learner.icq import Inputs, Learner
+from icsmdp_jax.learner.schedules import constant
+from icsmdp_jax.learner.train import check_memory as fits_into_memory
 
 WORK_PER_CELL = 10_000  # progress units (about one handoff each) that the exact analysis of a cell is worth
 UNSETTLED = "the iteration to Q_m did not converge in this cell, so that nothing is measured against it"
@@ -39,6 +46,38 @@ def work_of(sweep: Sweep, part: Part) -> int:
     if "theorem" in sweep.measure:
         handoffs += sum(sweep.samples)
     return WORK_PER_CELL * len(part.cells) + part.lanes * sweep.replicas * handoffs
+
+
+def check_memory(sweep: Sweep, listed: Sequence[Part]) -> None:
+    """Refuses a sweep whose largest part would not fit into memory, before anything is computed or written.
+
+    Raises:
+      ValueError: in one line with the forecast and what would fit.
+    """
+    if not sweep.learns:
+        return
+    check_width(max(part.shape.interfaces for part in listed), max(part.shape.width for part in listed))
+    part = max(listed, key=lambda part: part.lanes * _parameters(part.shape))
+    model, shape = build(sweep, part.cells[0]).model, part.shape
+    env, params = tabular_env(model, first=np.full(shape.states, 1 / shape.states))
+    if shape.width:
+        values = networks.linear(shape.agents, shape.options)
+        data = np.zeros((shape.interfaces, min(shape.width, shape.interfaces)), np.float32)
+    else:
+        values, data = networks.tabular(shape.interfaces, shape.options), None
+    inputs = Inputs(
+        params, data, behaviour_table(uniform_behaviour(model)), constant(0.1), np.float32(1.0), np.float32(1.0)
+    )
+    checkpoints = len(sweep.checkpoints) if "limit" in sweep.measure else 1
+    pairs = shape.interfaces * shape.options
+    fits_into_memory(
+        Learner(env, values), inputs, part.lanes, sweep.replicas, checkpoints, sweep.chunk_length, pairs
+    )  # fmt: skip
+
+
+def _parameters(shape: Shape) -> int:
+    """Parameters of one replica."""
+    return shape.options * (shape.agents * min(shape.width, shape.interfaces) if shape.width else shape.interfaces)
 
 
 def run_part(sweep: Sweep, part: Part, progress: Progress) -> TaskResult:

@@ -24,7 +24,9 @@ def _run(args: argparse.Namespace) -> int:
     from bound_validation.sweep.toml import read_sweep
     from icsmdp_jax.devices import hosts
     from icsmdp_jax.devices.cache import set_compilation_cache
+    from icsmdp_jax.io import check_folder
 
+    check_folder(args.out)
     set_compilation_cache()
     sweep = read_sweep(args.file)
     hosts.join(args)

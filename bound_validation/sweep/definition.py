@@ -18,6 +18,7 @@ MEASURES = ("interface", "limit", "theorem")
 WIDTH, SAMPLES = "learner.width", "learner.samples"  # axes that belong to the learner, not to the model
 LONGEST_CHUNK = 1000  # handoffs per compiled chunk where the sweep does not say
 SMALLEST_CHUNK = 50  # below it a chunk's own cost would show
+MOST_CELLS = 1_000_000
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -108,6 +109,9 @@ class Sweep:
         }  # fmt: skip
         if not axes:
             raise refused("axes", axes, "one axis or more")
+        cells = math.prod(len(values) for name, values in axes.items() if name != SAMPLES)
+        if cells > MOST_CELLS:
+            raise Refusal("axes", "", f": their product has {cells} cells, expected at most {MOST_CELLS}")
         changes["samples"] = tuple(axes.get(SAMPLES, self.samples))
         for name, value in changes.items():
             object.__setattr__(self, name, value)

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bound_validation.sweep.refusal import Refusal, nearest, refused, shown, unknown
+from bound_validation.sweep.sizes import check_size, planted_size, random_size
+from icsmdp_jax.endings import summary
 from icsmdp_jax.models.tabular import TabularModel
 
 Function = Callable[..., Any]  # (**coordinates) -> TabularModel, or (TabularModel, behaviour [Z, O])
@@ -28,6 +31,11 @@ PLANTED_SIZES = frozenset(
 RANDOM_SIZES = frozenset(
     {"num_agents", "num_interfaces", "hidden", "num_options", "successors", "longest_duration", "seed"}
 )
+RANDOM_COUNTS = ("num_interfaces", "hidden", "num_options", "successors", "longest_duration", "features")
+
+
+class FamilyError(RuntimeError):
+    """A user's function failed, or cannot be imported; what it raised is the cause."""
 
 
 class Built(NamedTuple):
@@ -75,6 +83,10 @@ class Family:
         if kind is not None and (not isinstance(value, SCALARS[kind]) or isinstance(value, bool)):
             words = {"int": "a whole number", "float": "a number", "str": "a text"}
             raise refused(field, value, words[kind], name)
+        if kind == "float" and not math.isfinite(value):
+            raise refused(field, value, "a finite number", name)
+        if name == "seed" and kind == "int" and value < 0:
+            raise refused(field, value, "a whole number of 0 or more", name)
 
     def build(self, coordinates: Mapping[str, Any]) -> Built:
         """The model at these coordinates.
@@ -133,10 +145,9 @@ def _planted() -> Family:
     from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 
     def build(**coordinates: Any) -> tuple[TabularModel, np.ndarray]:
-        for name in ("fields", "views"):  # TOML has lists only
-            if coordinates.get(name) is not None:
-                coordinates[name] = tuple(tuple(entry) for entry in coordinates[name])
-        planted = planted_model(PlantedConfig(**coordinates))
+        config = PlantedConfig(**{name: _as_tuple(name, value) for name, value in coordinates.items()})
+        check_size(planted_size(config))
+        planted = planted_model(config)
         return planted.model, planted.behaviour
 
     knobs = dataclasses.fields(PlantedConfig)
@@ -150,14 +161,35 @@ def _planted() -> Family:
     )
 
 
+def _as_tuple(name: str, value: Any) -> Any:
+    """Fields and views as tuples, since TOML has lists only."""
+    if name not in ("fields", "views") or value is None:
+        return value
+    expected = "pairs of name and size" if name == "fields" else "a list of names for each agent"
+    kinds = (str, int) if name == "fields" else None
+    if not isinstance(value, list | tuple) or not all(isinstance(entry, list | tuple) for entry in value):
+        raise ValueError(f"{name} = {shown(value)}: expected {expected}")
+    for entry in value:
+        wanted = kinds or (str,) * len(entry)
+        if len(entry) != len(wanted) or not all(map(isinstance, entry, wanted)):
+            raise ValueError(f"{name} = {shown(value)}: expected {expected}")
+    return tuple(tuple(entry) for entry in value)
+
+
 def _random() -> Family:
     from icsmdp_jax.models.random import random_model
 
     knobs = inspect.signature(random_model).parameters
     kinds = {name: str(knob.annotation).removesuffix(" | None") for name, knob in knobs.items()}
+
+    def build(**coordinates: Any) -> TabularModel:
+        given = {name: knob.default for name, knob in knobs.items()} | coordinates
+        check_size(random_size(*(max(int(given[name]), 1) for name in RANDOM_COUNTS)))
+        return random_model(**coordinates)
+
     return Family(
         name="random",
-        function=random_model,
+        function=build,
         names=frozenset(knobs),
         required=frozenset({"seed"}),
         kinds={name: kind for name, kind in kinds.items() if kind in SCALARS},
@@ -237,6 +269,8 @@ def _module(source: str, name: str, folder: Path) -> ModuleType:
             raise  # the module is there, and something that it needs is not
         problem = f" = {shown(source)}: no module {error.name}, expected one that is installed or beside the file"
         raise Refusal("family", "", problem) from None
+    except Exception as error:
+        raise FamilyError(f"{name}: cannot be imported: {summary(error)}") from error
     finally:
         sys.path.remove(str(folder))
 
@@ -248,5 +282,8 @@ def _module_of_file(source: str, path: Path) -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses in it look their module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise FamilyError(f"{path}: cannot be imported: {summary(error)}") from error
     return module

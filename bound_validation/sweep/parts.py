@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bound_validation.sweep.definition import Cell, Sweep
-from bound_validation.sweep.families import Built
+from bound_validation.sweep.families import Built, FamilyError
 from bound_validation.sweep.refusal import shown
+from icsmdp_jax.endings import deliberate, summary
 from icsmdp_jax.models.tabular import TabularModel
 
 
@@ -63,11 +64,14 @@ def build(sweep: Sweep, cell: Cell) -> Built:
 
     Raises:
       ValueError: in one line that names the cell, if the family refuses the coordinates.
+      FamilyError: in one line that names the cell, if the family fails.
     """
     try:
         return sweep.source.build(cell.arguments)
-    except ValueError as error:
-        raise ValueError(f"cell {cell.id}: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        if isinstance(error, ValueError) and deliberate(error):
+            raise ValueError(f"cell {cell.id}: {' '.join(str(error).split())}") from error
+        raise FamilyError(f"cell {cell.id}: {sweep.source.name} raised {summary(error)}") from error
 
 
 def shape_of(model: TabularModel, width: int) -> Shape:

@@ -12,7 +12,7 @@ import numpy as np
 from bound_validation.cell import ASYMPTOTIC_FROM, TIE
 from bound_validation.results import Row
 from bound_validation.run import Ending, execute
-from bound_validation.sweep.cells import run_part, work_of
+from bound_validation.sweep.cells import check_memory, run_part, work_of
 from bound_validation.sweep.definition import SAMPLES, Cell, Sweep, value_text
 from bound_validation.sweep.parts import parts
 from bound_validation.tasks import Claim, Task, dominance, in_range
@@ -47,7 +47,13 @@ def run_sweep(sweep: Sweep, out: Path, resume: bool = False, overwrite: bool = F
 
 
 def tasks(sweep: Sweep) -> list[Task]:
-    """One task for each part, named by the sweep and the number of the part."""
+    """One task for each part, named by the sweep and the number of the part.
+
+    Raises:
+      ValueError: in one line, if the family refuses a cell or the largest part would not fit into memory.
+    """
+    listed = parts(sweep)
+    check_memory(sweep, listed)
     return [
         Task(
             f"{sweep.name}/{part.index:05d}",
@@ -56,7 +62,7 @@ def tasks(sweep: Sweep) -> list[Task]:
             len(part.cells),
             sweep.learns,
         )
-        for part in parts(sweep)
+        for part in listed
     ]
 
 

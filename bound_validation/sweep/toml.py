@@ -34,7 +34,7 @@ def read_sweep(path: str | os.PathLike[str]) -> Sweep:
     """
     place = Path(path)
     try:
-        content = tomllib.loads(place.read_text(encoding="utf-8"))
+        content = tomllib.loads(place.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ValueError(f"{place}: no such file, expected a TOML file that describes a sweep") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -24,6 +24,7 @@ CELLS = PartitionSpec(CELL)
 REPLICAS = PartitionSpec(REPLICA)
 PAIRS = PartitionSpec(CELL, REPLICA)
 USABLE = 0.6  # share of a device's memory that a program may take; the rest is for what lives outside of it
+GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # versions 2 and 1
 MEMORY_VARIABLE = "ICSMDP_DEVICE_MEMORY"  # bytes for each device, in place of what the device itself reports
 
 
@@ -257,17 +258,23 @@ def device_memory() -> int:
     """
     given = os.environ.get(MEMORY_VARIABLE)
     if given is not None:
-        if not given.isdigit() or int(given) == 0:
+        if not (given.isascii() and given.isdigit()) or int(given) == 0:
             raise ValueError(f"{MEMORY_VARIABLE}={given}: expected a whole number of bytes above 0")
         return int(given)
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(USABLE * stats["bytes_limit"])
+    return host_memory() // jax.local_device_count()
+
+
+def host_memory() -> int:
+    """Bytes that a program may take on this host: a share of its memory, or of its control group's if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (text := limit.read_text().strip()).isdigit():
-        total = min(total, int(text))
-    return int(USABLE * total / jax.local_device_count())
+    for name in GROUP_LIMITS:
+        limit = Path(name)
+        if limit.exists() and (text := limit.read_text(encoding="ascii").strip()).isdigit():
+            total = min(total, int(text))
+    return int(USABLE * total)
 
 
 def _bytes(program: Any) -> int:

@@ -52,6 +52,8 @@ class Options:
             raise ValueError(f"preset = {self.preset!r}: expected one of {', '.join(PRESETS)}")
         if self.load is not None and not 0 < self.load < float("inf"):
             raise ValueError(f"load = {self.load}: expected a positive number of packets per time unit")
+        if self.load is not None and self.name not in WITH_LOAD:
+            raise ValueError(f"load = {self.load}: expected with {', '.join(WITH_LOAD)} only, but {self.name} has none")
 
     def pick(self, testing: int, quick: int, full: int) -> int:
         """The number that belongs to the preset."""

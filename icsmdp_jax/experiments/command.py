@@ -13,6 +13,7 @@ from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.runs.tasks import Progress, Task
 
 SORTING = "cpu-sort"
+ORACLE = "oracle.json"  # what `--oracle-only --out DIR` writes
 SCHEMA = 1  # of the run directory of all experiments
 
 
@@ -34,8 +35,6 @@ def run_one(options: Options, folder: Path) -> dict[str, Any]:
       The content of its ``result.json``.
     """
     catalogue.checked(options.name)
-    if options.load is not None and options.name not in catalogue.WITH_LOAD:
-        raise ValueError(f"load = {options.load}: expected with {', '.join(catalogue.WITH_LOAD)} only")
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     result = catalogue.experiment(options.name)(options)
@@ -69,7 +68,9 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
       ValueError: in one line, if ``out`` holds another run, or a damaged part.
     """
     from icsmdp_jax.experiments.report import write_report
+    from icsmdp_jax.io import write_json
     from icsmdp_jax.runs import engine, provenance
+    from icsmdp_jax.runs.directory import FINISHED, REPORT
 
     ran: list[str] = []
 
@@ -89,12 +90,19 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
         "tasks": names,
         **provenance.record(),
     }
-    done = engine.run(
+
+    def found() -> dict[str, Any]:
+        return {"report": str(out / REPORT), "ran": ran, "kept": [name for name in names if name not in ran]}
+
+    def finish(done: engine.Finished) -> None:
+        write_report(done.contents, out)
+        write_json(out / FINISHED, found())
+
+    engine.run(
         out, tasks, manifest, resume=not force, overwrite=force or overwrite,
-        complete=lambda name: files.read(out / name) is not None,
+        complete=lambda name: files.read(out / name) is not None, finish=finish,
     )  # fmt: skip
-    report = str(write_report(done.contents, out)) if done.primary else str(out / "report.html")
-    return {"report": report, "ran": ran, "kept": [name for name in names if name not in ran]}
+    return found()
 
 
 def oracle_only(name: str) -> dict[str, Any]:

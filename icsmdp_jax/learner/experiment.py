@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from icsmdp_jax.devices.placement import host_memory
 from icsmdp_jax.envs.tabular import TabularEnv, TabularParams, tabular_env
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import (
@@ -22,9 +23,11 @@ from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.exploration import behaviour_table
 from icsmdp_jax.learner.icq import Inputs, Learner
+from icsmdp_jax.learner.memory import in_units, largest
 from icsmdp_jax.learner.schedules import StepSize
 from icsmdp_jax.learner.train import CHUNK, train
 
+FEATURE_COPIES = 4  # of the features at once while they are whitened: raw ones, their products and factors
 POWER = 0.7  # exponent of the default step; any value in (1/2, 1) gives the same limit law (P2), this one less bias
 
 
@@ -190,6 +193,8 @@ def learn(
         samples = max(tail, -(-samples // CHUNK) * CHUNK)
         chunk = chunk_for(samples, tail)
         remarks.append(f"samples and tail rounded to {samples} and {tail}, multiples of the chunk length")
+    if not known.a6_certified:
+        remarks.append(f"A6 is not certified (kappa = {known.kappa:.4g}, 1 or more): Theorems 2 and 3 are not claimed")
     env, env_params = stationary_env(known)
     values, data, step, optimiser, fixed = _function_class(known, function_class, width, seed, remarks)
     learner = Learner(env, values, optimiser=optimiser)
@@ -199,7 +204,8 @@ def learn(
     step_done = None if progress is None else lambda done: progress(done, total)
     # With a listener, calls of about a second each keep a progress bar moving.
     size = 20_000_000 if progress is None else 3_000_000
-    run = train(learner, [inputs], jax.random.key(seed), replicas, checkpoints, chunk, step_done, size)
+    pairs = known.interface.mask.size
+    run = train(learner, [inputs], jax.random.key(seed), replicas, checkpoints, chunk, step_done, size, pairs)
     interface, since = known.interface, samples - tail
     average = jax.tree.map(lambda leaf: leaf[0], run.average(-1, since))
     last = jax.tree.map(lambda leaf: leaf[0], run.snapshots[-1].last)
@@ -237,6 +243,7 @@ def _function_class(
     if name == "tabular":
         values = networks.tabular(model.num_interfaces, model.num_options)
         return values, None, default_tabular_step(interface.gamma_bar), None, None
+    check_width(model.num_interfaces if name == "linear" else model.num_agents, width)
     rng = np.random.default_rng(seed)
     x = networks.features_of(model, rng)
     if model.features is None:
@@ -250,6 +257,21 @@ def _function_class(
     import optax
 
     return values, x.astype(np.float32), schedules.constant(0.0), optax.adam(3e-3), None
+
+
+def check_width(rows: int, width: int) -> None:
+    """Refuses ``[rows, width]`` features, or hidden units, that do not fit into memory even once.
+
+    Raises:
+      ValueError: in one line with the forecast and what would fit.
+    """
+    each, limit = FEATURE_COPIES * 8 * rows, host_memory()
+    if each * width > limit:
+        most = largest(lambda count: each * count <= limit, width)
+        raise ValueError(
+            f"width = {width}: the forecast is {in_units(each * width)}, expected at most {in_units(limit)}; "
+            f"{most} would fit"
+        )
 
 
 def tables_of(values: networks.ValueClass, params: Any, data: Any, interface: InterfaceModel) -> np.ndarray:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
-import numpy as np
-
 from icsmdp_jax.devices.placement import device_grid
 from icsmdp_jax.learner.icq import Inputs, Learner
-from icsmdp_jax.learner.train import CHUNK, COPIES, state_shapes, tree_bytes
+from icsmdp_jax.learner.memory import COPIES
+from icsmdp_jax.learner.train import CHUNK, input_bytes, state_shapes, tree_bytes
 
 
 class Forecast(NamedTuple):
@@ -80,7 +78,6 @@ def forecast(
     layout = device_grid(cells, replicas, devices)
     rows, columns = layout.block
     pairs = rows * columns
-    model = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(inputs))
     words = 4 * chunk * learner.words_per_step
     tables = table_bytes(learner, inputs) * cells * replicas * checkpoints
     return Forecast(
@@ -88,6 +85,6 @@ def forecast(
         idle=1 - cells * replicas / (layout.padded_cells * layout.padded_replicas),
         simulate_s=pairs * samples / rate,
         fetch_s=tables / bandwidth,
-        bytes_per_device=pairs * (COPIES * state_bytes(learner, inputs) + words) + rows * model,
+        bytes_per_device=pairs * (COPIES * state_bytes(learner, inputs) + words) + rows * input_bytes(inputs),
         bytes_per_host=2 * tables,  # sums are kept in float64
     )

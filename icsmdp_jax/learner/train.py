@@ -31,16 +31,18 @@ from icsmdp_jax.devices.placement import (
     largest_divisor,
     over_pairs,
 )
-from icsmdp_jax.learner import averages
+from icsmdp_jax.learner import averages, memory
 from icsmdp_jax.learner.averages import CompensatedSum
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
+from icsmdp_jax.learner.memory import COPIES
 
+LAST_CHUNK = 2**31 - 1  # chunks are counted in int32
 LONGEST_CHUNK = 4096  # up to which chunk means have the same bits on every compiler path, see averages.py
 CHUNK = 1000  # handoffs per chunk; checkpoints are multiples of it
 UNROLL = 2  # handoffs per turn of the compiled loop: fewer turns; more would cost compile time and gain little
 CACHE = 2**18  # bytes of learner state that a CPU core keeps close while a group of replicas runs
 WORDS = 2**23  # bytes of random words drawn ahead for a group: what the cores share of the cache
-COPIES = 3  # of a replica's state at once: itself, the mean of the running chunk, and what is being replaced
+WORD_COPIES = 2  # of the words drawn ahead at once, while they are drawn
 SMALLEST_GROUP = 32  # fewer replicas side by side would leave the loop's own cost uncovered
 
 Traces: dict[Learner, int] = {}  # how often each learner was traced; a test reads it
@@ -86,21 +88,23 @@ def run_chunk(learner: Learner, state: RunState, inputs: Inputs, length: int) ->
     return RunState(last, averages.add(state.total, mean), state.chunk + 1, state.key)
 
 
-def _group_size(state: RunState, words: int) -> int:
+def group_size(state: RunState, lanes: int, replicas: int, words: int) -> int:
     """Replicas that run side by side: as many as a CPU's cache holds, or an accelerator's memory.
 
     Args:
-      state: ``[lanes, replicas, ...]`` of one device.
+      state: of one replica, or its shapes.
+      lanes: lanes of one device.
+      replicas: replicas of one device.
       words: random words that one replica draws ahead.
     """
-    lanes, replicas = state.chunk.shape
+    most = device_memory() // (4 * 4 * words * lanes)  # a quarter of the memory for words
     if jax.default_backend() != "cpu":
-        return largest_divisor(replicas, device_memory() // (4 * 4 * words * lanes))  # a quarter of it for words
+        return largest_divisor(replicas, most)
     touched = (state.learner.params, state.learner.opt_state, state.total.high)  # the last as large as the accumulator
-    each = tree_bytes(touched) // replicas
-    wanted = max(min(CACHE // max(each, 1), WORDS // (4 * words * lanes)), -(-SMALLEST_GROUP // lanes))
+    wanted = max(min(CACHE // max(tree_bytes(touched), 1), WORDS // (4 * words * lanes)), -(-SMALLEST_GROUP // lanes))
     size = largest_divisor(replicas, wanted)
-    return size if size * lanes >= SMALLEST_GROUP else replicas  # few divisors, a prime say: all at once after all
+    # Few divisors, a prime say: all at once after all, unless their words would fill the memory.
+    return size if size * lanes >= SMALLEST_GROUP or replicas > most else replicas
 
 
 def tree_bytes(tree: Any) -> int:
@@ -134,7 +138,9 @@ def _compiled(learner: Learner, length: int, layout: Grid) -> tuple[Callable[...
         def run(group: RunState) -> RunState:
             return jax.lax.fori_loop(0, chunks, lambda _, s: step(s, inputs), group)
 
-        return _in_groups(run, state, _group_size(state, length * learner.words_per_step))
+        shapes = jax.eval_shape(lambda many: jax.tree.map(lambda leaf: leaf[0, 0], many), state)
+        lanes, replicas = state.chunk.shape
+        return _in_groups(run, state, group_size(shapes, lanes, replicas, length * learner.words_per_step))
 
     return (
         jax.jit(layout.share(init, REPLICAS, CELLS)),
@@ -214,6 +220,7 @@ def train(
     chunk: int = CHUNK,
     progress: Callable[[int], None] | None = None,
     largest_call: int = 20_000_000,
+    values: int = 0,
 ) -> Run:
     """Runs all replicas of all lanes up to the last checkpoint.
 
@@ -226,18 +233,23 @@ def train(
       chunk: handoffs per chunk.
       progress: called with the number of handoffs (all lanes and replicas) done since its last call.
       largest_call: about how many handoffs one device call may cover, so that progress moves.
+      values: numbers that the caller will make of the parameters of one replica, for the forecast of memory.
 
     Returns:
       A ``Run``.
 
     Raises:
-      ValueError: for checkpoints that do not increase or are not multiples of ``chunk``.
+      ValueError: for checkpoints that do not increase, are not multiples of ``chunk`` or are more than 2^31 chunks, and
+        if the replicas do not fit into memory.
     """
     if not 1 <= chunk <= LONGEST_CHUNK:
         raise ValueError(f"chunk = {chunk}: expected a number from 1 to {LONGEST_CHUNK}")
     counts = [int(c) for c in checkpoints]
     if not counts or any(c % chunk or c <= 0 for c in counts) or sorted(set(counts)) != counts:
         raise ValueError(f"checkpoints = {counts}: expected increasing multiples of {chunk}")
+    if counts[-1] // chunk > LAST_CHUNK:
+        raise ValueError(f"samples = {counts[-1]}: expected at most {LAST_CHUNK * chunk} in chunks of {chunk}")
+    check_memory(learner, lanes[0], len(lanes), replicas, len(counts), chunk, values)
     size = _lanes_at_once(learner, lanes[0], len(lanes), replicas)
     runs = []
     for first in range(0, len(lanes), size):
@@ -253,10 +265,33 @@ def state_shapes(learner: Learner, inputs: Inputs) -> RunState:
     return jax.eval_shape(lambda key: init_run(learner, key, inputs), jax.random.key(0))
 
 
+def check_memory(
+    learner: Learner, lane: Inputs, lanes: int, replicas: int, checkpoints: int, chunk: int = CHUNK, values: int = 0
+) -> None:
+    """Refuses a run that would not fit into memory, before any of it is taken; arguments as for ``train``.
+
+    Raises:
+      ValueError: in one line with the forecast and what would fit.
+    """
+    state = state_shapes(learner, lane)
+    words = chunk * learner.words_per_step
+    sizes = memory.Sizes(
+        state=tree_bytes(state), params=tree_bytes(state.learner.params), inputs=input_bytes(lane),
+        words=lambda columns: WORD_COPIES * 4 * words * group_size(state, 1, columns, words),
+        lanes=lanes, checkpoints=checkpoints, values=values,
+    )  # fmt: skip
+    memory.check(sizes, replicas)
+
+
+def input_bytes(lane: Inputs) -> int:
+    """Bytes of the inputs of one lane."""
+    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(lane))
+
+
 def _lanes_at_once(learner: Learner, lane: Inputs, count: int, replicas: int) -> int:
     """Lanes whose states and inputs fit into the devices' memory together: mostly all of them."""
     state = state_shapes(learner, lane)
-    inputs = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(lane))
+    inputs = input_bytes(lane)
     layout = device_grid(count, replicas)
     each = inputs + COPIES * tree_bytes(state) * layout.block[1]
     fit = max(1, device_memory() // max(each, 1)) * layout.rows

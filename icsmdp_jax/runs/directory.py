@@ -18,6 +18,7 @@ from typing import IO, Any
 from icsmdp_jax.io import atomic_write, to_plain, write_json
 
 MANIFEST, PARTS, FINISHED = "manifest.json", "parts", "summary.json"
+TABLE, REPORT = "results.parquet", "report.html"
 PROVENANCE = ("schema", "versions", "code", "device", "flags")  # what a manifest says besides the configuration
 
 
@@ -86,7 +87,7 @@ class RunDirectory:
         expected = {self.part(task).name for task in tasks}
         for found in sorted(self.parts.iterdir()):
             if found.name not in expected and not found.name.endswith(".part"):
-                raise ValueError(f"{found}: foreign file, expected parts of this run only; move it away to go on")
+                raise ValueError(f"{found}: foreign file, expected parts of this run only; move it away to continue")
         return {task: self.read(task) for task in tasks if self.part(task).exists()}
 
     def unfinished(self) -> None:
@@ -131,12 +132,12 @@ def open_directory(
     Args:
       out: where; made if it does not exist.
       manifest: plain data that decides about every number of the run.
-      resume: go on with what is there.
-      overwrite: begin afresh whatever is there; with ``resume``, only if what is there is another run.
+      resume: keep what is finished there.
+      overwrite: start over whatever is there; with ``resume``, only if what is there is another run.
       index: of the process that asks, for its lock.
 
     Raises:
-      ValueError: in one line, if the place cannot be used or holds a run that nobody said may go.
+      ValueError: in one line, if the place cannot be used, or holds a run that may be neither resumed nor lost.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -192,11 +193,11 @@ def _settle(place: RunDirectory, manifest: dict[str, Any], resume: bool, overwri
             raise ValueError(f"{written}: {differs}; a run can only be resumed as it was started")
         other = first_difference(_configuration(found), _configuration(manifest))
         if other is not None:
-            raise ValueError(f"{written}: {other}; give another --out, or --overwrite to lose the run that is there")
+            raise ValueError(f"{written}: {other}; choose another --out, or --overwrite to lose the run that is there")
         if not (out / FINISHED).exists():
             raise ValueError(
-                f"--out {out}: holds an unfinished run of this configuration; go on with --resume, or begin afresh "
-                "with --overwrite"
+                f"--out {out}: holds an unfinished run of this configuration; use --resume to resume it, or "
+                "--overwrite to start over"
             )
     shutil.rmtree(place.parts, ignore_errors=True)
     place.unfinished()
@@ -221,6 +222,17 @@ def read_manifest(out: Path) -> dict[str, Any]:
     if found is None:
         raise ValueError(f"{place}: cannot be read as a manifest, so the run cannot be resumed")
     return found
+
+
+def is_written(out: Path, manifest: dict[str, Any]) -> bool:
+    """Whether everything that a run leaves is there: the summary, which is written last, and table or report."""
+    needed = (FINISHED, REPORT if manifest.get("experiments") else TABLE)
+    return all((out / name).is_file() for name in needed)
+
+
+def resuming(manifest: dict[str, Any]) -> str:
+    """How a run with this manifest is resumed, in words."""
+    return "run the same command again to resume" if manifest.get("experiments") else "resume with --resume"
 
 
 def _read_or_none(place: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from icsmdp_jax.devices.hosts import Hosts, this_run
-from icsmdp_jax.runs.directory import RunDirectory, follow_directory, open_directory
+from icsmdp_jax.runs.directory import RunDirectory, follow_directory, open_directory, resuming
 from icsmdp_jax.runs.meter import Meter
 from icsmdp_jax.runs.tasks import Task
 
@@ -54,6 +54,7 @@ def run(
     hosts: Hosts | None = None,
     show: bool = True,
     complete: Callable[[str], bool] = lambda name: True,
+    finish: Callable[[Finished], None] = lambda done: None,
 ) -> Finished:
     """Computes every task that has no part yet, and reads all parts back.
 
@@ -61,11 +62,12 @@ def run(
       out: run directory; with several hosts one that all of them see.
       tasks: what to compute, names distinct, the same list on every host.
       manifest: plain data that decides about every number of the run.
-      resume: go on with what is in ``out``.
-      overwrite: begin afresh whatever is in ``out``; with ``resume``, only if it is another run.
+      resume: keep what is finished in ``out``.
+      overwrite: start over whatever is in ``out``; with ``resume``, only if it is another run.
       hosts: the processes of this run; those that JAX knows of by default.
       show: whether to show progress on stderr.
       complete: whether what a finished task has left outside its part is still there; if not, it is computed again.
+      finish: writes what belongs to all tasks, on the primary process; the run counts as running until it is done.
 
     Returns:
       The contents, the same bits however often the run was interrupted.
@@ -90,17 +92,20 @@ def run(
         with meter.running():
             _compute(place, tasks, contents, meter, hosts)
             hosts.wait("all parts are written")
-        if hosts.count > 1:
-            contents = {name: place.read(name) for name in names}
-        return Finished([contents[name] for name in names], time.perf_counter() - began, hosts.primary)
+            if hosts.count > 1:
+                contents = {name: place.read(name) for name in names}
+            done = Finished([contents[name] for name in names], time.perf_counter() - began, hosts.primary)
+            if hosts.primary:
+                finish(done)
+        return done
     except KeyboardInterrupt:
         if hosts.primary:
-            print(f"{out}: every finished part is kept; go on with --resume", file=sys.stderr)
+            print(f"{out}: every finished part is kept; {resuming(manifest)}", file=sys.stderr)
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
-                error.errno, f"no space left for {out}; every finished part is safe, go on with --resume"
+                error.errno, f"no space left for {out}; every finished part is kept; {resuming(manifest)}"
             ) from error
         raise
     finally:

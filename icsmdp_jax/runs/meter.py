@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ from icsmdp_jax.runs.tasks import Task
 FOLDER = "progress"
 BEAT = 2.0  # seconds between two renewals of the file
 LINE = 10.0  # seconds between two lines where there is no terminal
+ENOUGH = 0.1  # share of this process's work from which on a forecast is made at once,
+STEADY, LITTLE = 30.0, 0.01  # or seconds of measuring, compile time taken off, and the least share of the work
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"  # without the bar's own, hasty forecast
 COMPILING = "/jax/core/compile/backend_compile_duration"  # what JAX calls it; traces within traces would count twice
 FROM_CACHE = "/jax/compilation_cache/cache_hits"
 RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "failed"
@@ -46,7 +50,7 @@ class Report(NamedTuple):
       programs_compiled: programs that it compiled.
       programs_loaded: programs that it found in the persistent compilation cache.
       elapsed_s: seconds since this process began.
-      seconds_left: estimate for what is left, or None.
+      seconds_left: forecast for what is left; None until enough was measured, see ``Meter.report``.
       host: name of the machine.
       pid: number of the process.
       process: number of the process among those of the run.
@@ -114,10 +118,20 @@ class Meter:
       folder: run directory, or None to keep no file.
       process: number of this process.
       show: whether to write to stderr.
+      clock: seconds since some moment.
     """
 
-    def __init__(self, tasks: list[Task], folder: Path | None, process: int = 0, show: bool = True) -> None:
+    def __init__(
+        self,
+        tasks: list[Task],
+        folder: Path | None,
+        process: int = 0,
+        show: bool = True,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._all = tasks
+        self._now = clock
+        self._compiled: list[float] = []  # seconds of compilation of each task that was computed here
         self._folder, self._process, self._show = folder, process, show
         self._done: set[str] = set()
         self._kept = 0  # work that was there already
@@ -126,7 +140,7 @@ class Meter:
         self._simulating = 0.0
         self._current: Task | None = None
         self._inside = 0  # work of the current task so far
-        self._began = time.perf_counter()
+        self._began = clock()
         self._task_began = (self._began, 0.0)
         self._clock = CompileClock()
         self._state = RUNNING
@@ -144,7 +158,7 @@ class Meter:
 
             self._bar = tqdm(
                 total=sum(task.work for task in self._all), unit=" handoffs", unit_scale=True, file=sys.stderr,
-                delay=2, mininterval=0.2, smoothing=0.05, dynamic_ncols=True,
+                delay=2, mininterval=0.2, smoothing=0.05, dynamic_ncols=True, bar_format=BAR,
             )  # fmt: skip
         beat = threading.Thread(target=self._beat, daemon=True)
         self._save()
@@ -178,7 +192,7 @@ class Meter:
         """The next task."""
         with self._lock:
             self._current, self._inside = task, 0
-            self._task_began = (time.perf_counter(), self._clock.seconds)
+            self._task_began = (self._now(), self._clock.seconds)
         if self._bar is not None:
             self._bar.set_description(task.name, refresh=False)
 
@@ -201,22 +215,26 @@ class Meter:
         self.add(task.work - self._inside)
         with self._lock:
             self._done.add(task.name)
+            self._compiled.append(self._clock.seconds - self._task_began[1])
             self._count_simulation(task)
             self._current, self._inside = None, 0
 
     def report(self) -> Report:
-        """How far the run is now."""
-        now = time.perf_counter()
+        """How far the run is now.
+
+        The forecast is the work that is left at the speed measured so far, compile time taken off, and for each task
+        to come the compile time of the median task. Nothing is said before a tenth of the work is done, or a hundredth
+        of it and half a minute was measured.
+        """
+        now = self._now()
         with self._lock:
             current, handoffs, simulating = self._current, self._handoffs, self._simulating
             if current is not None and _simulates(current):
                 handoffs += self._inside
                 simulating += self._since(now)
             total = sum(task.work for task in self._all)
-            done_here, spent = self._work - self._kept, now - self._began
-            left = None
-            if self._state == RUNNING and done_here > 0:
-                left = (total - self._work) * spent / done_here
+            spent = now - self._began
+            left = self._left(total, spent) if self._state == RUNNING else None
             return Report(
                 state=self._state,
                 task=current.name if current is not None else "",
@@ -239,6 +257,15 @@ class Meter:
                 updated=time.time(),
             )
 
+    def _left(self, total: int, spent: float) -> float | None:
+        done, measured = self._work - self._kept, max(spent - self._clock.seconds, 0.0)
+        share = done / max(total - self._kept, 1)
+        if self._work >= total or not (share >= ENOUGH or (measured >= STEADY and share >= LITTLE)):
+            return None
+        to_come = len(self._all) - len(self._done) - (self._current is not None)
+        compiling = statistics.median(self._compiled) if self._compiled else 0.0
+        return (total - self._work) * measured / done + to_come * compiling
+
     def _since(self, now: float) -> float:
         began, compiled = self._task_began
         return max(now - began - (self._clock.seconds - compiled), 0.0)
@@ -246,22 +273,26 @@ class Meter:
     def _count_simulation(self, task: Task) -> None:
         if _simulates(task):
             self._handoffs += task.work
-            self._simulating += self._since(time.perf_counter())
+            self._simulating += self._since(self._now())
 
     def _move(self, amount: int) -> None:
         if self._bar is not None:
             report = self.report()
+            left = "" if report.seconds_left is None else f", about {duration(report.seconds_left)} left"
             self._bar.set_postfix_str(
-                f"cells {report.cells_done}/{report.cells}, compiling {report.compile_s:.0f} s", refresh=False
+                f"cells {report.cells_done}/{report.cells}, compiling {report.compile_s:.0f} s{left}", refresh=False
             )
             self._bar.update(amount)
 
     def _beat(self) -> None:
         while not self._stopping.wait(BEAT):
             self._save()
-            if self._show and self._bar is None and time.perf_counter() - self._line >= LINE:
-                self._line = time.perf_counter()
-                print(sentence(self.report()), file=sys.stderr, flush=True)
+            if self._show and self._bar is None and self._now() - self._line >= LINE:
+                self._line = self._now()
+                try:
+                    print(sentence(self.report()), file=sys.stderr, flush=True)
+                except OSError:  # nobody reads on; the file is still renewed
+                    self._show = False
 
     def _save(self) -> None:
         if self._folder is None:
@@ -270,7 +301,7 @@ class Meter:
         try:
             place.mkdir(exist_ok=True)
             write_json(place / f"process-{self._process}.json", self.report()._asdict())
-        except OSError:
+        except (OSError, ValueError):
             pass  # a full disk stops the run where it loses something, not here
 
 

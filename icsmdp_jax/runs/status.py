@@ -10,12 +10,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-from icsmdp_jax.runs.directory import FINISHED as SUMMARY
-from icsmdp_jax.runs.directory import PARTS, read_manifest
-from icsmdp_jax.runs.meter import BEAT, RUNNING, Report, duration, read_reports, sentence
+from icsmdp_jax.runs.directory import PARTS, is_written, read_manifest, resuming
+from icsmdp_jax.runs.meter import (
+    BEAT,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    RUNNING,
+    Report,
+    duration,
+    read_reports,
+    sentence,
+)
 
 SILENT = 10 * BEAT  # seconds without a renewal after which a process is taken to be gone, if it is on another machine
 GONE = "gone"
+UNFINISHED = (FAILED, INTERRUPTED, GONE, RUNNING)  # of several processes the first of these decides
 
 
 def status(folder: Path, now: float | None = None) -> dict[str, Any]:
@@ -27,13 +37,15 @@ def status(folder: Path, now: float | None = None) -> dict[str, Any]:
 
     Returns:
       ``state`` (running, finished, interrupted, failed, gone), ``tasks``, ``tasks_done``, ``written`` (whether the
-      table and the report are there) and ``processes``, the reports of all processes with their ``state`` as seen from
+      table, or the report of all experiments, and the summary are there; without them no run is finished), ``resume``
+      (how it is resumed, in words) and ``processes``, the reports of all processes with their ``state`` as seen from
       here and ``age_s``, seconds since the last renewal.
 
     Raises:
       ValueError: in one line, if it is no run directory.
     """
-    tasks = read_manifest(folder).get("tasks", [])
+    manifest = read_manifest(folder)
+    tasks = manifest.get("tasks", [])
     parts = [path for path in (folder / PARTS).glob("*.jsonl") if not path.name.startswith(".")]
     now = time.time() if now is None else now
     processes = []
@@ -41,15 +53,15 @@ def status(folder: Path, now: float | None = None) -> dict[str, Any]:
         age = max(now - report.updated, 0.0)
         processes.append({**report._asdict(), "state": seen_state(report, age), "age_s": age})
     states = [process["state"] for process in processes]
-    written = (folder / SUMMARY).exists()
-    order = ("failed", "interrupted", GONE, RUNNING, "finished")
-    state = next((one for one in order if one in states), "finished" if written else GONE)
+    written = is_written(folder, manifest)
+    state = FINISHED if written else next((one for one in UNFINISHED if one in states), GONE)
     return {
         "directory": str(folder),
         "state": state,
         "tasks": len(tasks),
         "tasks_done": len(parts),
         "written": written,
+        "resume": resuming(manifest),
         "processes": processes,
     }
 
@@ -71,16 +83,16 @@ def seen_state(report: Report, age: float) -> str:
 def readable(found: dict[str, Any]) -> str:
     """A status for people."""
     advice = {
-        "failed": "; it ended with an error, go on with --resume",
-        "interrupted": "; go on with --resume",
-        GONE: "; no process is working on it, go on with --resume",
+        FAILED: f"; it ended with an error, {found['resume']}",
+        INTERRUPTED: f"; {found['resume']}",
+        GONE: f"; no process is working on it, {found['resume']}",
     }
-    rest = advice.get(found["state"], "") if not found["written"] else ""
+    rest = advice.get(found["state"], "")
     lines = [f"{found['directory']}: {found['state']}, {found['tasks_done']} of {found['tasks']} tasks written{rest}"]
     for process in found["processes"]:
         report = Report(**{name: process[name] for name in Report._fields})
         loaded = f"{report.programs_compiled} programs compiled, {report.programs_loaded} from the cache"
-        seen = f"{process['state']}, heard of {duration(process['age_s'])} ago"
+        seen = f"{process['state']}, last seen {duration(process['age_s'])} ago"
         lines.append(f"process {report.process} on {report.host} ({seen}): {sentence(report)}; {loaded}")
     return "\n".join(lines)
 

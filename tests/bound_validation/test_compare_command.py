@@ -105,8 +105,8 @@ def test_keys_of_the_object(tmp_path):
     every = compared(a, b, "--all")["rows"]
     assert len(every) == 7
     assert set(every[0]) == {
-        "cell", "series", "term", "x", "a", "b", "kind", "difference", "noise", "z", "p", "differs", "bound_differs",
-        "holds_differs", "constants", "same_bits",
+        "cell", "series", "term", "samples", "x", "a", "b", "kind", "difference", "noise", "z", "p", "differs",
+        "bound_differs", "holds_differs", "constants", "same_bits",
     }  # fmt: skip
     assert set(every[0]["a"]) == {"measured", "ci_low", "ci_high", "replicas", "bound", "holds"}
 

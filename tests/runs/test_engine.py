@@ -87,7 +87,7 @@ def test_a_full_disk_ends_cleanly(tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device")
         real(handle)
 
-    with mock.patch("os.fsync", full), pytest.raises(OSError, match="no space left .* go on with --resume") as raised:
+    with mock.patch("os.fsync", full), pytest.raises(OSError, match="no space left .* resume with --resume") as raised:
         contents(tmp_path)
     assert raised.value.errno == errno.ENOSPC and len(calls) == 1
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == ["a-0.jsonl"] and leftovers(tmp_path) == []
@@ -149,7 +149,12 @@ def test_status_from_inside_and_after(tmp_path):
     assert (process["cells_done"], process["cells"], process["work_done"], process["work"]) == (2, 6, 14, 30)
     assert process["task"] == "a/1" and process["handoffs"] == 14 and process["seconds_left"] > 0
     after = status.status(tmp_path)
-    assert (after["state"], after["tasks_done"]) == ("finished", 3)
+    assert (after["state"], after["written"], after["tasks_done"]) == ("gone", False, 3)  # nobody has written a table
+    for name in ("results.parquet", "summary.json"):
+        assert status.status(tmp_path)["state"] == "gone"
+        (tmp_path / name).write_text("")
+    after = status.status(tmp_path)
+    assert (after["state"], after["written"], after["tasks_done"]) == ("finished", True, 3)
     assert after["processes"][0]["handoffs"] == 20  # what the host computes by itself simulates nothing
     outcome = icsmdp("status", tmp_path)
     assert outcome.code == 0 and "finished, 3 of 3 tasks written" in outcome.out and "6 of 6 cells" in outcome.out
