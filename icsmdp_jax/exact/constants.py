@@ -10,7 +10,7 @@ import numpy as np
 
 from icsmdp_jax.exact.asymptotics import CentralLimit, central_limit
 from icsmdp_jax.exact.certificate import kappa_bounds
-from icsmdp_jax.exact.chain import MixingClock
+from icsmdp_jax.exact.chain import MixingClock, structure_warnings
 from icsmdp_jax.exact.fixed_point import projection
 from icsmdp_jax.exact.interface import (
     AISConstants,
@@ -88,7 +88,7 @@ class Analysis:
         return float(np.abs(m.reward_rate[m.used]).max() * longest + m.reward_noise)
 
     def table(self) -> dict[str, Any]:
-        """The constants as plain numbers, in the form that ``icsmdp analyse --json`` prints."""
+        """The constants as plain numbers, and warnings, in the form that ``icsmdp analyse --json`` prints."""
         model = self.interface.model
         low, high = self.clock.bounds(0.25)
         exact = self.clock.exact or low == high
@@ -119,6 +119,7 @@ class Analysis:
             "num_interfaces": model.num_interfaces,
             "num_agents": model.num_agents,
             "num_options": model.num_options,
+            "warnings": structure_warnings(model, self.interface.chain),
         }
 
 

@@ -129,7 +129,9 @@ def annuities(gamma: float, longest: int) -> Array:
     tau = np.arange(1, longest + 1)
     if gamma < 0.5:
         return (1 - gamma**tau) / (1 - gamma)
-    return -np.expm1(tau * np.log1p(gamma - 1)) / (1 - gamma)
+    out = -np.expm1(tau * np.log1p(gamma - 1)) / (1 - gamma)
+    out[:16] = np.cumsum(gamma ** np.arange(min(longest, 16)))  # 1, 1 + gamma, ... as anybody would add them
+    return out
 
 
 def _place(name: str, index: tuple[Any, ...]) -> str:
