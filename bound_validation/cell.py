@@ -23,7 +23,7 @@ from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.fixed_point import projected_fixed_point, projection, whiten
 from icsmdp_jax.exact.interface import InterfaceModel
-from icsmdp_jax.learner import networks
+from icsmdp_jax.learner import experiment, networks
 from icsmdp_jax.learner.experiment import (
     default_linear_step,
     default_tabular_step,
@@ -234,11 +234,7 @@ def total_row(cell: AnalysedCell, tables: np.ndarray, samples: int, series: str 
 
 def oracle_squares(known: Analysis, tables: np.ndarray) -> np.ndarray:
     """``[replicas]`` squared ``||Q(phi(s), o) - Q*(s, o)||_d``."""
-    interface = known.interface
-    keep = interface.decision_pairs
-    weight = (interface.chain.stationary[:, None] * interface.lift(interface.chain.behaviour))[keep]
-    lifted = tables[:, interface.model.interface][:, keep]
-    return ((lifted - known.q_star.q[keep]) ** 2) @ weight
+    return experiment.oracle_squares(known.interface, tables, known.q_star.q)
 
 
 # Runs

@@ -27,6 +27,7 @@ from icsmdp_jax.learner.memory import in_units, largest
 from icsmdp_jax.learner.schedules import StepSize
 from icsmdp_jax.learner.train import CHUNK, train
 
+LIFTED = 2**22  # values of states that are compared with the oracle at a time
 FEATURE_COPIES = 4  # of the features at once while they are whitened: raw ones, their products and factors
 POWER = 0.7  # exponent of the default step; any value in (1/2, 1) gives the same limit law (P2), this one less bias
 
@@ -76,10 +77,22 @@ def measure_errors(interface: InterfaceModel, tables: np.ndarray, reference: np.
 
 def rmse_to_oracle(interface: InterfaceModel, tables: np.ndarray, q_star: np.ndarray) -> float:
     """RMSE in ``||.||_d`` of ``[replicas, Z, O]`` tables against ``Q*`` on states."""
+    return float(np.sqrt(np.mean(oracle_squares(interface, tables, q_star))))
+
+
+def oracle_squares(interface: InterfaceModel, tables: np.ndarray, q_star: np.ndarray) -> np.ndarray:
+    """``[replicas]`` squared distances in ``||.||_d`` of ``[replicas, Z, O]`` tables from ``Q*`` on states.
+
+    Some replicas at a time, since there may be many more states than interfaces.
+    """
     keep = interface.decision_pairs
     weight = (interface.chain.stationary[:, None] * interface.lift(interface.chain.behaviour))[keep]
-    lifted = np.asarray(tables, np.float64)[:, interface.model.interface][:, keep]
-    return float(np.sqrt(np.mean(((lifted - q_star[keep]) ** 2) @ weight)))
+    some = max(1, LIFTED // len(weight))
+    squares = np.empty(len(tables))
+    for first in range(0, len(tables), some):
+        lifted = np.asarray(tables[first : first + some], np.float64)[:, interface.model.interface][:, keep]
+        squares[first : first + some] = ((lifted - q_star[keep]) ** 2) @ weight
+    return squares
 
 
 def default_tabular_step(gamma_bar: float) -> StepSize:

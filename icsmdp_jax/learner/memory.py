@@ -16,7 +16,7 @@ from icsmdp_jax.devices.placement import device_grid, device_memory, host_memory
 
 COPIES = 3  # of a replica's state at once: itself, the mean of the running chunk, and what is being replaced
 SNAPSHOT = 3  # words of 4 bytes for each parameter in a snapshot: the last iterate, and the sum in float64
-MEASURING = 9  # of 4 bytes for each value while errors are computed: float64 tables, and what is left of their squares
+MEASURING = 12  # of 4 bytes for each value while errors are computed: float64 tables, and what is left of their squares
 
 
 class Need(NamedTuple):
