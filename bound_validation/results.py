@@ -12,6 +12,7 @@ from icsmdp_jax.io import to_plain as to_plain
 from icsmdp_jax.io import write_json as write_json
 
 NAN = float("nan")
+SCHEMA = 3  # of the table and of the manifest, see docs/table.md
 TERMS = ("approximation", "interface", "residual", "total")
 ROUNDING = 1e-9  # float64 noise allowed where a bound itself is (nearly) zero, relative to 1 + |values|
 

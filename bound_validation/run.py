@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from bound_validation.axis import SETTINGS, resolved
-from bound_validation.results import Row, write_table
+from bound_validation.results import SCHEMA, Row, write_table
 from bound_validation.tasks import Claim, Task, TaskResult
 from icsmdp_jax.io import to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
 
-SCHEMA = 2
 PACKAGES = ("bound_validation",)  # whose sources decide about the numbers, besides icsmdp_jax
 
 
@@ -63,7 +62,7 @@ def verdict(summary: dict[str, Any]) -> str:
 
 
 def validate(
-    out: Path,
+    out: str | Path,
     preset: str,
     model: str | None = None,
     behaviour: str = "uniform",
@@ -173,7 +172,7 @@ VALIDATION = Ending()
 
 
 def execute(
-    out: Path,
+    out: str | Path,
     tasks: list[Task],
     about: dict[str, Any],
     resume: bool = False,
@@ -196,6 +195,7 @@ def execute(
     from bound_validation.report.page import write_report
 
     manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **provenance.record(PACKAGES)}
+    out = Path(out)
     done = engine.run(out, tasks, manifest, resume, overwrite)
     if not done.primary:
         return None

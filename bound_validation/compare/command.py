@@ -83,8 +83,7 @@ def read_run(place: str) -> ValidationRun:
     Raises:
       ValueError: in one line, if there is no table, if a file cannot be read, or if the schema is not this version's.
     """
-    from bound_validation.results import read_table
-    from bound_validation.run import SCHEMA
+    from bound_validation.results import SCHEMA, read_table
 
     folder = Path(place)
     table = folder / "results.parquet" if folder.is_dir() else folder

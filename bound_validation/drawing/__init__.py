@@ -1,1 +1,1 @@
-"""Curves and panels that all figures of a validation run share."""
+"""Curves, legends and panels that all figures of a validation run share."""

@@ -8,15 +8,24 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.transforms import Affine2D, ScaledTranslation
 
-from bound_validation.drawing.scales import LogScale
-from bound_validation.drawing.style import ALARM, BLACK, GREY, LINE
+from bound_validation.drawing.style import ALARM, LINE
 from bound_validation.results import ROUNDING, Row
 from bound_validation.views import Fit
+from icsmdp_jax.drawing.style import BLACK, GREY
 
-Kind = Literal["measured", "bound", "prediction", "alternative", "fit", "reference", "note"]
-SIZE = {"+": 7.0, "D": 3.8, "^": 4.4, "v": 4.4, "P": 4.8}  # points; the shapes differ in area at equal size
+Kind = Literal["measured", "bound", "prediction", "alternative", "fit", "reference"]
 Field = Literal["bound", "prediction", "alternative"]
+SIZE = {
+    "+": 7.0,
+    "1": 7.5,
+    "2": 7.5,
+    "D": 3.8,
+    "^": 4.4,
+    "v": 4.4,
+    "P": 4.8,
+}  # points; the shapes differ in area at equal size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +33,9 @@ class Curve:
     """One series of a panel.
 
     Attributes:
-      kind: measured (markers), the sort of line, or a note (nothing but its label).
-      label: what stands beside it; empty for none.
-      colour: of markers, line and label.
+      kind: measured (markers) or the sort of line.
+      label: what the legend calls it; empty for no entry.
+      colour: of markers or line.
       x, y: ``[n]`` points.
       low, high: ``[n]`` ends of the intervals, measured curves only.
       certified: ``[n]`` bool; hollow markers where a bound is missing because A6 is not certified.
@@ -53,24 +62,14 @@ def measured(rows: list[Row], label: str = "", colour: str = BLACK, marker: str 
     rows = [row for row in rows if math.isfinite(row.measured)]
     if not rows:
         return []
+    x = np.array([row.x for row in rows], dtype=np.float64)
     y = np.array([row.measured for row in rows])
     low = np.array([row.measured if math.isnan(row.ci_low) else row.ci_low for row in rows])
     high = np.array([row.measured if math.isnan(row.ci_high) else row.ci_high for row in rows])
-    return [
-        Curve(
-            "measured",
-            label,
-            colour,
-            np.array([row.x for row in rows], dtype=np.float64),
-            y,
-            low,
-            high,
-            np.array([row.certified or row.holds >= 0 or not row.term for row in rows]),
-            np.array([row.holds == 0 for row in rows]),
-            (y <= ROUNDING) & (high > ROUNDING),
-            marker,
-        )
-    ]
+    certified = np.array([row.certified or row.holds >= 0 or not row.term for row in rows])
+    violated = np.array([row.holds == 0 for row in rows])
+    limit = (y <= ROUNDING) & (high > ROUNDING)
+    return [Curve("measured", label, colour, x, y, low, high, certified, violated, limit, marker)]
 
 
 def line(rows: list[Row], field: Field, label: str = "", colour: str = BLACK, kind: Kind | None = None) -> list[Curve]:
@@ -79,11 +78,6 @@ def line(rows: list[Row], field: Field, label: str = "", colour: str = BLACK, ki
     if not points:
         return []
     return [_line(kind or field, label, colour, *np.array(sorted(set(points)), dtype=np.float64).T)]
-
-
-def note(x: np.ndarray | list[float], y: np.ndarray | list[float], label: str, colour: str = GREY) -> list[Curve]:
-    """A label for points that other curves draw."""
-    return [_line("note", label, colour, np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64))]
 
 
 def same_line(first: list[Curve], second: list[Curve], tolerance: float = 1e-6) -> bool:
@@ -100,24 +94,29 @@ def _line(kind: Kind, label: str, colour: str, x: np.ndarray, y: np.ndarray) -> 
     return Curve(kind, label, colour, x, y, y, y, ~nowhere, nowhere, nowhere)
 
 
+def _positive(rows: list[Row]) -> np.ndarray:
+    """``[n, 2]`` sorted points that a power law can go through; empty unless at two abscissae or more."""
+    points = sorted((row.x, row.measured) for row in rows if row.x > ROUNDING and row.measured > ROUNDING)
+    return np.array(points if len({x for x, _ in points}) > 1 else [], dtype=np.float64).reshape(-1, 2)
+
+
 def fitted(rows: list[Row], fit: Fit | None, colour: str = GREY) -> list[Curve]:
     """The fitted power law, through the geometric mean of the positive points."""
-    points = [(row.x, row.measured) for row in rows if row.x > ROUNDING and row.measured > ROUNDING]
-    if fit is None or len({x for x, _ in points}) < 2:
+    logs = np.log(_positive(rows))
+    if fit is None or not len(logs):
         return []
-    logs = np.log(np.array(points, dtype=np.float64))
-    ends = np.array([logs[:, 0].min(), logs[:, 0].max()])
+    ends = logs[[0, -1], 0]
     values = logs[:, 1].mean() + fit.slope * (ends - logs[:, 0].mean())
     return [_line("fit", slope_text(fit), colour, np.exp(ends), np.exp(values))]
 
 
 def reference(rows: list[Row], slope: float, label: str, colour: str = GREY) -> list[Curve]:
     """A power law through the first measured point: a slope to compare with, which no constant comes with."""
-    points = sorted((row.x, row.measured) for row in rows if row.x > ROUNDING and row.measured > ROUNDING)
-    if len({x for x, _ in points}) < 2:
+    points = _positive(rows)
+    if not len(points):
         return []
-    x = np.array([points[0][0], points[-1][0]], dtype=np.float64)
-    return [_line("reference", label, colour, x, points[0][1] * (x / x[0]) ** slope)]
+    x = points[[0, -1], 0]
+    return [_line("reference", label, colour, x, points[0, 1] * (x / x[0]) ** slope)]
 
 
 def slope_text(fit: Fit) -> str:
@@ -134,91 +133,57 @@ def values_to_show(curves: list[Curve]) -> np.ndarray:
     for curve in curves:
         shown = np.where(curve.limit, curve.high, curve.y)
         parts += [shown, np.where(curve.low > shown / 6, curve.low, shown), curve.high[curve.high > ROUNDING]]
+    if min(part.min(initial=1.0) for part in parts) <= ROUNDING:  # the axis shows 0: then also what lies below
+        parts += [curve.low[~curve.limit & (curve.low < 0)] for curve in curves]
     return np.concatenate(parts)
 
 
-def draw(axes: Axes, curve: Curve, x_scale: LogScale, y_scale: LogScale | None) -> None:
-    """Draws one curve; ``y_scale`` is None on a linear ordinate."""
-    if curve.kind == "note":
-        return
-    x = x_scale.place(curve.x)
-    y = curve.y if y_scale is None else y_scale.place(curve.y)
+def draw(axes: Axes, curve: Curve) -> None:
+    """Draws one curve on axes whose scales are set."""
     if curve.kind != "measured":
-        _draw_line(axes, curve, x, y)
+        style: dict[str, Any] = LINE[curve.kind] | dict(color=curve.colour, zorder=2)
+        joined = curve.x > ROUNDING  # a straight line to the point at 0 would cross from one scale to another
+        if joined.sum() > 1:
+            axes.plot(curve.x[joined], curve.y[joined], **style)
+        alone = ~joined if joined.sum() > 1 else np.ones_like(joined)
+        for x, y in zip(curve.x[alone], curve.y[alone], strict=True):
+            _stroke(axes, x, y, style)
         return
-    shown = ~curve.limit
-    ground = 0.0 if y_scale is None else (y_scale.zero or y_scale.low) * 0.1
-    below = np.maximum(y - np.maximum(curve.low, ground), 0.0)
-    above = np.maximum(curve.high - y, 0.0)
-    exact = (below + above <= 1e-6 * np.abs(y)) | (curve.high - curve.low <= ROUNDING)
-    bars = shown & ~exact
+    below, above = np.maximum(curve.y - curve.low, 0.0), np.maximum(curve.high - curve.y, 0.0)
+    bars = ~curve.limit & (below + above > np.maximum(1e-6 * np.abs(curve.y), ROUNDING))
     if bars.any():
         axes.errorbar(
-            x[bars],
-            y[bars],
-            yerr=[below[bars], above[bars]],
-            fmt="none",
-            ecolor=curve.colour,
-            elinewidth=0.8,
-            capsize=1.8,
-            capthick=0.8,
-            zorder=3,
-        )
-    for solid in (True, False):
-        chosen = shown & (curve.certified == solid)
-        if not chosen.any():  # an empty artist that is not clipped would claim the figure's corner in the layout
-            continue
-        axes.plot(
-            x[chosen],
-            y[chosen],
-            linestyle="none",
-            marker=curve.marker,
-            markersize=SIZE.get(curve.marker, 4.2),
-            color=curve.colour,
-            markerfacecolor=curve.colour if solid else "white",
-            markeredgewidth=0.8,
-            zorder=4,
-            clip_on=False,
-        )
+            curve.x[bars], curve.y[bars], yerr=[below[bars], above[bars]], fmt="none", ecolor=curve.colour,
+            elinewidth=0.8, capsize=1.8, capthick=0.8, zorder=3,
+        )  # fmt: skip
+    for chosen, filled in ((~curve.limit & curve.certified, True), (~curve.limit & ~curve.certified, False)):
+        if chosen.any():  # an empty artist that is not clipped would claim the figure's corner in the layout
+            points(axes, curve.x[chosen], curve.y[chosen], curve.colour, curve.marker, filled)
     if curve.limit.any():
-        axes.plot(
-            x[curve.limit],
-            curve.high[curve.limit],
-            linestyle="none",
-            marker=r"$\downarrow$",
-            markersize=7,
-            color=curve.colour,
-            markeredgewidth=0.2,
-            zorder=4,
-        )
+        points(axes, curve.x[curve.limit], curve.high[curve.limit], curve.colour, r"$\downarrow$")
     if curve.violated.any():
-        cross(axes, x[curve.violated], y[curve.violated])
+        cross(axes, curve.x[curve.violated], np.where(curve.limit, curve.high, curve.y)[curve.violated])
+
+
+def _stroke(axes: Axes, x: float, y: float, style: dict[str, Any]) -> None:
+    """A short horizontal line through a lone point."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    points = Affine2D().scale(1 / 72) + figure.dpi_scale_trans + ScaledTranslation(x, y, axes.transData)  # type: ignore[arg-type]
+    axes.plot([-7, 7], [0, 0], transform=points, **style)
+
+
+def points(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str, filled: bool = True) -> None:
+    """Markers without a line, as large as their shape wants; an arrow is thin and long."""
+    arrow = marker.startswith("$")
+    axes.plot(
+        x, y, linestyle="none", marker=marker, markersize=7 if arrow else SIZE.get(marker, 4.2), color=colour,
+        markerfacecolor=colour if filled else "white", markeredgewidth=0.2 if arrow else 0.8, zorder=4, clip_on=False,
+    )  # fmt: skip
 
 
 def cross(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     """Crosses out points that violate a bound."""
-    for size, colour, width in ((10, "white", 3.4), (9, ALARM, 2.0)):
-        axes.plot(
-            x,
-            y,
-            linestyle="none",
-            marker="x",
-            markersize=size,
-            color=colour,
-            markeredgewidth=width,
-            zorder=9,
-            clip_on=False,
-        )
-
-
-def _draw_line(axes: Axes, curve: Curve, x: np.ndarray, y: np.ndarray) -> None:
-    """A line through the positive abscissae; single points and the one at 0 are short horizontal strokes."""
-    style: dict[str, Any] = dict(color=curve.colour, zorder=2, **LINE[curve.kind])
-    at_zero = curve.x <= ROUNDING
-    rest = ~at_zero & np.isfinite(y)
-    if rest.sum() > 1:
-        axes.plot(x[rest], y[rest], **style)
-    lonely = (at_zero | (rest.sum() == 1)) & np.isfinite(y)
-    for px, py in zip(x[lonely], y[lonely], strict=True):
-        weight = LINE[curve.kind]["linewidth"]
-        axes.plot([px], [py], marker="_", markersize=13, markeredgewidth=weight, color=curve.colour, zorder=2)
+    style: dict[str, Any] = dict(linestyle="none", marker="x", zorder=9, clip_on=False)
+    axes.plot(x, y, markersize=10, color="white", markeredgewidth=3.4, **style)
+    axes.plot(x, y, markersize=9, color=ALARM, markeredgewidth=2.0, **style)

@@ -1,4 +1,4 @@
-"""What a marker, a line and a colour mean in the figures of the bound; the house style is that of the library.
+"""What a marker, a line and a colour mean in the figures of the bound; sizes, fonts and colours are the library's.
 
 Theory and measurement are told apart without colour: markers with error bars are measurements, a solid line is
 guaranteed by a theorem, a dashed one is a sharp prediction, a dotted one stands beside it for comparison, a thin
@@ -9,53 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from icsmdp_jax.drawing.style import (
-    BLACK,
-    BLUE,
-    COLUMN_WIDTH,
-    DPI,
-    FULL_WIDTH,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    YELLOW,
-    house_style,
-    new_figure,
-    save,
-)
-
-__all__ = [
-    "ALARM",
-    "BLACK",
-    "BLUE",
-    "COLUMN_WIDTH",
-    "DPI",
-    "FULL_WIDTH",
-    "GREEN",
-    "GREY",
-    "LINE",
-    "MEANING",
-    "ORANGE",
-    "PURPLE",
-    "SKY",
-    "TERM_COLOUR",
-    "TERM_HATCH",
-    "TERM_LETTER",
-    "VERMILLION",
-    "YELLOW",
-    "house_style",
-    "new_figure",
-    "save",
-]
+from icsmdp_jax.drawing.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 
 ALARM = "#E00000"  # violated bounds only
 
+# Colour and marker of the first, second, ... group of a figure.
+GROUPS = ((BLACK, "o"), (BLUE, "s"), (VERMILLION, "D"), (GREEN, "^"), (PURPLE, "v"), (ORANGE, "P"), (SKY, "X"))
+
 TERM_COLOUR = {"residual": GREEN, "approximation": BLUE, "interface": VERMILLION, "total": BLACK}
-TERM_HATCH = {"residual": "....", "approximation": "////", "interface": ""}
-TERM_LETTER = {"residual": "R", "approximation": "A", "interface": "I"}
+TERM_MARKER = {"residual": "o", "approximation": "s", "interface": "^", "total": "D"}
 
 LINE: dict[str, dict[str, Any]] = {
     "bound": dict(linestyle="-", linewidth=1.4),
@@ -72,3 +34,6 @@ MEANING = {
     "fit": "fitted slope",
     "reference": "reference slope (no bound)",
 }
+HOLLOW = "A6 not certified"
+CROSSED = "bound violated"
+ARROW = "estimate 0: upper end of interval"

@@ -23,8 +23,8 @@ def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path) -> dict[
     Returns:
       Paths of the PNG files by name, in the order of the report; the PDF lies beside each.
     """
-    from bound_validation.drawing.style import house_style, save
     from bound_validation.report import overview
+    from icsmdp_jax.drawing.style import house_style, save
 
     drawn = {"overview": overview.figure}
     drawn |= {name: resolved(axis.figure) for name, axis in AXES.items() if axis.figure is not None}

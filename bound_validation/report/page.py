@@ -14,9 +14,11 @@ from markupsafe import Markup
 
 from bound_validation.axes import AXES
 from bound_validation.axis import resolved
-from bound_validation.report import text as text
+from bound_validation.report import text
 from bound_validation.results import TERMS, Row
+from bound_validation.sweep.words import SECTION as SWEEP
 from bound_validation.views import PARTS, Share, normalised, select, shares
+from bound_validation.words import Section
 from icsmdp_jax.io import atomic_write
 
 MOST = 1000  # lines of one table; a sweep over thousands of cells has more, all of which are in the Parquet file
@@ -51,6 +53,7 @@ def write_report(rows: list[Row], summary: dict[str, Any], figure_paths: Mapping
 
 def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -> dict[str, Any]:
     """Everything that the template shows, already taken apart into plain lists."""
+    said = {name: resolved(axis.words) for name, axis in AXES.items() if axis.words is not None} | {"sweep": SWEEP}
     violations = [row for row in rows if row.holds == 0]
     failed = max(len(violations), int(summary.get("violations") or 0))
     checks = max(int(summary.get("checks") or 0), sum(row.holds >= 0 for row in rows))
@@ -64,6 +67,7 @@ def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -
         "most": MOST,
         "cells": summary.get("cells"),
         "figures": figures,
+        "shares_of_page": {name: _share_of_page(data) for name, data in figures.items()},
         "checks": checks,
         "held": checks - failed,
         "bound_holds": failed == 0 and bool(summary.get("bound_holds", True)),
@@ -71,13 +75,13 @@ def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -
         "terms": _terms(summary),
         "claims": claims,
         "claims_failed": sum(claim.get("passed") is False for claim in claims),
-        "slopes": _slopes(summary),
+        "slopes": _slopes(summary, said),
         "shares": _shares(rows),
-        "total_caption": Markup(text.SECTIONS["total"].captions["total"]),
+        "total_caption": Markup(said["total"].captions["total"] if "total" in said else ""),
         "constants": _constants(summary),
         "central_limit": _central_limit(rows),
         "uncertified": _uncertified(rows),
-        "sections": _sections(rows, figures),
+        "sections": _sections(rows, figures, said),
         "facts": _facts(summary),
     }
 
@@ -126,6 +130,14 @@ def _embedded(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
+def _share_of_page(data: str) -> str:
+    """Width of a PNG as a percentage of a figure over both columns, so that all have letters of one size."""
+    from icsmdp_jax.drawing.style import DPI, FULL_WIDTH
+
+    pixels = int.from_bytes(base64.b64decode(data[:32])[16:20], "big")
+    return f"{100 * min(pixels / (FULL_WIDTH * DPI), 1.0):.3g}%"
+
+
 def _terms(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """One line for each term that was checked: how often it held, worst and median ratio of measured to bound."""
     counts = summary.get("checks_per_term") or {}
@@ -143,9 +155,10 @@ def _terms(summary: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _slopes(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    known = summary.get("slopes") or {}
-    return [{"name": text.SLOPES.get(name, name), **entry} for name, entry in known.items() if entry]
+def _slopes(summary: dict[str, Any], said: dict[str, Section]) -> list[dict[str, Any]]:
+    """The fitted slopes under the names that their axes give them."""
+    names = {name: text for section in said.values() for name, text in section.slopes.items()}
+    return [{"name": names.get(name, name), **entry} for name, entry in (summary.get("slopes") or {}).items() if entry]
 
 
 def _shares(rows: list[Row]) -> dict[str, Any] | None:
@@ -228,14 +241,14 @@ def _uncertified(rows: list[Row]) -> list[Row]:
     return list(cells.values())[::-1]
 
 
-def _sections(rows: list[Row], figures: dict[str, str]) -> list[dict[str, Any]]:
+def _sections(rows: list[Row], figures: dict[str, str], said: dict[str, Section]) -> list[dict[str, Any]]:
     """Words, figures, notes and rows of every axis that has rows."""
     out = []
-    for axis in dict.fromkeys((*AXES, *(row.axis for row in rows))):
+    for axis in dict.fromkeys((*said, *(row.axis for row in rows))):
         here = [row for row in rows if row.axis == axis]
         if not here:
             continue
-        words = _words(axis)
+        words = said.get(axis, Section(f"Axis {axis}"))
         # What a run on a given model has of these figures belongs to its own section.
         captions = {name: Markup(caption) for name, caption in words.captions.items() if name in figures}
         out.append(
@@ -250,13 +263,6 @@ def _sections(rows: list[Row], figures: dict[str, str]) -> list[dict[str, Any]]:
             }
         )
     return out
-
-
-def _words(axis: str) -> text.Section:
-    known = AXES.get(axis)
-    if known is not None and known.words is not None and axis not in text.SECTIONS:
-        return resolved(known.words)
-    return text.SECTIONS.get(axis, text.Section(f"Axis {axis}", (), {}))
 
 
 def _facts(summary: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -6,36 +6,20 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from bound_validation.drawing import labels
-from bound_validation.drawing.curves import Curve, Field, draw, line, measured, same_line, values_to_show
-from bound_validation.drawing.labels import Entry
-from bound_validation.drawing.panels import Q_ERROR, finish
-from bound_validation.drawing.scales import dress, log_scale, thinned
-from bound_validation.drawing.style import (
-    BLACK,
-    BLUE,
-    COLUMN_WIDTH,
-    FULL_WIDTH,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    TERM_COLOUR,
-    VERMILLION,
-    house_style,
-    new_figure,
-    save,
-)
+from bound_validation.drawing.curves import Curve, Field, line, measured, same_line
+from bound_validation.drawing.legends import Entry
+from bound_validation.drawing.panels import BIAS, RMSE, SPREAD, Panel, compose, thinned
+from bound_validation.drawing.style import GROUPS, TERM_COLOUR, TERM_MARKER
 from bound_validation.results import ROUNDING, TERMS, Row
 from bound_validation.sweep.definition import SAMPLES, WIDTH, Cell, Sweep, value_text
+from icsmdp_jax.drawing.style import BLUE, COLUMN_WIDTH, FULL_WIDTH, GREY, ORANGE, PURPLE, VERMILLION, house_style, save
 
-LOOKS = ((BLACK, "o"), (BLUE, "s"), (VERMILLION, "D"), (GREEN, "^"), (PURPLE, "v"), (ORANGE, "P"))
-TERM_MARKER = {"residual": "o", "approximation": "s", "interface": "^", "total": "D"}
+LOOKS = GROUPS[:6]
 LABELS = {
     SAMPLES: "samples $K$ (handoffs)",
     WIDTH: "features per agent $m$",
@@ -46,10 +30,9 @@ LABELS = {
 }
 TABLES = "tables"
 SHORT = {SAMPLES: "$K$", WIDTH: "$m$", "gap": r"$\eta$", "gamma": r"$\gamma$"}
-CROWDED = 24  # abscissae above which some go without a marker, and ticks are round numbers
+CROWDED = 24  # abscissae above which some have no marker, and ticks are round numbers
 LONGEST = 6  # characters of a value that a tick or a key shows as it is
 MANY = 2000  # points above which markers go into a PDF as a picture
-RMSE = "RMSE in " + Q_ERROR[9:]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,21 +161,12 @@ def draw_all(sweep: Sweep, rows: list[Row], out: str | Path) -> dict[str, Path]:
     return paths
 
 
-def _theory(rows: list[Row], look: Look, series: str, field: Field, label: str, tolerance: float = 0.2) -> list[Curve]:
-    """A line for each group; one label where they all run together, else the first and the last one's."""
-    lines = [line(look.rows(rows, series, value), field) for value in look.values]
-    drawn = [curve for curve in lines if curve]
-    together = all(same_line(drawn[0], curve, tolerance) for curve in drawn[1:])
-    ends = {0, len(lines) - 1} if len(lines) > 3 else set(range(len(lines)))
+def _theory(rows: list[Row], look: Look, series: str, field: Field, label: str) -> list[Curve]:
+    """A line for each group in its colour; the first one is named for all."""
     out: list[Curve] = []
-    for place, (curves, value) in enumerate(zip(lines, look.values, strict=True)):
-        colour = LOOKS[place][0] if len(look.values) > 1 else BLUE
-        text = ""
-        if curves and curves is drawn[0] and (together or len(drawn) == 1):
-            text = label
-        elif curves and not together and place in ends:
-            text = f"{label}, {group_text(look.group or '', value)}"
-        out += [dataclasses.replace(curve, label=text, colour=colour) for curve in curves]
+    for value, (colour, _) in zip(look.values, LOOKS, strict=False):
+        colour = colour if len(look.values) > 1 else BLUE
+        out += line(look.rows(rows, series, value), field, "" if out else label, colour)
     return out
 
 
@@ -213,65 +187,23 @@ def _points(rows: list[Row], look: Look, series: str) -> list[Curve]:
     return out
 
 
-class Panel(NamedTuple):
-    """What one pair of axes shows.
-
-    Attributes:
-      title: a few words above it.
-      x_label, y_label: with units.
-      curves: in the order of drawing.
-      ticks: abscissae that get a tick; None for round numbers.
-    """
-
-    title: str
-    x_label: str
-    y_label: str
-    curves: list[Curve]
-    ticks: np.ndarray | None = None
-
-
 def _panel(title: str, look: Look, y_label: str, curves: list[Curve]) -> Panel:
     """A panel whose ticks are the values of the axis, where it is one of the model's."""
-    ticks = None
-    if look.x != SAMPLES:
-        values = sorted({float(cell.coordinates[look.x]) for cell in look.cells.values()})
-        if len(values) <= CROWDED and all(len(value_text(value)) <= LONGEST for value in values):
-            ticks = np.array(values)
-    return Panel(title, look.x_label, y_label, curves, ticks)
+    values = sorted({float(cell.coordinates[look.x]) for cell in look.cells.values()} if look.x != SAMPLES else ())
+    few = 0 < len(values) <= CROWDED and all(len(value_text(value)) <= LONGEST for value in values)
+    return Panel(title, look.x_label, y_label, curves, values if few else False)
 
 
-def _compose(panels: list[Panel], width: float, height: float, entries: list[Entry]) -> Figure | None:
-    """The panels side by side with the key; None if nothing was measured."""
+def _side_by_side(panels: list[Panel], entries: list[Entry], height: float = 2.8) -> Figure | None:
+    """The panels with measurements, one over one column of a page, more over both; None if nothing was measured."""
     panels = [panel for panel in panels if any(curve.kind == "measured" for curve in panel.curves)]
-    if not panels:
-        return None
-    figure = new_figure(width, height + 0.3)
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
-    jobs = []
-    for index, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
-        if len(panels) > 1:
-            labels.letter(axes, index, panel.title)
-        else:
-            axes.set_title(panel.title, loc="left", pad=5)
-        x_scale = log_scale(np.concatenate([curve.x for curve in panel.curves]))
-        y_scale = log_scale(values_to_show(panel.curves), room=0.12)
-        dress(axes, "x", x_scale, panel.ticks, head=0.12)
-        dress(axes, "y", y_scale, margin=0.06, head=0.12)
-        for curve in panel.curves:
-            draw(axes, curve, x_scale, y_scale)
-        axes.set_xlabel(panel.x_label)
-        axes.set_ylabel(panel.y_label)
-        jobs.append(labels.Job(axes, panel.curves, x_scale, y_scale))
-    if entries:
-        labels.groups(figure, entries)
-    finish(figure, jobs)
-    return figure
+    return compose(panels, len(panels), COLUMN_WIDTH if len(panels) == 1 else FULL_WIDTH, height, entries)
 
 
 def _single(rows: list[Row], look: Look, series: str, bound: str, title: str, y_label: str) -> Figure | None:
     """Measurements of one series against its bound."""
     curves = [*_theory(rows, look, series, "bound", bound), *_points(rows, look, series)]
-    return _compose([_panel(title + _at(look), look, y_label, curves)], COLUMN_WIDTH, 2.6, look.entries(rows, series))
+    return _side_by_side([_panel(title + _at(look), look, y_label, curves)], look.entries(rows, series))
 
 
 def _at(look: Look) -> str:
@@ -280,35 +212,30 @@ def _at(look: Look) -> str:
 
 def _spread(rows: list[Row], look: Look) -> Figure | None:
     """Spread of the tail average against the central limit, and its bias."""
-    spread = _points(rows, look, "spread")
-    if not spread:
-        return None
-    theory = _theory(rows, look, "spread", "prediction", "P2", tolerance=0.02)
+    theory = _theory(rows, look, "spread", "prediction", "P2")
     without: list[Curve] = []
     for value in look.values:
         here = look.rows(rows, "spread", value)
-        other = line(here, "alternative", "", GREY)
+        other = line(here, "alternative", "" if without else "without Poisson terms", GREY)
         # Where the memory of the chain does not matter, one line says both.
-        if not same_line(line(here, "prediction"), other, tolerance=0.02):
-            without += [dataclasses.replace(c, label="" if without else "without Poisson terms") for c in other]
-    left = _panel("tail average" + _at(look), look, "spread in " + Q_ERROR[9:], [*without, *theory, *spread])
-    bias = _points(rows, look, "bias")
-    right = _panel("its bias" + _at(look), look, "bias in " + Q_ERROR[9:], bias)
-    return _compose([left, right], FULL_WIDTH, 2.6, look.entries(rows, "spread"))
+        without += [] if same_line(line(here, "prediction"), other, tolerance=0.02) else other
+    left = _panel("tail average" + _at(look), look, SPREAD, [*without, *theory, *_points(rows, look, "spread")])
+    right = _panel("its bias" + _at(look), look, BIAS, _points(rows, look, "bias"))
+    return _side_by_side([left, right], look.entries(rows, "spread"))
 
 
 def _approximation(rows: list[Row], look: Look | None) -> Figure | None:
+    """Where IC-Q with the cell's function class converges, against T2."""
     if look is None:
         return None
-    return _single(
-        rows, dataclasses.replace(look, samples=None), "approximation", "T2", "where IC-Q converges",
-        r"$\|Q_m - Q_\phi\|_d$ (reward units)",
-    )  # fmt: skip
+    y_label = r"$\|Q_m - Q_\phi\|_d$ (reward units)"
+    look = dataclasses.replace(look, samples=None)
+    return _single(rows, look, "approximation", "T2", "where IC-Q converges", y_label)
 
 
 def _interface(rows: list[Row], look: Look | None) -> Figure | None:
     """The exact gap against T1, with its sharper forms where there is one group, and the policy loss against T1.3."""
-    if look is None or not any(row.series == "gap" for row in rows):
+    if look is None:
         return None
     look = dataclasses.replace(look, samples=None)
     if look.group == WIDTH:  # no function class enters
@@ -316,41 +243,30 @@ def _interface(rows: list[Row], look: Look | None) -> Figure | None:
         look = dataclasses.replace(look, group=None, values=(None,), cells=cells)
     bounds = _theory(rows, look, "gap", "bound", "T1")
     if len(look.values) == 1:
-        value = look.values[0]
-        bounds = []
-        for series, label, colour in (("gap", "T1", VERMILLION), ("gap_mass_span", "T1.2", ORANGE),
-                                      ("gap_value_aware", "T1.1", PURPLE)):  # fmt: skip
-            bounds += line(look.rows(rows, series, value), "bound", label, colour)
-    left = _panel(
-        "what the interface hides", look, r"$\|Q_\phi - Q^{\star}\|_\infty$ (reward units)",
-        [*bounds, *_points(rows, look, "gap")],
-    )  # fmt: skip
-    right = _panel(
-        "what acting on it costs", look, "policy loss (reward units)",
-        [*_theory(rows, look, "policy_loss", "bound", "T1.3"), *_points(rows, look, "policy_loss")],
-    )  # fmt: skip
-    return _compose([left, right], FULL_WIDTH, 2.6, look.entries(rows, "gap"))
+        forms = (("gap", "T1", VERMILLION), ("gap_mass_span", "T1.2", ORANGE), ("gap_value_aware", "T1.1", PURPLE))
+        found = [(look.rows(rows, series, look.values[0]), label, colour) for series, label, colour in forms]
+        bounds = [curve for here, label, colour in found for curve in line(here, "bound", label, colour)]
+    gap = r"$\|Q_\phi - Q^{\star}\|_\infty$ (reward units)"
+    losses = [*_theory(rows, look, "policy_loss", "bound", "T1.3"), *_points(rows, look, "policy_loss")]
+    left = _panel("what the interface hides", look, gap, [*bounds, *_points(rows, look, "gap")])
+    right = _panel("what acting on it costs", look, "policy loss (reward units)", losses)
+    return _side_by_side([left, right], look.entries(rows, "gap"))
 
 
 def _checks(rows: list[Row]) -> Figure | None:
     """Measured value against its own bound in every row of every cell that has one."""
     checked = [dataclasses.replace(row, x=row.bound) for row in rows if row.holds >= 0 and math.isfinite(row.measured)]
-    curves: list[Curve] = []
-    positive = [row.bound for row in checked if row.bound > ROUNDING]
-    if not positive:
+    if not any(row.bound > ROUNDING for row in checked):
         return None
-    ends = np.array([min(positive), max(positive)])
-    equal = [dataclasses.replace(checked[0], x=end, bound=end) for end in ends]
-    curves += line(equal, "bound", "measured = bound", GREY)
+    curves = line([row for row in checked if row.bound > ROUNDING], "bound", "measured = bound", GREY)
     entries = []
     for term in reversed(TERMS):  # residuals lie next to totals, and on top of them
-        here = [
-            dataclasses.replace(row, ci_low=row.measured, ci_high=row.measured) for row in checked if row.term == term
-        ]
-        curves += measured(here, "", TERM_COLOUR[term], TERM_MARKER[term])
+        here = [row for row in checked if row.term == term]
+        points = [dataclasses.replace(row, ci_low=row.measured, ci_high=row.measured) for row in here]
+        curves += measured(points, "", TERM_COLOUR[term], TERM_MARKER[term])
         entries += [Entry(term, TERM_COLOUR[term], TERM_MARKER[term])] if here else []
     panel = Panel("every check of every cell", "bound (reward units)", "measured (reward units)", curves)
-    figure = _compose([panel], COLUMN_WIDTH, 2.9, entries)
+    figure = _side_by_side([panel], entries, 3.1)
     if figure is not None and len(checked) > MANY:
         for artist in figure.axes[0].lines:  # or the PDF would hold every one of them
             artist.set_rasterized(True)

@@ -10,9 +10,8 @@ import math
 from typing import Literal, NamedTuple
 
 import numpy as np
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 
+from icsmdp_jax.drawing.style import text_size
 from icsmdp_jax.learner.diagnostics import HandoffGraph
 
 Order = Literal["given", "spectral"]
@@ -116,12 +115,6 @@ class Nodes(NamedTuple):
         highest = float((centre[:, 1] + margin[:, 1]).max())
         middle = np.array([width / 2, -lowest])
         return cls(centre + middle, radius, middle, angle, reach, inside, highest - lowest)
-
-
-def text_size(text: str, size: float) -> tuple[float, float]:
-    """Width and height in points of a text in the figure's own typeface."""
-    box = TextPath((0, 0), text, size=size, prop=FontProperties(family="STIXGeneral")).get_extents()
-    return float(box.width), float(box.height)
 
 
 def _controls(nodes: Nodes, arrow: Arrow) -> np.ndarray:

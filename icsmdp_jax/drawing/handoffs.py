@@ -32,15 +32,13 @@ from icsmdp_jax.drawing.circle import (
     curve,
     direction,
     ports,
-    text_size,
     unit,
 )
-from icsmdp_jax.drawing.style import BLACK, COLUMN_WIDTH, GREY, house_style, new_figure, save
+from icsmdp_jax.drawing.style import BLACK, COLUMN_WIDTH, GREY, NODE, house_style, new_figure, save, text_size
 from icsmdp_jax.learner.diagnostics import HandoffGraph
 
 NOTE = 7.0  # points: type size of the key
 MOST_ARROWS = 24
-NODE = "#DCE9F5"
 STOP = 2.0  # points: half the side of the square where an episode ends
 PLACES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73)  # where along an arrow its number may stand
 

@@ -6,25 +6,44 @@ widths and labels say the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from icsmdp_jax.io import atomic_write
 
-FULL_WIDTH = 7.0  # inches: both columns of a page
-COLUMN_WIDTH = 3.4
+FULL_WIDTH = 6.9  # inches: both columns of a page
+COLUMN_WIDTH = 3.3
 DPI = 200
+SMALL = 7.0  # points: no text of a figure should be smaller in print
 
 # Okabe and Ito's palette: distinct for all common kinds of colour vision.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#6B6B6B"
+NODE = "#DCE9F5"  # fill of agents in graphs
+
+# Colour, marker and dashes of the first, second, ... method.
+LOOKS: tuple[tuple[str, str, Any], ...] = (
+    (BLUE, "o", "-"),
+    (VERMILLION, "s", (0, (4.5, 1.6))),
+    (GREEN, "^", (0, (1, 1.2))),
+    (PURPLE, "D", (0, (6, 1.5, 1, 1.5))),
+    (ORANGE, "v", (0, (2.5, 1.2))),
+    (SKY, "P", (0, (4, 1.2, 1, 1.2, 1, 1.2))),
+    (BLACK, "X", (0, (8, 2))),
+    (GREY, "*", (0, (1, 2.4))),
+)
 
 SETTINGS: dict[str, Any] = {
     "font.family": "STIXGeneral",  # ships with Matplotlib: the same glyphs everywhere
@@ -50,6 +69,11 @@ SETTINGS: dict[str, Any] = {
     "xtick.direction": "out",
     "ytick.direction": "out",
     "legend.frameon": False,
+    "legend.borderpad": 0.1,
+    "legend.handlelength": 2.2,
+    "legend.handletextpad": 0.5,
+    "legend.columnspacing": 1.4,
+    "legend.labelspacing": 0.3,
     "hatch.linewidth": 0.5,
     "lines.dash_capstyle": "butt",
     "lines.solid_capstyle": "round",
@@ -58,6 +82,7 @@ SETTINGS: dict[str, Any] = {
     "pdf.fonttype": 42,
     "pdf.compression": 6,
     "text.parse_math": True,
+    "text.hinting": "no_hinting",  # letters stand as close in a PNG as in its PDF, and as ``text_size`` says
 }
 
 
@@ -77,6 +102,36 @@ def new_figure(width: float, height: float) -> Figure:
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.045, wspace=0.05, hspace=0.05)  # type: ignore[union-attr, call-arg]
     return figure
+
+
+def letter(axes: Axes, index: int | None, title: str) -> None:
+    """``(a) what this panel is about`` above the upper left corner; without a letter if it is the only one."""
+    axes.set_title(title if index is None else lettered(index, title), loc="left", pad=5)
+
+
+def lettered(index: int, title: str) -> str:
+    """The title of the panel with that number: ``(a) title`` for the first."""
+    return rf"$\bf{{({chr(ord('a') + index)})}}$ {title}"
+
+
+def text_size(text: str, size: float) -> tuple[float, float]:
+    """Width and height in points of a text, mathematics included, in the typeface of the figures."""
+    font = FontProperties(family=SETTINGS["font.family"], size=size)
+    width, height, _ = text_to_path.get_text_width_height_descent(text, font, is_math_text(text))
+    return float(width), float(height)
+
+
+def legend_columns(names: Sequence[str], room: float, handle_length: float = SETTINGS["legend.handlelength"]) -> int:
+    """Columns of the lowest legend with these names that is at most ``room`` points wide."""
+    size = SETTINGS["legend.fontsize"]
+    handle = size * (handle_length + SETTINGS["legend.handletextpad"])
+    gap = size * SETTINGS["legend.columnspacing"]
+    widths = [handle + text_size(name, size)[0] for name in names]
+    for rows in range(1, len(names)):
+        columns = -(-len(names) // rows)  # filled column by column, each as wide as its widest entry
+        if sum(max(part) + gap for part in np.array_split(widths, columns)) - gap <= room:
+            return columns
+    return 1
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:

@@ -23,30 +23,18 @@ from icsmdp_jax.drawing.style import (
     BLUE,
     COLUMN_WIDTH,
     FULL_WIDTH,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
+    LOOKS,
     VERMILLION,
     house_style,
+    legend_columns,
+    letter,
     new_figure,
     save,
 )
 
-# Colour, marker and dashes of the first, second, ... method.
-LOOKS: tuple[tuple[str, str, Any], ...] = (
-    (BLUE, "o", "-"),
-    (VERMILLION, "s", (0, (4.5, 1.6))),
-    (GREEN, "^", (0, (1, 1.2))),
-    (PURPLE, "D", (0, (6, 1.5, 1, 1.5))),
-    (ORANGE, "v", (0, (2.5, 1.2))),
-    (SKY, "P", (0, (4, 1.2, 1, 1.2, 1, 1.2))),
-    (BLACK, "X", (0, (8, 2))),
-    (GREY, "*", (0, (1, 2.4))),
-)
 STEPS = [1, 2, 5, 10]  # of the ticks
 MARKERS = 8  # markers per curve at most
+HANDLE = 3.2  # length of a line in the key, in font sizes: long enough for its dashes and its marker
 COSINES = LinearSegmentedColormap.from_list("cosines", [VERMILLION, "#FFFFFF", BLUE])
 SMALL = 6.6  # points: numbers in cells and names of reference lines
 
@@ -134,7 +122,8 @@ def return_figure(
     """
     if not 1 <= len(curves) <= len(LOOKS):
         raise ValueError(f"curves: expected 1 to {len(LOOKS)}, found {len(curves)}")
-    columns = 2 if len(curves) > 1 and max(len(curve.name) for curve in curves) <= 26 else 1
+    names = [curve.name for curve in curves]
+    columns = legend_columns(names, 72 * width, HANDLE)
     figure = new_figure(width, height + 0.16 * math.ceil(len(curves) / columns))
     axes = figure.subplots()
     if x_log:
@@ -155,10 +144,7 @@ def return_figure(
         Line2D([], [], color=colour, marker=marker, linestyle=dashes, markersize=4, linewidth=1.2)
         for _, (colour, marker, dashes) in zip(curves, LOOKS, strict=False)
     ]
-    names = [curve.name for curve in curves]
-    figure.legend(
-        handles, names, loc="outside lower center", ncols=columns, handlelength=3.2, columnspacing=1.4, borderpad=0.1
-    )
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, handlelength=HANDLE)
     return figure
 
 
@@ -254,7 +240,7 @@ def agent_figure(record: AgentRecord, names: Sequence[str] | None = None, width:
     _dumbbells(axes[2], norms, "Euclidean norm")
     _cells(axes[3], cosine)
     for index, title in enumerate(("TD error, RMS", "visits", "gradient", "cosine of gradients")):
-        axes[index].set_title(rf"$\bf{{({chr(ord('a') + index)})}}$ {title}", loc="left", pad=5)
+        letter(axes[index], index, title)
         axes[index].tick_params(axis="y", length=0)
         if index < 3:
             axes[index].xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
@@ -267,7 +253,6 @@ def agent_figure(record: AgentRecord, names: Sequence[str] | None = None, width:
             ["first", "last"],
             loc="outside lower left",
             ncols=2,
-            borderpad=0.1,
         )
     return figure
 

@@ -5,7 +5,7 @@ Entries are strings, so that nothing is imported before it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,12 +17,12 @@ class Entry(NamedTuple):
     """One name of the registry.
 
     Attributes:
-      maker: ``"module:function"``, called with keyword arguments; returns ``(env, params)``.
+      maker: a function, or ``"module:function"``, called with keyword arguments; returns ``(env, params)``.
       text: what it is, in a few words.
       arguments: arguments that belong to the name; whoever makes the environment may replace them.
     """
 
-    maker: str
+    maker: str | Callable[..., tuple[Environment, Any]]
     text: str
     arguments: Mapping[str, Any] = {}
 
@@ -84,6 +84,23 @@ def names() -> tuple[str, ...]:
     return tuple(ENVIRONMENTS)
 
 
+def register(name: str, maker: str | Callable[..., tuple[Environment, Any]], text: str, **arguments: Any) -> None:
+    """Adds an environment of another package, behind those that are there.
+
+    Args:
+      name: its name.
+      maker: a function of keyword arguments that returns ``(env, params)``, or ``"module:function"``.
+      text: what it is, in a few words.
+      **arguments: arguments that belong to the name.
+
+    Raises:
+      ValueError: if the name is taken.
+    """
+    if name in ENVIRONMENTS:
+        raise ValueError(f"environment {name!r}: is registered already, expected another name")
+    ENVIRONMENTS[name] = Entry(maker, text, arguments)
+
+
 def entry(name: str) -> Entry:
     """The entry of a name.
 
@@ -111,7 +128,7 @@ def make(name: str, **overrides: Any) -> tuple[Environment, Any]:
     import inspect
 
     found = entry(name)
-    maker = _load(found.maker)
+    maker = _load(found.maker) if isinstance(found.maker, str) else found.maker
     known = inspect.signature(maker).parameters
     if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
         for argument in overrides:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from bound_validation.results import Row, checked, read_table, write_table
-from bound_validation.run import SCHEMA
+from bound_validation.results import SCHEMA, Row, checked, read_table, write_table
 from tests.bound_validation.runs import Outcome, icsmdp, refused, shared_run
 
 CONFIG = {"width": {"seed": 11, "draws": 8}}

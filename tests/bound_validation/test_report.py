@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from bound_validation.axes import AXES
+from bound_validation.axis import resolved
 from bound_validation.report.figures import NAMES
 from bound_validation.report.page import interval, number, percent, verdict, write_report
 from bound_validation.results import to_plain
@@ -116,6 +119,25 @@ def test_provenance_is_stated(report):
     text = Page(report(full_rows(), make_summary(full_rows()))).text
     assert "arXiv 2605.19140" in text and "only that abstract is claimed as the paper’s" in text
     assert "this project’s own statements" in text
+
+
+def test_every_figure_and_every_slope_is_put_into_words(report):
+    rows = full_rows()
+    summary = make_summary(rows)
+    page = Page(report(rows, summary))
+    captions = {name for axis in AXES.values() for name in resolved(axis.words).captions}
+    assert set(NAMES) - captions == {"overview"}, "a figure without a caption"
+    assert page.text.count("As PDF: figures/") == len(NAMES)
+    names = {key: text for axis in AXES.values() if not axis.given for key, text in resolved(axis.words).slopes.items()}
+    assert set(summary["slopes"]) <= set(names)
+    for name, text in names.items():
+        assert (text in page.text) == (name in summary["slopes"]), name
+
+
+def test_an_axis_without_words_has_a_plain_heading(report):
+    rows = [dataclasses.replace(row, axis="unheard-of") for row in full_rows() if row.axis == "mixing"]
+    page = Page(report(rows, {}, ()))
+    assert "Axis unheard-of" in page.text and f"{len(rows)} rows of the table" in page.text
 
 
 def test_violations_are_said_in_words(report):

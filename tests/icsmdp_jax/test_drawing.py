@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, PathPatch, Polygon
 from PIL import Image
 
-import bound_validation.drawing.style as figures_style
 from icsmdp_jax.drawing import style
 from icsmdp_jax.drawing.circle import Nodes, arrows_of, circle_order, curve, ports, spread_angles
 from icsmdp_jax.drawing.handoffs import draw_handoffs, duration_text, handoff_figure, percent_text
@@ -160,7 +160,7 @@ def test_spectral_order_recovers_a_ring() -> None:
     assert circle_order(graph, "given") == list(range(9)) != found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(st.floats(0, 6.28), st.booleans()), min_size=1, max_size=14), st.floats(0.05, 0.4))
 def test_angles_are_spread_and_keep_their_order(wishes: list[tuple[float, bool]], gap: float) -> None:
     wishes = sorted(wishes)
@@ -324,7 +324,9 @@ def test_agent_panels_with_gaps_and_single_values() -> None:
         agent_figure(record, ["a"])
 
 
-def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path) -> None:
+def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(style, "DPI", 60)
+
     def draw(folder):
         return [
             draw_handoffs(GRAPHS["named"][0], folder, names=GRAPHS["named"][1]),
@@ -347,9 +349,25 @@ def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path) ->
     assert len(list((tmp_path / "a").iterdir())) == 6, "temporary files were left behind"
 
 
-def test_all_figures_share_one_style() -> None:
-    for name in ("house_style", "new_figure", "save", "FULL_WIDTH", "COLUMN_WIDTH", "DPI", "BLUE", "VERMILLION"):
-        assert getattr(figures_style, name) is getattr(style, name)
+@pytest.mark.parametrize(
+    "names", [METHODS, ["$C\\,m^{-1/2}(1-\\kappa^2)^{-1/2}$", "a", "slope 0.50 [0.49, 0.51]"], ["one"]]
+)
+def test_legends_are_as_low_as_their_room_allows(names: list[str]) -> None:
+    with style.house_style():
+        figure = style.new_figure(style.FULL_WIDTH, 2)
+        handles = [Line2D([], []) for _ in names]
+
+        def width(columns: int) -> float:
+            legend = figure.legend(handles, names, ncols=columns)
+            return legend.get_window_extent().width * 72 / figure.dpi
+
+        for room in (60.0, 150.0, 230.0, 480.0):
+            columns = style.legend_columns(names, room)
+            assert columns == 1 or width(columns) <= room + 3
+            rows = -(-len(names) // columns)
+            if rows > 1:
+                lower = -(-len(names) // (rows - 1))
+                assert width(lower) > room - 6, "one row less would have had room"
 
 
 def test_matplotlib_loads_where_it_is_used_and_never_its_interactive_part() -> None:

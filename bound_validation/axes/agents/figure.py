@@ -7,10 +7,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bound_validation.drawing.curves import line, measured
-from bound_validation.drawing.panels import Q_ERROR, Panel, compose
-from bound_validation.drawing.style import BLUE, FULL_WIDTH, GREEN, GREY, ORANGE, VERMILLION
+from bound_validation.drawing.panels import RMSE, SPREAD, Panel, compose
 from bound_validation.results import Row
 from bound_validation.views import select
+from icsmdp_jax.drawing.style import BLUE, FULL_WIDTH, GREEN, GREY, ORANGE, VERMILLION
 
 X_LABEL = "agents $N$"
 
@@ -27,8 +27,8 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     exact = [
         *line(simulated, "bound", "T1", BLUE),
         *measured(simulated, "gap", BLUE, "o"),
-        *line(only, "bound", "T1, large", ORANGE),
-        *measured(only, "gap, large", ORANGE, "D"),
+        *line(only, "bound", "T1, analysed only", ORANGE),
+        *measured(only, "gap, analysed only", ORANGE, "D"),
     ]
     limit = [
         *line(spread, "alternative", "without Poisson terms", GREY),
@@ -37,8 +37,8 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     ]
     residual = [*line(steps, "bound", r"T3$^{1/2}$", GREEN), *measured(steps, "constant step", GREEN, "s")]
     panels = [
-        Panel("interface", X_LABEL, "gap in sup norm (reward units)", exact),
-        Panel("spread", X_LABEL, "spread in " + Q_ERROR[9:], limit),
-        Panel("residual", X_LABEL, "RMSE in " + Q_ERROR[9:], residual),
+        Panel("interface", X_LABEL, "gap in sup norm (reward units)", exact, ticks=True),
+        Panel("spread", X_LABEL, SPREAD, limit, ticks=True),
+        Panel("residual", X_LABEL, RMSE, residual, ticks=True),
     ]
-    return compose([panel for panel in panels if panel.curves], 3, FULL_WIDTH, 2.6)
+    return compose(panels, 3, FULL_WIDTH, 2.8)

@@ -6,15 +6,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from bound_validation.drawing.curves import Curve, Kind, line, measured, note
-from bound_validation.drawing.labels import Entry
+from bound_validation.drawing.curves import Curve, Kind, line, measured
+from bound_validation.drawing.legends import Entry
 from bound_validation.drawing.panels import Panel, compose
-from bound_validation.drawing.style import BLACK, BLUE, FULL_WIDTH, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from bound_validation.drawing.style import GROUPS
 from bound_validation.results import Row
 from bound_validation.views import groups_of, select
+from icsmdp_jax.drawing.style import FULL_WIDTH, GREY
 
 X_LABEL = "mean duration (primitive steps)"
-LOOKS = ((BLACK, "o"), (BLUE, "s"), (VERMILLION, "D"), (GREEN, "^"), (PURPLE, "v"), (ORANGE, "P"), (SKY, "X"))
 
 
 def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
@@ -22,35 +22,27 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     del summary  # no slope is fitted here
     series = {name: select(rows, "durations", name) for name in ("amplification", "contraction", "planted_ratio")}
     laws = groups_of([row for found in series.values() for row in found])
-    looks = {law: LOOKS[i % len(LOOKS)] for i, law in enumerate(laws)}
+    looks = {law: GROUPS[i % len(GROUPS)] for i, law in enumerate(laws)}
 
-    def curves(name: str, right: str, wrong: str) -> list[Curve]:
+    def curves(name: str, kind: Kind, right: str, wrong: str) -> list[Curve]:
         out = line(series[name], "alternative", wrong, GREY)
-        known: list[Curve] = []
         for law in laws:
             here = [row for row in series[name] if row.group == law]
             colour, marker = looks[law]
-            kind: Kind = "prediction" if name == "amplification" else "bound"
-            theory = line(here, "bound", "", colour, kind=kind)
-            known = known or theory
+            theory = line(here, "bound", right, colour, kind)
+            right = "" if theory else right  # the first line is named for all
             out += [*theory, *measured(here, "", colour, marker)]
-        return [*out, *(note(known[0].x, known[0].y, right, BLACK) if known else [])]
+        return out
 
-    horizon, wrong = r"$1/(1-\bar\gamma)$", r"$1/(1-\gamma)$"
+    horizons, moduli = (
+        (r"$1/(1-\bar\gamma)$ of each law", r"$1/(1-\gamma)$"),
+        (r"$\bar\gamma$ of each law", r"$\gamma$"),
+    )
+    sharp = curves("amplification", "prediction", *horizons)
+    backup, planted = curves("contraction", "bound", *moduli), curves("planted_ratio", "bound", *horizons)
     panels = [
-        Panel(
-            "sharp family",
-            X_LABEL,
-            r"amplification gap$/\varepsilon$",
-            curves("amplification", horizon, wrong),
-        ),
-        Panel(
-            "one Bellman backup",
-            X_LABEL,
-            "contraction modulus",
-            curves("contraction", r"$\bar\gamma$", r"$\gamma$"),
-        ),
-        Panel("planted model", X_LABEL, r"gap$/\beta$", curves("planted_ratio", horizon, wrong)),
+        Panel("sharp family", X_LABEL, r"amplification gap$/\varepsilon$", sharp),
+        Panel("one Bellman backup", X_LABEL, "contraction modulus", backup),
+        Panel("planted model", X_LABEL, r"gap$/\beta$", planted),
     ]
-    entries = [Entry(law.replace("_", " "), *looks[law]) for law in laws]
-    return compose(panels, 3, FULL_WIDTH, 2.4, entries=entries)
+    return compose(panels, 3, FULL_WIDTH, 2.6, [Entry(law.replace("_", " "), *looks[law]) for law in laws])

@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bound_validation.drawing.curves import Curve, fitted, line, measured
-from bound_validation.drawing.panels import Q_ERROR, Panel, compose
-from bound_validation.drawing.style import BLACK, BLUE, FULL_WIDTH, GREEN, GREY, ORANGE, PURPLE
+from bound_validation.drawing.panels import ERROR, RMSE, Panel, compose
 from bound_validation.results import Row
 from bound_validation.views import Fit, fit_of, groups_of, select
+from icsmdp_jax.drawing.style import BLACK, BLUE, FULL_WIDTH, GREEN, GREY, ORANGE, PURPLE
 
 X_LABEL = "samples $K$ (handoffs)"
 
@@ -19,8 +19,7 @@ X_LABEL = "samples $K$ (handoffs)"
 def fit_of_group(summary: dict[str, Any], group: str) -> Fit | None:
     """The fitted slope of the spread in a group such as ``tabular`` or ``linear, m = 16``."""
     kind = "linear" if group.startswith("linear") else "tabular"
-    names = [f"samples_spread_{kind}", f"model_spread_{kind}"]
-    return fit_of(summary, *names, *(["samples_spread"] if kind == "tabular" else []))
+    return fit_of(summary, f"samples_spread_{kind}", f"model_spread_{kind}")
 
 
 def spread_curves(spread: list[Row], fit: Fit | None) -> list[Curve]:
@@ -59,7 +58,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
             *measured(bias, "bias", ORANGE, "s"),
         ]
         name = re.sub(r"(m ?= ?\d+)", r"$\1$", group) or "tabular"
-        upper.append(Panel(f"{name}: tail average", X_LABEL, Q_ERROR, curves))
+        upper.append(Panel(f"{name}: tail average", X_LABEL, ERROR, curves))
         curves = residual_curves(rows, "samples", group)
-        lower.append(Panel(f"{name}: average iterate", X_LABEL, "RMSE in " + Q_ERROR[9:], curves))
-    return compose(upper + lower, 2, FULL_WIDTH, 2.75)
+        lower.append(Panel(f"{name}: average iterate", X_LABEL, RMSE, curves))
+    return compose(upper + lower, 2, FULL_WIDTH, 2.9)

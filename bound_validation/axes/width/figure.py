@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bound_validation.drawing.curves import fitted, line, measured, reference, same_line
-from bound_validation.drawing.panels import Q_ERROR, Panel, compose
-from bound_validation.drawing.style import BLACK, BLUE, FULL_WIDTH, GREEN, GREY, ORANGE, PURPLE, SKY
+from bound_validation.drawing.panels import ERROR, Panel, compose
 from bound_validation.results import Row
 from bound_validation.views import fit_of, limited_by_width, select
+from icsmdp_jax.drawing.style import BLACK, BLUE, FULL_WIDTH, GREEN, GREY, ORANGE, PURPLE, SKY
 
 X_LABEL = "features per agent $m$"
 X_TRAINED = "units per agent and option, or features per agent, $m$"
@@ -25,32 +25,25 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     exact = line(sampled, "prediction", r"$C\,m^{-1/2}$ (T2.1)", ORANGE)
     if same_line(guarantee, exact):  # one line says both: exact for the approximant, a bound for the projection
         exact = []
-    span = Panel(
-        "what $m$ features can represent",
-        X_LABEL,
-        Q_ERROR,
-        [
-            *guarantee,
-            *exact,
-            *measured(sampled, "sampled approximant", ORANGE, "s"),
-            *measured(projected, r"projection, $\|\Pi Q_\phi - Q_\phi\|_d$", BLUE, "o"),
-            *fitted(projected, fit_of(summary, "width_projection", "model_width_projection")),
-        ],
-        ticks_at_points=True,
-    )
-    learned = Panel(
-        "where IC-Q with them converges",
-        X_LABEL,
-        Q_ERROR,
-        [
-            *line(fixed, "alternative", r"$C\,m^{-1/2}(1-\kappa^2)^{-1/2}$", GREY),
-            *line(fixed, "bound", "T2", PURPLE),
-            *measured(fixed, r"$\|Q_m - Q_\phi\|_d$", PURPLE, "D"),
-            *fitted(fixed, fit_of(summary, "width_fixed_point", "model_width_fixed_point")),
-        ],
-        ticks_at_points=True,
-    )
-    return compose([span, learned, *trained_panel(rows, summary)], 2, FULL_WIDTH, 2.7, fill=True)
+    span = [
+        *guarantee,
+        *exact,
+        *measured(sampled, "sampled approximant", ORANGE, "s"),
+        *measured(projected, r"projection, $\|\Pi Q_\phi - Q_\phi\|_d$", BLUE, "o"),
+        *fitted(projected, fit_of(summary, "width_projection", "model_width_projection")),
+    ]
+    learned = [
+        *line(fixed, "alternative", r"$C\,m^{-1/2}(1-\kappa^2)^{-1/2}$", GREY),
+        *line(fixed, "bound", "T2", PURPLE),
+        *measured(fixed, r"$\|Q_m - Q_\phi\|_d$", PURPLE, "D"),
+        *fitted(fixed, fit_of(summary, "width_fixed_point")),
+    ]
+    panels = [
+        Panel("what $m$ features can represent", X_LABEL, ERROR, span, ticks=True),
+        Panel("where IC-Q with them converges", X_LABEL, ERROR, learned, ticks=True),
+        *trained_panel(rows, summary),
+    ]
+    return compose(panels, 2, FULL_WIDTH, 2.8, fill=True)
 
 
 def trained_panel(rows: list[Row], summary: dict[str, Any]) -> list[Panel]:
@@ -60,15 +53,15 @@ def trained_panel(rows: list[Row], summary: dict[str, Any]) -> list[Panel]:
         return []
     curves = [
         curve
-        for name, slope in REFERENCES.items()
-        for curve in reference(nets, float(slope), f"reference slope \N{MINUS SIGN}{abs(slope)} ({name})")
+        for (name, slope), colour in zip(REFERENCES.items(), (ORANGE, BLUE), strict=True)
+        for curve in reference(nets, float(slope), f"reference slope \N{MINUS SIGN}{abs(slope)} ({name})", colour)
     ]
     curves += [
         *line(fixed, "alternative", r"frozen features, $C\,m^{-1/2}(1-\kappa^2)^{-1/2}$", BLACK),
         *measured(nets, "hidden layer trained", GREEN, "^"),
         *measured(fixed, r"frozen features, $\|Q_m - Q_\phi\|_d$", PURPLE, "D"),
-        *measured(spread, "of this, undecided by the data", SKY, "v"),
+        *measured(spread, "spread of these nets between two runs from one start", SKY, "v"),
         *fitted(limited_by_width(nets, spread), fit_of(summary, "width_trained_limited")),
     ]
     title = "nets trained by IC-Q: no bound is claimed"
-    return [Panel(title, X_TRAINED, Q_ERROR, curves, ticks_at_points=True, right=0.26)]
+    return [Panel(title, X_TRAINED, ERROR, curves, ticks=True)]

@@ -47,7 +47,7 @@ def draw() -> Figure:
         )
         axes.text(-1.5, 0.08, "query", fontsize=7, ha="left", va="bottom")
         for agent, (x, y) in enumerate(places):
-            axes.add_patch(Circle((x, y), RADIUS, facecolor="#DCE9F5", edgecolor=style.BLACK, lw=0.8, zorder=3))
+            axes.add_patch(Circle((x, y), RADIUS, facecolor=style.NODE, edgecolor=style.BLACK, lw=0.8, zorder=3))
             axes.text(
                 x, y, "front" if agent == 0 else f"expert {agent}", fontsize=7, ha="center", va="center", zorder=4
             )

@@ -39,7 +39,7 @@ def draw() -> Figure:
         )
         axes.text(end[0] - 0.1, 0.1, "answer", fontsize=7, ha="right", va="bottom")
         for agent, (x, y) in enumerate(PLACES):
-            axes.add_patch(Circle((x, y), RADIUS, facecolor="#DCE9F5", edgecolor=style.BLACK, lw=0.8, zorder=3))
+            axes.add_patch(Circle((x, y), RADIUS, facecolor=style.NODE, edgecolor=style.BLACK, lw=0.8, zorder=3))
             axes.text(x, y + 0.06, ROLES[agent], fontsize=7.2, ha="center", va="center", zorder=4)
             axes.text(x, y - 0.13, WORKS[agent], fontsize=6.2, ha="center", va="center", zorder=4, style="italic")
         axes.plot([], [], color=style.BLUE, lw=1.3, label="works, then hands over")

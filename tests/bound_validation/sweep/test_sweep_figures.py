@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
-from bound_validation.drawing.style import house_style
 from bound_validation.results import Row, checked
 from bound_validation.sweep.definition import Cell, Figure, Sweep
 from bound_validation.sweep.figure import LOOKS, _checks, _interface, _single, draw_all, look_of
+from icsmdp_jax.drawing import style
+from icsmdp_jax.drawing.style import house_style
 from tests.bound_validation.sweep.small import exact
 
 
@@ -68,8 +70,9 @@ def test_more_groups_than_markers_are_thinned():
     assert look.values[-1] == sweep.axes["accuracy"][-1]
 
 
-def drawn_labels(figure) -> set[str]:
-    return {text.get_text() for axes in figure.axes for text in axes.texts}
+def legend_texts(figure) -> set[str]:
+    legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    return {text.get_text() for legend in legends for text in legend.get_texts()}
 
 
 def test_theory_lines_are_named_and_styled_apart():
@@ -79,12 +82,31 @@ def test_theory_lines_are_named_and_styled_apart():
         figure = _interface(rows_of(sweep), look)
         residual = _single(rows_of(sweep), look_of(sweep), "residual", "T3", "title", "label")
     assert figure is not None and residual is not None
-    assert {"T1", "T1.3"} <= drawn_labels(figure) and drawn_labels(residual) == {"T3"}
+    assert legend_texts(figure) == {"T1", "T1.3"} and legend_texts(residual) == {"T3"}
     (axes,) = residual.axes
-    lines = [line for line in axes.lines if line.get_linestyle() != "None"]
-    markers = [line for line in axes.lines if line.get_linestyle() == "None"]
-    assert lines and markers and all(line.get_marker() in ("None", "_") for line in lines)
+    assert axes.get_title(loc="left") == "title, $K=800$", "a lone panel has no letter"
     assert axes.get_xlabel() and axes.get_ylabel() == "label"
+    rows = look_of(sweep).rows(rows_of(sweep), "residual")
+    (line,) = [line for line in axes.lines if line.get_linestyle() != "None"]
+    (points,) = [line for line in axes.lines if line.get_marker() == "o"]
+    assert line.get_marker() == "None" and points.get_linestyle() == "None"
+    assert line.get_xydata().tolist() == [[row.x, row.bound] for row in rows]
+    assert points.get_xydata().tolist() == [[row.x, row.measured] for row in rows]
+
+
+def test_groups_stand_side_by_side_with_a_line_each_in_their_colour():
+    sweep = exact(axes={"stakes": (0.5, 1.0, 2.0), "accuracy": (0.6, 0.7, 0.8)})
+    with house_style():
+        figure = _single(rows_of(sweep), look_of(sweep), "total", "T4", "title", "label")
+    (axes,) = figure.axes
+    lines = [line for line in axes.lines if line.get_linestyle() != "None"]
+    points = [line for line in axes.lines if line.get_marker() in ("o", "s", "D")][::-1]
+    assert [line.get_color() for line in lines] == [point.get_color() for point in points]
+    places = np.array([point.get_xdata() for point in points])
+    assert (np.diff(places, axis=0) > 0).all() and np.abs(np.log(places / [0.5, 1.0, 2.0])).max() < 0.15
+    assert legend_texts(figure) == {"T4"}, "one entry for the lines of all groups"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["accuracy = 0.6", "0.7", "0.8"]
+    assert list(axes.get_xticks()) == [0.5, 1.0, 2.0]
 
 
 def test_checks_show_every_row_with_a_bound_and_violations_in_red():
@@ -100,7 +122,8 @@ def test_checks_show_every_row_with_a_bound_and_violations_in_red():
     assert _checks([]) is None
 
 
-def test_figures_of_what_there_is_and_the_same_bytes_twice(tmp_path):
+def test_figures_of_what_there_is_and_the_same_bytes_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "DPI", 50)
     sweep = exact(axes={"stakes": (0.5, 1.0)})
     rows = [row for row in rows_of(sweep) if row.series in ("approximation", "total")]
     first, second = (draw_all(sweep, rows, tmp_path / name) for name in ("a", "b"))

@@ -1,6 +1,6 @@
 """What runs inside one agent's own operating-system process (D9): NumPy only, no JAX, nothing else of the package.
 
-``processes.py`` starts this file as a script and plays the environment. Standard input brings what the agent itself
+``environment.py`` starts this file as a script and plays the environment. Standard input brings what the agent itself
 observes, standard output says when a segment is absorbed; scalars of other agents come through the inbox, a pipe into
 which any agent may write frames of exactly four bytes. The arithmetic is float32, operation by operation that of
 ``message.py`` and ``schedules.py``, so results agree with the vectorised learner up to rounding.

@@ -1,6 +1,6 @@
 """IC-Q with one operating-system process per agent and one float32 per handoff between them (D9).
 
-An agent's process holds its own parameters, its own counters and its own segments (``agent_process.py``). Its *inbox*
+An agent's process holds its own parameters, its own counters and its own segments (``agent.py``). Its *inbox*
 is a pipe into which any agent may write frames of exactly four bytes, one float32 each; agents share nothing else. The
 process that calls ``run_processes`` plays the environment: it replays a trajectory and shows each agent what that agent
 itself observes, over the agent's standard input. The two kinds of traffic have separate pipes, so they are counted
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from icsmdp_jax.learner import agent_process
-from icsmdp_jax.learner.agent_process import ARRIVAL, DONE, FINISH, SEGMENT, Shapes
+from examples.processes import agent as agent_process
+from examples.processes.agent import ARRIVAL, DONE, FINISH, SEGMENT, Shapes
 
 if TYPE_CHECKING:
     from icsmdp_jax.learner.schedules import StepSize

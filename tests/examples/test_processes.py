@@ -6,9 +6,13 @@ Nothing here is random beyond the recorded trajectories. A process that is kille
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -16,10 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icsmdp_jax.envs.tabular import tabular_env
-from icsmdp_jax.learner import networks, schedules
-from icsmdp_jax.learner.icq import Learner
-from icsmdp_jax.learner.processes import (
+from examples.processes.environment import (
     ARRIVAL,
     AgentProcesses,
     ProcessError,
@@ -28,6 +29,9 @@ from icsmdp_jax.learner.processes import (
     Trajectory,
     run_processes,
 )
+from icsmdp_jax.envs.tabular import tabular_env
+from icsmdp_jax.learner import networks, schedules
+from icsmdp_jax.learner.icq import Learner
 from tests.helpers import golden, golden_analysis, learner_inputs
 
 CLOSE = 2e-6  # times the scale of Q: float32 rounding over a few hundred updates; a wrong step is off by 1e-2 and more
@@ -338,3 +342,14 @@ def test_the_clock_and_the_first_parameters_must_fit() -> None:
         run_processes(path, 3, 2, owner, SIZES["visits"], "wall")
     with pytest.raises(ValueError, match="initial has shape"):
         run_processes(path, 3, 2, owner, SIZES["visits"], initial=np.zeros((3, 2)))
+
+
+def test_the_example_prints_its_counted_traffic():
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "examples.processes"]
+    printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    handoffs, scalars, sent = map(
+        int, re.match(r"(\d+) handoffs, (\d+) scalars, (\d+) bytes between 4", printed).groups()
+    )
+    assert handoffs == scalars == 1000 and sent == 4 * scalars
+    assert float(re.search(r"compiled learner's table: (\S+)", printed)[1]) < 1e-5
