@@ -45,7 +45,7 @@ def same_table(found: list[Row], wanted: list[Row]) -> None:
                 assert a == b
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_more_devices_give_the_same_table(tmp_path, one_device, cache, devices):
     finish(start([*SMALL, tmp_path], devices, cache))
     same_table(rows(tmp_path), rows(one_device))
@@ -63,6 +63,7 @@ def test_two_processes_give_the_same_table(tmp_path, one_device, cache):
     assert simulated[0] == simulated[1] > 0  # every program ran on the devices of both
 
 
+@pytest.mark.slow
 def test_a_process_of_another_run_is_turned_away(tmp_path, cache):
     """Nobody waits for a process that does not take part."""
     (tmp_path / "parts").mkdir()

@@ -78,6 +78,7 @@ def test_only_methods_that_hear_of_the_ten_find_it():
     assert result.settings["handoffs"] == 60 * 8 * 4
 
 
+@pytest.mark.slow  # a run on a grid is the run by itself, whatever stands beside it: test_grid.py
 def test_runs_differ_and_can_be_had_again():
     model = random_model(21, num_agents=3, num_interfaces=8)
     env, params = tabular_env(model)

@@ -161,7 +161,14 @@ def two_names(monkeypatch):
     monkeypatch.setattr(catalogue, "EXPERIMENTS", {"planted": "", "workshop": ""})
     monkeypatch.setattr(catalogue, "experiment", lambda name: run)
     monkeypatch.setattr(command, "_forget", lambda: None)
+    monkeypatch.setattr(style, "save", empty_picture)  # what is drawn is tested above
     return runs
+
+
+def empty_picture(figure, folder: Path, name: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.png").touch()
+    return folder / f"{name}.png"
 
 
 def test_all_runs_what_is_missing_and_nothing_else(tmp_path, two_names, capsys):

@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -25,14 +24,14 @@ def parts() -> tuple[Setup, Any, Any]:
     """IC-Q with tables, the parameters of two models, and a step size for each pair."""
     models = [random_model(seed, num_interfaces=6, num_agents=3) for seed in (1, 2)]
     params = [tabular_env(model)[1] for model in models]
-    steps = jax.vmap(jax.vmap(polynomial))(jnp.asarray(POWERS, jnp.float32))
+    steps = jax.jit(jax.vmap(jax.vmap(polynomial)))(POWERS.astype(np.float32))
     return setup(models[0], copies=4, length=3), params, steps
 
 
 @cache
 def on_grid() -> np.ndarray:
     one, params, steps = parts()
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *params)
     trainer = GridTrainer(one.learner, one.hyper, {"env_params": stacked})
     run = trainer.train(KEYS, UPDATES, {"step_size": steps})
     assert run.handoffs == 6 * UPDATES * 4 * 3 and run.compile_s > 0
@@ -46,7 +45,7 @@ def test_every_pair_is_the_run_on_its_own_inputs():
     alone = jax.jit(lambda key, hyper: one.learner.train(key, hyper, UPDATES)[0].params)
     for cell in range(2):
         for replica in range(3):
-            step = jax.tree.map(lambda leaf, at=(cell, replica): leaf[at], steps)
+            step = jax.tree.map(lambda leaf, at=(cell, replica): np.asarray(leaf)[at], steps)
             found = alone(KEYS[replica], one.hyper._replace(env_params=params[cell], step_size=step))
             np.testing.assert_allclose(on_grid()[cell, replica], found, rtol=1e-5, atol=1e-6)
     assert len(np.unique(np.abs(on_grid()).sum(axis=(2, 3)))) == 6  # no two pairs are the same
