@@ -1,34 +1,48 @@
-"""Where compiled programs are kept during a test session, and which test files stay in one process."""
+"""Where compiled programs are kept between tests, and which test files stay in one process."""
 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = "JAX_COMPILATION_CACHE_DIR"
+LARGEST = 2**30  # bytes; beyond it the programs of earlier sessions are dropped
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiles a program once for all processes of a session, those that tests start included.
+    """Compiles a program once for all processes of a session, those that tests start included, and for later ones.
 
-    The folder is new for every session, so that no session depends on what another one has left behind, and nobody's
-    own cache is read or written; whoever sets the variable keeps the programs from one session to the next. It is set
-    before anything imports JAX, and workers and subprocesses inherit it.
+    JAX finds a program by what it computes, its own version and the flags, but not by the processor, so each kind of
+    processor has a folder of its own. ``make clean`` removes them all. Nobody else's cache is read or written; whoever
+    sets the variable has another folder used. It is set before anything imports JAX, and workers and subprocesses
+    inherit it.
     """
     if CACHE in os.environ:
         return
-    place = tempfile.mkdtemp(prefix="icsmdp-jax-tests-")
-    os.environ[CACHE] = place
+    place = ROOT / ".cache" / "jax-tests" / f"{platform.machine()}-{crc32(processor().encode()):08x}"
+    if sum(file.stat().st_size for file in place.glob("*")) > LARGEST:
+        shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True, exist_ok=True)
+    os.environ[CACHE] = str(place)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
     config.add_cleanup(lambda: os.environ.pop(CACHE, None))
+
+
+def processor() -> str:
+    """What tells processors apart that do not run each other's programs."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
 
 
 LONGEST = (  # files that take a process a minute or more: begun first, so that no process waits for one at the end

@@ -162,7 +162,7 @@ def split_word(word: chex.Array, count: int) -> tuple[chex.Array, chex.Array]:
 
     Args:
       word: ``[]`` uint32.
-      count: number of cells, below ``2**31``.
+      count: number of cells, below ``2**31``; below ``2**16`` if it is traced.
 
     Returns:
       ``(cell [] int32, position [] uint32)``.
@@ -172,7 +172,7 @@ def split_word(word: chex.Array, count: int) -> tuple[chex.Array, chex.Array]:
     low_product = low * n
     middle = high * n + (low_product >> 16)
     cell, position = middle >> 16, ((middle & jnp.uint32(0xFFFF)) << 16) | (low_product & jnp.uint32(0xFFFF))
-    if count >> 16:  # the upper half of the count: its product is shifted by 16 bits
+    if isinstance(count, int) and count >> 16:  # the upper half of the count: its product is shifted by 16 bits
         n = jnp.uint32(count >> 16)
         low_product = low * n
         added = position + (low_product << 16)

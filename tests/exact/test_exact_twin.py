@@ -70,7 +70,7 @@ def both(model: Model, seed: int) -> tuple[Analysis, np.ndarray]:
     return analyse(as_model(model), behaviour), behaviour
 
 
-@examples(100)
+@examples(60)
 @given(models(), seeds)
 def test_moments_chain_and_weights(model: Model, seed: int) -> None:
     analysis, behaviour = both(model, seed)
@@ -116,7 +116,7 @@ def test_moments_chain_and_weights(model: Model, seed: int) -> None:
     close(as_dense(interface.discounted).reshape(seen.kernel.shape)[seen.mask], seen.kernel[seen.mask])
 
 
-@examples(100)
+@examples(60)
 @given(models(), seeds)
 def test_solutions_constants_and_bounds(model: Model, seed: int) -> None:
     analysis, behaviour = both(model, seed)

@@ -305,7 +305,7 @@ def test_central_features_of_a_planted_model_share_the_code_of_the_hidden_part()
     np.testing.assert_array_equal(np.argmax(code, axis=1), (planted.layout.hidden_pattern > 0).astype(int))
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_simulated_returns_agree_with_exact_ones(seed: int) -> None:
     """Within 5 standard errors and what the horizon cuts off; error probability about 6e-7 for each of 4 checks."""
     _, model = fixture_model(seed)

@@ -1,9 +1,10 @@
-"""The NumPy twin against the golden files, hand computations and the laws of its own simulator."""
+"""The NumPy twin by hand, by enumeration and against the laws of its own simulator.
+
+The package is held to the twin on random models, and to the golden files of another program; the twin need not be held
+to these again.
+"""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,93 +26,7 @@ from tests.reference.models import (
     uniform_behaviour,
 )
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
-SOLUTION_KEYS = ("q_star", "q_interface", "stationary", "weights")
-
 small = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-
-
-def golden_model(name: str) -> Model:
-    with np.load(GOLDEN / f"{name}.npz") as archive:
-        return dict(archive)
-
-
-@pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_constants_match_the_golden_file(name: str) -> None:
-    model = golden_model(name)
-    answers = twin.analyse(model, uniform_behaviour(model))
-    for key, expected in EXPECTED[name].items():
-        assert answers[key] == pytest.approx(expected, rel=1e-6, abs=1e-6), key
-
-
-@pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_solution_matches_the_golden_file(name: str) -> None:
-    model = golden_model(name)
-    behaviour = uniform_behaviour(model)
-    law = twin.stationary_law(model, behaviour)
-    answers = {
-        "q_star": twin.optimal_q(model),
-        "q_interface": twin.interface_q(model, behaviour),
-        "stationary": law,
-        "weights": twin.interface_weights(model, law),
-    }
-    with np.load(GOLDEN / f"{name}.solution.npz") as solution:
-        assert set(solution.files) == set(SOLUTION_KEYS)
-        for key in SOLUTION_KEYS:
-            np.testing.assert_allclose(answers[key], solution[key], rtol=0, atol=1e-6, equal_nan=True)
-
-
-@small
-@given(models())
-def test_random_models_are_valid(model: Model) -> None:
-    kernel = joint_kernel(model)
-    assert kernel.min() >= 0
-    np.testing.assert_allclose(kernel.sum(axis=(2, 3)), 1.0, atol=1e-12)
-    assert available_options(model).any(axis=1).all()
-    for z in range(num_interfaces(model)):
-        owners = np.unique(model["agent"][model["interface"] == z])
-        assert owners.size == 1
-    assert set(np.unique(model["interface"])) == set(range(num_interfaces(model)))
-    if "terminal" in model:
-        assert model["start"].sum() == pytest.approx(1.0)
-        assert (model["start"][model["terminal"]] == 0).all()
-
-
-@small
-@given(models())
-def test_stationary_law_is_invariant_and_positive(model: Model) -> None:
-    behaviour = uniform_behaviour(model)
-    law, chain = twin.stationary_law(model, behaviour), twin.behaviour_chain(model, behaviour)
-    live = ~terminal_states(model)
-    np.testing.assert_allclose(chain[live].sum(axis=1), 1.0, atol=1e-12)
-    np.testing.assert_allclose(law @ chain, law, atol=1e-12)
-    assert (law[live] > 0).all() and (law[~live] == 0).all()
-
-
-@small
-@given(models(gap=0.0))
-def test_closed_gap_leaves_no_interface_error(model: Model) -> None:
-    behaviour = uniform_behaviour(model)
-    constants = twin.ais_constants(model, behaviour)
-    assert max(constants) < 1e-12
-    assert twin.interface_gap(model, behaviour) < 1e-9
-    assert twin.policy_loss(model, behaviour) < 1e-9
-
-
-@small
-@given(models(), st.integers(0, 2**16))
-def test_the_three_bounds_hold_and_are_ordered(model: Model, seed: int) -> None:
-    behaviour = random_behaviour(np.random.default_rng(seed), model)
-    gap = twin.interface_gap(model, behaviour)
-    value_aware = twin.interface_bound_value_aware(model, behaviour)
-    mass_span = twin.interface_bound_mass_span(model, behaviour)
-    plain = twin.interface_bound(model, behaviour)
-    slack = 1e-9 * (1.0 + plain)
-    assert gap <= value_aware + slack
-    assert value_aware <= mass_span + slack
-    assert mass_span <= plain + slack
-    assert twin.policy_loss(model, behaviour) <= 2.0 * value_aware + slack
 
 
 @small
@@ -152,21 +67,7 @@ def test_episode_of_one_coin_by_hand() -> None:
     assert limit.coefficient_iid == pytest.approx(limit.coefficient)
 
 
-def test_projected_fixed_point_with_full_features_is_the_interface_solution() -> None:
-    rng = np.random.default_rng(3)
-    model = random_model(rng, masks=True, terminals=True, options=3)
-    behaviour = random_behaviour(rng, model)
-    mask = twin.interface_model(model, behaviour).mask
-    features = rng.normal(size=(*mask.shape, 4 + int(mask.sum())))
-    q = twin.projected_fixed_point(model, behaviour, features)
-    np.testing.assert_allclose(q[mask], twin.interface_q(model, behaviour)[mask], atol=1e-8)
-    tabular = twin.central_limit(model, behaviour)
-    linear = twin.central_limit(model, behaviour, features)
-    assert linear.coefficient == pytest.approx(tabular.coefficient, rel=1e-7)
-    assert linear.coefficient_iid == pytest.approx(tabular.coefficient_iid, rel=1e-7)
-
-
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_projected_fixed_point_agrees_with_the_enumeration_of_policies(seed: int) -> None:
     rng = np.random.default_rng(seed)
     model = random_model(rng, interfaces_per_agent=4, gamma=0.7, masks=True, options=2)
@@ -181,14 +82,6 @@ def test_projected_fixed_point_agrees_with_the_enumeration_of_policies(seed: int
     seen, law = twin.interface_model(model, behaviour), twin.pair_law(model, behaviour)
     residual = twin.bellman(*seen, q) - q
     np.testing.assert_allclose((law * residual)[mask] @ features[mask], 0.0, atol=1e-12)
-
-
-def test_closed_gap_takes_mixing_out_of_the_central_limit() -> None:
-    rng = np.random.default_rng(5)
-    model = random_model(rng, gap=0.0, successor_lists=True, interfaces_per_agent=3, hidden=3)
-    limit = twin.central_limit(model, uniform_behaviour(model))
-    assert np.abs(limit.conditional_bias).max() < 1e-10
-    assert limit.coefficient == pytest.approx(limit.coefficient_iid, rel=1e-9)
 
 
 @pytest.mark.parametrize("form", ["transition", "joint", "lists"])
@@ -255,19 +148,6 @@ def test_tabular_learner_by_hand() -> None:
     np.testing.assert_allclose(simulate.tail_average(tables, 2), [[4.625, -4.0], [2.0, 4.5]])
     np.testing.assert_allclose(simulate.tail_average(tables), simulate.tail_average(tables, 2))
     np.testing.assert_array_equal(simulate.visit_counts(three_segments(), 2, 2), [0, 0, 1])
-
-
-def test_linear_learner_with_indicators_is_the_tabular_one() -> None:
-    rng = np.random.default_rng(8)
-    model = random_model(rng, masks=True, terminals=True, options=3)
-    path = simulate.simulate(rng, model, uniform_behaviour(model), 300)
-    count = num_interfaces(model) * 3
-    steps = 1.0 / (1.0 + simulate.visit_counts(path, num_interfaces(model), 3)) ** 0.7
-    first = rng.normal(size=(num_interfaces(model), 3))
-    tables = simulate.tabular_icq(path, steps, 0.9, first)
-    features = np.eye(count).reshape(num_interfaces(model), 3, count)
-    thetas = simulate.linear_icq(path, features, steps, 0.9, first.ravel())
-    np.testing.assert_allclose(thetas.reshape(tables.shape), tables, atol=1e-12)
 
 
 def test_linear_learner_by_hand_with_a_ball() -> None:
