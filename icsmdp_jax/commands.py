@@ -66,13 +66,14 @@ def warned(interface: InterfaceModel) -> list[str]:
 
 
 def analyse_file(model: str, behaviour: str = "uniform") -> dict[str, Any]:
-    """The table of constants of a model file, see ``Analysis.table``, and ``warnings``.
+    """The table of constants of a model file; see ``Analysis.table``.
 
     Raises:
       ValueError: for bad input, in one line.
     """
     known = analyse(load_model(model), read_behaviour(behaviour))
-    return {**known.table(), "warnings": warned(known.interface)}
+    warned(known.interface)
+    return known.table()
 
 
 def solution_arrays(interface: InterfaceModel, q_phi: Solution, q_star: Solution) -> dict[str, np.ndarray]:

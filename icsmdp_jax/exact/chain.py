@@ -296,8 +296,7 @@ class MixingClock:
         self._powers: list[np.ndarray] = []
         self._distances: list[float] = []
         # Chains of many states whose powers would take too much memory are given up earlier.
-        levels = max(40, int(POWERS / (8 * len(stationary) ** 2)))
-        self._longest = min(longest, 2**levels)
+        self._longest = min(longest, 2 ** min(1000, max(40, int(POWERS / (8 * len(stationary) ** 2)))))
         self._known: dict[float, float] = {}
 
     def __call__(self, accuracy: float) -> float:

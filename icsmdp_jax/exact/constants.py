@@ -11,7 +11,7 @@ import numpy as np
 
 from icsmdp_jax.exact.asymptotics import CentralLimit, central_limit
 from icsmdp_jax.exact.certificate import kappa_bounds
-from icsmdp_jax.exact.chain import MixingClock
+from icsmdp_jax.exact.chain import MixingClock, structure_warnings
 from icsmdp_jax.exact.fixed_point import (
     FeatureBasis,
     ProjectedSolution,
@@ -156,7 +156,7 @@ class Analysis:
         return largest_reward(self.interface.model, self.interface.moments.used)
 
     def table(self) -> dict[str, Any]:
-        """The constants as plain numbers, in the form that ``icsmdp analyse --json`` prints."""
+        """The constants as plain numbers, and warnings, in the form that ``icsmdp analyse --json`` prints."""
         model = self.interface.model
         low, high = self.clock.bounds(0.25)
         exact = self.clock.exact or low == high
@@ -187,6 +187,7 @@ class Analysis:
             "num_interfaces": model.num_interfaces,
             "num_agents": model.num_agents,
             "num_options": model.num_options,
+            "warnings": structure_warnings(model, self.interface.chain),
         }
 
 

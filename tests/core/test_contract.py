@@ -158,6 +158,27 @@ def test_clause_5_discount(change, words):
     assert refused(Walk(broken=change)) == f"clause 5: discount: {words}"
 
 
+def rare(h: Handoff) -> Handoff:
+    return h._replace(discount=jnp.where(h.duration == 2, 0.0, h.discount))
+
+
+def test_clause_5_a_discount_of_zero_is_a_power_of_gamma_that_float32_cannot_hold():
+    """gamma = 0, and 0.5^150 beside shorter segments, are legal; 0 where gamma^tau is not small is no discount."""
+    assert refused(Walk(broken=rare)) == "clause 5: discount: 0 after 2 steps, expected gamma^tau unless terminated"
+    assert check_environment(Walk(), 0.0, KEY).handoffs
+    for gamma, longest in ((0.0, 3), (0.5, 150), (0.999, 3)):
+        model = TabularModel(
+            reward_rate=np.ones((2, 1)),
+            agent=np.array([0, 1]),
+            interface=np.array([0, 1]),
+            gamma=gamma,
+            transition=np.full((2, 1, 2), 0.5),
+            duration=np.eye(longest)[[[0], [longest - 1]]],
+        )
+        seen = check_environment(*tabular_env(model), KEY)
+        assert seen.longest == longest
+
+
 def test_clause_6_termination_is_not_truncation():
     both = lambda h: h._replace(truncated=h.truncated | h.terminated)  # noqa: E731
     assert refused(Walk(broken=both)) == "clause 6: terminated and truncated are both set"

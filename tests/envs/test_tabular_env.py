@@ -35,6 +35,31 @@ class Draws(NamedTuple):
     handoff: Handoff
 
 
+def test_more_states_than_a_16_bit_number_has() -> None:
+    """100 000 states: start and stationary laws over all of them, next states beyond 65 535, all in seconds."""
+    count = 100_000
+    state = np.arange(count)
+    model = TabularModel(
+        reward_rate=(state / count)[:, None],
+        agent=np.zeros(count, int),
+        interface=state // 10,
+        gamma=0.9,
+        successor=np.stack([(state + 7) % count, (state + 50_000) % count], axis=1)[:, None],
+        probability=np.broadcast_to([0.25, 0.75], (count, 1, 2)),
+        duration=np.ones((count, 1, 1)),
+        start=np.where(state >= 70_000, 1.0, 0.0) / 30_000,
+    )
+    env, params = on_device(tabular_env(model))
+    keys = jax.random.split(jax.random.key(0), DRAWS)
+    _, first = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(keys, params)
+    begun = np.asarray(first.index)
+    assert stats.kstest((begun - 70_000 + 0.5) / 30_000, "uniform").pvalue > ALARM
+    _, entered = jax.jit(jax.vmap(env.step, in_axes=(0, 0, None, None)))(keys, first, jnp.int32(0), params)
+    jump = (np.asarray(entered.index) - begun) % count
+    assert set(jump.tolist()) == {7, 50_000}
+    assert stats.binomtest(int((jump == 7).sum()), DRAWS, 0.25).pvalue > ALARM
+
+
 def on_device(made: tuple[TabularEnv, TabularParams]) -> tuple[TabularEnv, TabularParams]:
     return made[0], jax.tree.map(jnp.asarray, made[1])
 

@@ -51,7 +51,8 @@ def check_range(model: TabularModel, behaviour: np.ndarray) -> None:
     reward, modulus = moments.reward_mean[moments.used], moments.modulus[moments.used]
     by_segment = value_range(reward.min(), reward.max(), modulus.max(), modulus.min())
     bounds = model_value_range(model)
-    assert by_segment.low <= bounds.low <= bounds.high <= by_segment.high
+    rounding = EXACT * max(map(abs, by_segment))
+    assert by_segment.low - rounding <= bounds.low <= bounds.high <= by_segment.high + rounding
     star = np.where(moments.used, q_star.q, np.nan)
     phi = np.where(interface.mask, q_phi.q, np.nan)
     for low, high in (q_range(star), q_range(phi)):

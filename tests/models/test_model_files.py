@@ -222,6 +222,27 @@ def test_rows_that_are_never_used_may_hold_anything() -> None:
         assert not array[ignored].any() and array[~ignored].any()
 
 
+@pytest.mark.parametrize("negative", [-1e-17, -1e-9, -5e-7])
+@pytest.mark.parametrize("form", [dense_arrays, joint, lists])
+def test_negative_probabilities_within_rounding_are_zero(form: Callable[[], Arrays], negative: float) -> None:
+    """What solvers and spreadsheets leave of a zero, in every array that holds a law."""
+    arrays = form()
+    for name in {"transition", "duration", "kernel", "probability", "start"} & set(arrays):
+        law = np.array(arrays[name], float)
+        row = law.reshape(-1, law.shape[-1])[0]
+        least = np.argmin(row)
+        row[np.argmax(row)] += row[least]
+        row[least] = negative
+        found = np.asarray(getattr(TabularModel(**{**arrays, name: law}), name))
+        assert found.min() == 0.0, name
+        sums = found.sum(axis=(-2, -1) if name == "kernel" else -1)
+        np.testing.assert_allclose(sums[sums > 0], 1.0, rtol=0, atol=1e-12)
+    worse = np.array(arrays["duration" if "duration" in arrays else "kernel"], float)
+    worse.reshape(-1)[0] = -2e-6
+    with pytest.raises(ValueError, match=r"= -2e-06: expected a probability, 0 or more"):
+        TabularModel(**{**arrays, ("duration" if "duration" in arrays else "kernel"): worse})
+
+
 @pytest.mark.parametrize("slack", [1e-7, -1e-7, 5e-7])
 def test_rows_within_rounding_of_one_are_renormalised(slack: float) -> None:
     arrays = dense_arrays()
