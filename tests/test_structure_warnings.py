@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bound_validation import run
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.models.tabular import TabularModel
 from tests.bound_validation.runs import icsmdp
@@ -58,6 +59,17 @@ def test_analyse_solve_and_learn_say_how_many_states_are_transient(absorbing: Pa
     found = contents(tmp_path / "s.npz")
     np.testing.assert_allclose(found["q_star"][:, 0], [1 + 0.9 * 2 + 0.81 * 30, 2 + 0.9 * 30, 30.0], rtol=1e-12)
     assert np.isnan(found["q_interface"][:2]).all() and found["stationary"].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_validate_says_it_in_the_summary(
+    absorbing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "execute", lambda out, tasks, about, resume, overwrite, ending: dict(ending.summary))
+    found = run.validate(tmp_path / "run", "testing", str(absorbing))
+    assert found is not None
+    (line,) = found["warnings"]
+    assert line.startswith(WARNING) and f"icsmdp: warning: {WARNING}" in capsys.readouterr().err
+    assert run.validate(tmp_path / "run", "testing") == {"warnings": []}
 
 
 def test_declared_as_terminal_the_queue_is_an_episode(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def _check_model(env: Environment, model: TabularModel, seen: Handoff) -> None:
     _require(12, np.array_equal(mask, seen.mask), "exact_model: an interface has other available options than in step")
     going = ~seen.terminated
     expected = model.gamma ** seen.duration[going].astype(np.float64)
-    close = np.allclose(seen.discount[going], expected, rtol=1e-5 * max(1, seen.duration.max()), atol=0.0)
+    close = np.allclose(seen.discount[going], expected, rtol=1e-5 * max(1, seen.duration.max()), atol=VANISHING)
     _require(12, close, f"exact_model: gamma = {model.gamma}, expected the one behind the discounts of step")
 
 
