@@ -223,7 +223,7 @@ def execute(
         total.rows = ending.arrange(total.rows)
         total.claims += ending.claims(total.rows)
         summary.update(summarise(total, manifest, done.seconds))
-        summary.update({"constants": ending.constants(total.rows), **ending.summary})
+        summary.update({"constants": ending.constants(total.rows), "warnings": [], **ending.summary})
         write_table(out / TABLE, total.rows, {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)})
         summary["report"] = str(write_report(total.rows, summary, ending.figures(total.rows, summary, out), out))
         write_json(out / FINISHED, summary)

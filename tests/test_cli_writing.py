@@ -212,7 +212,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     folder.mkdir()
     out.write_text("mine")
     out.chmod(0o666)
-    for path in (tmp_path, *tmp_path.parents[:2]):
+    for path in (tmp_path, *tmp_path.parents[:3]):
         path.chmod(path.stat().st_mode | 0o055)
     folder.chmod(0o555)
     with AsNobody():
@@ -228,7 +228,7 @@ def test_a_file_that_is_write_protected(tmp_path):
     out = tmp_path / "out.npz"
     out.write_text("mine")
     out.chmod(0o444)
-    for path in (tmp_path, *tmp_path.parents[:2]):
+    for path in (tmp_path, *tmp_path.parents[:3]):
         path.chmod(path.stat().st_mode | 0o055)
     tmp_path.chmod(0o777)
     with AsNobody(), pytest.raises(ValueError, match=f"{out}: is write-protected"), atomic_write(out):

@@ -18,7 +18,7 @@ Imports = dict[str, set[str]]  # a module's dotted name: those that it imports
 HANDOFF = {"icsmdp_jax.core.handoff"}
 ORDER: dict[str, list[set[str]]] = {
     "icsmdp_jax": [
-        {"io", "core", "devices"},
+        {"io", "core", "devices", "endings"},
         {"models", "runs"},
         {"exact"},
         {"envs"},
@@ -34,8 +34,8 @@ ORDER: dict[str, list[set[str]]] = {
         {"intervals"},
         {"tasks"},
         {"views"},
-        {"certificates"},
         {"cell"},
+        {"certificates"},
         {"drawing"},
         {"axes"},
         {"sweep"},

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 from icsmdp_jax.envs.planted.structure import PlantedConfig
+from icsmdp_jax.exact.chain import SPARSE_ABOVE
 
 WORD = 8  # bytes of a float64 or int64
 LISTS = 6  # arrays of the size of the successor lists at once, while they are put together
+SQUARES = 4  # square arrays over states at once, where the stationary law is found by elimination
 TABLES = 3  # arrays of the size of the duration table at once, or of the coefficients
 
 
@@ -41,7 +43,8 @@ def planted_size(config: PlantedConfig) -> int:
     lists = LISTS * pairs * config.successors * hidden
     tables = TABLES * (pairs * config.longest_duration)
     atoms = TABLES * config.num_agents * config.planted_atoms * (config.num_options + config.interface_dim)
-    return WORD * (lists + tables + atoms + states * (len(sizes) + config.interface_dim))
+    square = SQUARES * states**2 if states <= SPARSE_ABOVE else 0  # the chain's elimination
+    return WORD * (lists + tables + atoms + square + states * (len(sizes) + config.interface_dim))
 
 
 def random_size(

@@ -289,7 +289,9 @@ def test_theorem_run_keeps_every_block_of_features_inside_the_ball():
 def test_theorem_run_starts_from_the_stationary_law(monkeypatch):
     """T3 as it is computed here asks for a stationary start and for theta_0 = 0."""
     caught = {}
-    monkeypatch.setattr(cell, "train", lambda learner, lanes, *rest: caught.update(learner=learner, lanes=lanes))
+    monkeypatch.setattr(
+        cell, "train", lambda learner, lanes, *rest, **named: caught.update(learner=learner, lanes=lanes)
+    )
     known = linear()
     theorem_run([(known, 100), (known, None)], jax.random.key(0), 2, 100, ignore)
     learner, lanes = caught["learner"], caught["lanes"]

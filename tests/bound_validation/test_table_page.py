@@ -81,7 +81,7 @@ def test_four_columns_identify_a_row(testing):
     assert len({(row.cell, row.series) for row in rows}) == len(rows)
     for name in ("group", "x_name"):
         assert len({(row.cell, row.series, getattr(row, name)) for row in rows}) == len(rows)
-    assert "`cell`, `series`, `term` and `x` together identify a row" in section("Which row is which")
+    assert "`cell`, `series`, `term` and `samples` together identify a row" in section("Which row is which")
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))

@@ -52,7 +52,7 @@ def agree(model: TabularModel, behaviour: np.ndarray | None = None) -> tuple[Ana
     first, second = dense.table(), large.table()
     assert set(first) == set(second)
     for name in set(first) - BOUNDS:
-        if first[name] is None or isinstance(first[name], bool):
+        if first[name] is None or isinstance(first[name], bool | list):
             assert first[name] == second[name], name
         else:
             assert abs(first[name] - second[name]) <= 1e-8 * (1 + abs(first[name])), name

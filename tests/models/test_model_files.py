@@ -360,6 +360,6 @@ def test_a_new_file_has_ordinary_permissions(tmp_path: Path) -> None:
 
 
 def test_saving_into_a_directory_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(OSError):
+    with pytest.raises(ValueError, match="folder .*nowhere does not exist"):
         save_model(tmp_path / "nowhere" / "m.npz", as_model(random_model(np.random.default_rng(0))))
     assert left_over(tmp_path) == []
