@@ -13,7 +13,7 @@ import pytest
 
 from icsmdp_jax.core import checks
 from icsmdp_jax.core.checks import ContractError, check_environment, random_option
-from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.environment import Environment, restart
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 from icsmdp_jax.envs.tabular import TabularEnv, tabular_env
 from icsmdp_jax.models.random import random_model
@@ -293,3 +293,18 @@ def test_a_random_option_is_available_and_every_available_one_is_drawn():
     drawn = jax.jit(jax.vmap(random_option, in_axes=(0, None)))(jax.random.split(KEY, 2000), mask)
     assert set(np.asarray(drawn).tolist()) == {1, 3}
     assert int(random_option(KEY, jnp.zeros(3, bool))) == 0
+
+
+@pytest.mark.parametrize(("terminated", "truncated"), [(True, False), (False, True), (False, False)])
+def test_every_ended_episode_starts_over_and_no_other(terminated, truncated):
+    """A truncation starts over just as a terminal handoff does; the ended segment's fields stay (D4)."""
+    first, state = Walk().reset(KEY, GAMMA)
+    ended = first._replace(
+        agent=jnp.int32(1), terminated=jnp.asarray(terminated), truncated=jnp.asarray(truncated), duration=jnp.int32(2)
+    )
+    entered = jax.tree.map(lambda leaf: leaf + 1, state)
+    merged, now = restart(ended, entered, first, state)
+    over = terminated or truncated
+    assert int(merged.agent) == (int(first.agent) if over else 1) and int(merged.duration) == 2
+    expected = state if over else entered
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), now, expected)))

@@ -363,3 +363,14 @@ def test_saving_into_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="folder .*nowhere does not exist"):
         save_model(tmp_path / "nowhere" / "m.npz", as_model(random_model(np.random.default_rng(0))))
     assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize(("off", "refused"), [(5e-7, False), (2e-6, True), (-2e-6, True)])
+def test_rows_may_be_off_by_rounding_and_no_more(off: float, refused: bool) -> None:
+    arrays = dense_arrays()
+    arrays["transition"][0, 0] *= 1 + off
+    if refused:
+        with pytest.raises(ValueError, match=r"transition\[0, 0\] sums to .*: expected 1"):
+            as_model(arrays)
+    else:
+        np.testing.assert_allclose(as_model(arrays).transition[0, 0].sum(), 1.0, rtol=1e-14)
