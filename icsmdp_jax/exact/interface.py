@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from icsmdp_jax.exact.chain import BehaviourChain, behaviour_chain
-from icsmdp_jax.exact.moments import KernelMoments, Matrix, compact, kernel_moments
+from icsmdp_jax.exact.moments import BELOW_ONE, KernelMoments, Matrix, compact, kernel_moments
 from icsmdp_jax.exact.solve import Solution, evaluate_policy, modified_policy_iteration, optimal_q
 from icsmdp_jax.models.tabular import TabularModel
 
@@ -72,8 +72,8 @@ class InterfaceModel:
 
     @property
     def gamma_bar(self) -> float:
-        """Largest modulus over recurrent decision states and available options (L1)."""
-        return float(self.moments.modulus[self.decision_pairs].max())
+        """Largest modulus over recurrent decision states and available options, below 1 also when rounded (L1)."""
+        return min(float(self.moments.modulus[self.decision_pairs].max()), BELOW_ONE)
 
     @property
     def least_killing(self) -> float:

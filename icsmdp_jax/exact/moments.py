@@ -17,6 +17,7 @@ from icsmdp_jax.models.tabular import TabularModel, annuities
 
 Matrix = Any  # np.ndarray or scipy.sparse.csr_array
 ROUNDINGS = 48  # of a power, of a sum of very many numbers as NumPy takes it pairwise, and of a few products
+BELOW_ONE = float(np.nextafter(1.0, 0.0))
 SPARSE_BELOW = 0.2  # share of non-zeros under which compressed rows win on a CPU
 
 
@@ -114,8 +115,8 @@ class KernelMoments:
 
     @property
     def gamma_bar(self) -> float:
-        """Contraction modulus of the Bellman operator: the largest ``gbar(s, o)`` (L1)."""
-        return float(self.modulus[self.used].max())
+        """Contraction modulus of the Bellman operator: the largest ``gbar(s, o)``, below 1 also when rounded (L1)."""
+        return min(float(self.modulus[self.used].max()), BELOW_ONE)
 
     @cached_property
     def expected_discount(self) -> np.ndarray:

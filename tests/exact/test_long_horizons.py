@@ -220,6 +220,24 @@ def test_temporal_differences_of_long_horizons(seed: int, gamma: float, joint: b
         np.testing.assert_allclose(getattr(found, name), moment, rtol=0, atol=1e-12 * scale, err_msg=name)
 
 
+def test_a_modulus_is_below_one_whatever_rows_sum_to() -> None:
+    """Rows of 50 next states sum to 1 up to rounding, times the largest gamma below 1."""
+    for seed in range(20):
+        law = np.random.default_rng(seed).dirichlet(np.ones(50), size=(50, 1))
+        model = TabularModel(
+            reward_rate=np.ones((50, 1)),
+            agent=np.zeros(50, int),
+            interface=np.arange(50),
+            gamma=1 - 2.0**-53,
+            transition=law,
+            duration=np.ones((50, 1, 1)),
+        )
+        known = analyse(model)
+        assert known.interface.gamma_bar < 1 and known.interface.moments.gamma_bar < 1
+        assert known.interface.least_killing == 2.0**-53
+        np.testing.assert_allclose(known.q_star.q, 2.0**53, rtol=1e-12)
+
+
 @many(30)
 @given(seeds, st.sampled_from(GAMMAS), st.booleans())
 def test_values_of_policies_have_all_digits(seed: int, gamma: float, ends: bool) -> None:
