@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import common
 from benchmarks.common import Record, Size, compile_seconds, many, race, record, repeats
 from icsmdp_jax.core.sampling import random_words
-from icsmdp_jax.envs.registry import make, names
+from icsmdp_jax.envs.registry import environments, make
 from icsmdp_jax.learner.exploration import uniform_option
 
 NAME = "environments"
@@ -158,7 +158,7 @@ def measure(size: Size) -> Iterator[Record]:
                 made[name] = runner(*build(copies, steps))
         except ImportError as error:  # not installed: the others are measured all the same
             print(f"{NAME}: {name} is left out ({error})", file=sys.stderr)
-    chosen = size.pick(FEW, names(), names())
+    chosen = size.pick(FEW, environments(), environments())
     made |= {name: runner(*ours(name, copies, steps)) for name in chosen}
     runs, work, compile_s = {}, {}, {}
     for name, run in made.items():

@@ -1,3 +1,88 @@
-"""Learning to hand off: interface-constrained semi-Markov decision processes in JAX."""
+"""Learning to hand off: interface-constrained semi-Markov decision processes in JAX.
+
+    import icsmdp_jax as ic
+
+    env, params = ic.make("planted", gap=0.2)            # any environment of ic.environments()
+    print(ic.analyse(env.exact_model(params)))            # what is known without sampling
+    icq = ic.setup(env, params, method="ic_q")            # any method of ic.METHODS
+    state, curves = ic.train(icq, key, updates=1500)
+    print(ic.evaluate(icq, state, key))
+
+Names are loaded when they are first used: importing the package imports neither jax nor numpy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
+
+if TYPE_CHECKING:
+    from icsmdp_jax.core.arrival import Ended as Ended
+    from icsmdp_jax.core.arrival import arrive as arrive
+    from icsmdp_jax.core.arrival import no_segment as no_segment
+    from icsmdp_jax.core.checks import check_environment as check_environment
+    from icsmdp_jax.core.environment import Environment as Environment
+    from icsmdp_jax.core.handoff import EnvSpec as EnvSpec
+    from icsmdp_jax.core.handoff import Handoff as Handoff
+    from icsmdp_jax.envs.registry import environments as environments
+    from icsmdp_jax.envs.registry import make as make
+    from icsmdp_jax.envs.registry import register as register
+    from icsmdp_jax.envs.tabular import tabular_env as tabular_env
+    from icsmdp_jax.exact.constants import Analysis as Analysis
+    from icsmdp_jax.exact.constants import analyse as analyse
+    from icsmdp_jax.exact.returns import Returns as Returns
+    from icsmdp_jax.exact.solved import Solved as Solved
+    from icsmdp_jax.exact.solved import solve as solve
+    from icsmdp_jax.experiments.methods import MethodComparison as MethodComparison
+    from icsmdp_jax.experiments.methods import compare_methods as compare_methods
+    from icsmdp_jax.learner.baselines import Setup as Setup
+    from icsmdp_jax.learner.curves import Curves as Curves
+    from icsmdp_jax.learner.curves import Evaluation as Evaluation
+    from icsmdp_jax.learner.curves import evaluate as evaluate
+    from icsmdp_jax.learner.curves import train as train
+    from icsmdp_jax.learner.methods import METHODS as METHODS
+    from icsmdp_jax.learner.setups import setup as setup
+    from icsmdp_jax.models.files import load_model as load_model
+    from icsmdp_jax.models.files import save_model as save_model
+    from icsmdp_jax.models.importers import from_gym as from_gym
+    from icsmdp_jax.models.importers import from_mdptoolbox as from_mdptoolbox
+    from icsmdp_jax.models.importers import from_quantecon as from_quantecon
+    from icsmdp_jax.models.tabular import TabularModel as TabularModel
+
+_WHERE = {
+    "core.arrival": ("Ended", "arrive", "no_segment"),
+    "core.checks": ("check_environment",),
+    "core.environment": ("Environment",),
+    "core.handoff": ("EnvSpec", "Handoff"),
+    "envs.registry": ("make", "register", "environments"),
+    "envs.tabular": ("tabular_env",),
+    "exact.constants": ("Analysis", "analyse"),
+    "exact.returns": ("Returns",),
+    "exact.solved": ("Solved", "solve"),
+    "experiments.methods": ("MethodComparison", "compare_methods"),
+    "learner.baselines": ("Setup",),
+    "learner.curves": ("Curves", "Evaluation", "evaluate", "train"),
+    "learner.methods": ("METHODS",),
+    "learner.setups": ("setup",),
+    "models.files": ("load_model", "save_model"),
+    "models.importers": ("from_gym", "from_mdptoolbox", "from_quantecon"),
+    "models.tabular": ("TabularModel",),
+}
+_PLACES = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = ["__version__", *sorted(_PLACES)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

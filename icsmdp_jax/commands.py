@@ -12,7 +12,7 @@ from icsmdp_jax.exact.chain import structure_warnings
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.interface import InterfaceModel, solve_both
 from icsmdp_jax.exact.moments import as_dense
-from icsmdp_jax.exact.solve import Solution
+from icsmdp_jax.exact.solved import solved
 from icsmdp_jax.io import atomic_write, file_target
 from icsmdp_jax.models.files import load_model, other_kind
 
@@ -59,24 +59,6 @@ def analyse_file(model: str, behaviour: str = "uniform") -> dict[str, Any]:
     return known.table()
 
 
-def solution_arrays(interface: InterfaceModel, q_phi: Solution, q_star: Solution) -> dict[str, np.ndarray]:
-    """Exact solutions in the form of the solution file.
-
-    Returns:
-      ``q_star [S, O]`` (NaN where the option is unavailable, 0 at terminal states), ``q_interface [Z, O]`` (NaN where
-      unavailable or where the interface never decides), ``stationary [S]``, ``weights [S]``; float64.
-    """
-    terminal = interface.model.is_terminal
-    star = np.where(interface.moments.used, q_star.q, np.nan)
-    star[terminal] = 0.0
-    return {
-        "q_star": star,
-        "q_interface": np.where(interface.mask, q_phi.q, np.nan),
-        "stationary": interface.chain.stationary,
-        "weights": interface.weights,
-    }
-
-
 def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict[str, Any]:
     """Writes the exact solutions of a model file and returns a short summary.
 
@@ -90,7 +72,8 @@ def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict
     if full and size > DENSE_OUTPUT_LIMIT:
         raise ValueError(f"--full: the kernel would take {size} bytes, expected at most {DENSE_OUTPUT_LIMIT}")
     interface, q_phi, q_star = solve_both(loaded, law)
-    arrays = solution_arrays(interface, q_phi, q_star)
+    found = solved(interface, q_phi, q_star)
+    arrays = {name: getattr(found, name) for name in ("q_star", "q_interface", "stationary", "weights")}
     if full:
         shape = (loaded.num_states, loaded.num_options, loaded.num_states)
         arrays["discounted"] = as_dense(interface.moments.discounted).reshape(shape)

@@ -14,8 +14,8 @@ from tests.pages import DOCS, examples_print_what_they_say
 def test_the_page_on_extending_runs() -> None:
     with mock.patch.dict(registry.ENVIRONMENTS), mock.patch.dict(methods.METHODS):
         examples_print_what_they_say(DOCS / "extending.md")
-        assert "relay" in registry.names() and registry.describe("relay").exact_oracle is False
+        assert "relay" in registry.environments() and registry.describe("relay").exact_oracle is False
         assert "often_federated" in methods.METHODS
         with pytest.raises(ValueError, match="environment 'relay': is registered already"):
             registry.register("relay", registry.make, "again")
-    assert "relay" not in registry.names()
+    assert "relay" not in registry.environments()

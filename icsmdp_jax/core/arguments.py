@@ -11,6 +11,7 @@ KINDS: dict[str, Callable[[float], bool]] = {
     "a number between 0 and 1": lambda number: 0 < number < 1,
     "a positive number": lambda number: 0 < number < math.inf,
     "0 or more": lambda number: 0 <= number < math.inf,
+    "2 or more": lambda number: 2 <= number < math.inf,
     "1 or more": lambda number: 1 <= number < math.inf,
 }
 

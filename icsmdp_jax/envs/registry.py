@@ -79,7 +79,7 @@ class Description(NamedTuple):
     exact_oracle: bool
 
 
-def names() -> tuple[str, ...]:
+def environments() -> tuple[str, ...]:
     """All registered names, in the order of the documentation."""
     return tuple(ENVIRONMENTS)
 
@@ -116,7 +116,7 @@ def make(name: str, **overrides: Any) -> tuple[Environment, Any]:
     """The environment of a name and its parameters.
 
     Args:
-      name: one of ``names()``.
+      name: one of ``environments()``.
       **overrides: arguments of its maker, in the place of the name's own or of the defaults.
 
     Returns:

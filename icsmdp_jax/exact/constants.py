@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from icsmdp_jax.exact import words
 from icsmdp_jax.exact.asymptotics import CentralLimit, central_limit
 from icsmdp_jax.exact.certificate import kappa_bounds
 from icsmdp_jax.exact.chain import MixingClock, structure_warnings
@@ -57,10 +58,17 @@ def kappa_certificate(interface: InterfaceModel) -> float:
     return math.sqrt(top * (1 + 4 * len(live) * float(np.finfo(float).eps)))  # rounding of the eigensolver included
 
 
+TABLE = (
+    "gamma_bar", "epsilon", "delta", "interface_gap", "interface_bound", "interface_bound_value_aware",
+    "interface_bound_mass_span", "policy_loss", "policy_loss_bound", "kappa", "a6_certified", "mixing_time",
+    "mixing_time_low", "mixing_time_high", "exact_mixing", "omega", "clt_coefficient", "clt_coefficient_iid",
+    "clt_standard_error", "action_gap", "stationary_min", "num_states", "num_interfaces", "num_agents", "num_options",
+    "warnings",
+)  # fmt: skip
 SHARED = ("returns", "ais", "gap", "kappa", "omega", "clock")  # what does not depend on the function class
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Analysis:
     """Everything that is known without sampling of one model, one behaviour policy and one function class.
 
@@ -155,40 +163,144 @@ class Analysis:
         """Bound ``R_max`` on the absolute segment reward, noise included."""
         return largest_reward(self.interface.model, self.interface.moments.used)
 
+    # The names of the JSON that ``icsmdp analyse`` prints; what has the same name there and here stands above.
+
+    @property
+    def gamma_bar(self) -> float:
+        """Largest modulus over recurrent decision states and available options (L1)."""
+        return self.interface.gamma_bar
+
+    @property
+    def epsilon(self) -> float:
+        """What interfaces hide of the reward (D6)."""
+        return self.ais.epsilon
+
+    @property
+    def delta(self) -> float:
+        """What interfaces hide of the discounted transition law (D6)."""
+        return self.ais.delta
+
+    @property
+    def interface_gap(self) -> float:
+        """``max |Q_phi(phi(s), o) - Q*(s, o)|`` over recurrent decision states and available options (T1)."""
+        return self.gap.gap
+
+    @property
+    def interface_bound(self) -> float:
+        """Theorem 1's bound on the gap."""
+        return self.gap.bound
+
+    @property
+    def interface_bound_value_aware(self) -> float:
+        """T1.1's bound on the gap."""
+        return self.gap.bound_value_aware
+
+    @property
+    def interface_bound_mass_span(self) -> float:
+        """T1.2's bound on the gap."""
+        return self.gap.bound_mass_span
+
+    @property
+    def policy_loss(self) -> float:
+        """Most that the greedy policy of ``Q_phi`` loses in a recurrent state (T1.3)."""
+        return self.gap.policy_loss
+
+    @property
+    def policy_loss_bound(self) -> float:
+        """T1.3's bound on the loss."""
+        return self.gap.policy_loss_bound
+
+    @property
+    def mixing_time(self) -> float | None:
+        """``t_mix(1/4)`` in handoffs (D8); None where it is only enclosed, or infinite."""
+        return _finite(self.clock.bounds(0.25)[1]) if self.exact_mixing else None
+
+    @property
+    def mixing_time_low(self) -> float | None:
+        """Lower end of the mixing time; None if it is infinite."""
+        return _finite(self.clock.bounds(0.25)[0])
+
+    @property
+    def mixing_time_high(self) -> float | None:
+        """Upper end of the mixing time; None if it is infinite."""
+        return _finite(self.clock.bounds(0.25)[1])
+
+    @property
+    def exact_mixing(self) -> bool:
+        """Whether the two ends of the mixing time are the same number."""
+        low, high = self.clock.bounds(0.25)
+        return self.clock.exact or low == high
+
+    @property
+    def clt_coefficient(self) -> float:
+        """Spread of tail averages times the root of their handoffs, in the limit (P2)."""
+        return self.limit.coefficient
+
+    @property
+    def clt_coefficient_iid(self) -> float:
+        """The same without the Poisson terms (P2)."""
+        return self.limit.coefficient_iid
+
+    @property
+    def clt_standard_error(self) -> float:
+        """Relative standard error of the two coefficients; 0 where they are exact."""
+        return self.limit.standard_error
+
+    @property
+    def action_gap(self) -> float | None:
+        """Least lead of a best option over the second (P2); None where no interface has two options."""
+        return _finite(self.limit.action_gap)
+
+    @property
+    def stationary_min(self) -> float:
+        """Probability of the rarest recurrent state (D4)."""
+        stationary = self.interface.chain.stationary
+        return float(stationary[stationary > 0].min())
+
+    @property
+    def num_states(self) -> int:
+        """``S``, terminal states included."""
+        return self.interface.model.num_states
+
+    @property
+    def num_interfaces(self) -> int:
+        """``Z``."""
+        return self.interface.model.num_interfaces
+
+    @property
+    def num_agents(self) -> int:
+        """``N``."""
+        return self.interface.model.num_agents
+
+    @property
+    def num_options(self) -> int:
+        """``O``."""
+        return self.interface.model.num_options
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences about transient and absorbing states, and several recurrent classes."""
+        return structure_warnings(self.interface.model, self.interface.chain)
+
     def table(self) -> dict[str, Any]:
         """The constants as plain numbers, and warnings, in the form that ``icsmdp analyse --json`` prints."""
+        return {name: getattr(self, name) for name in TABLE}
+
+    @property
+    def _scale(self) -> float:
+        return float(np.abs(np.where(self.interface.moments.used, self.q_star.q, 0.0)).max())
+
+    def __repr__(self) -> str:
+        kind = "tables" if self.basis is None else f"{self.basis.table.shape[1]} features"
         model = self.interface.model
-        low, high = self.clock.bounds(0.25)
-        exact = self.clock.exact or low == high
-        stationary = self.interface.chain.stationary
-        return {
-            "gamma_bar": self.interface.gamma_bar,
-            "epsilon": self.ais.epsilon,
-            "delta": self.ais.delta,
-            "interface_gap": self.gap.gap,
-            "interface_bound": self.gap.bound,
-            "interface_bound_value_aware": self.gap.bound_value_aware,
-            "interface_bound_mass_span": self.gap.bound_mass_span,
-            "policy_loss": self.gap.policy_loss,
-            "policy_loss_bound": self.gap.policy_loss_bound,
-            "kappa": self.kappa,
-            "a6_certified": self.a6_certified,
-            "mixing_time": _finite(high) if exact else None,
-            "mixing_time_low": _finite(low),
-            "mixing_time_high": _finite(high),
-            "exact_mixing": exact,
-            "omega": self.omega,
-            "clt_coefficient": self.limit.coefficient,
-            "clt_coefficient_iid": self.limit.coefficient_iid,
-            "clt_standard_error": self.limit.standard_error,
-            "action_gap": _finite(self.limit.action_gap),
-            "stationary_min": float(stationary[stationary > 0].min()),
-            "num_states": model.num_states,
-            "num_interfaces": model.num_interfaces,
-            "num_agents": model.num_agents,
-            "num_options": model.num_options,
-            "warnings": structure_warnings(model, self.interface.chain),
-        }
+        sizes = f"{model.num_states} states, {model.num_interfaces} interfaces, {model.num_agents} agents"
+        return f"Analysis({sizes}, {model.num_options} options; {kind})"
+
+    def __str__(self) -> str:
+        return words.as_text(self.table(), self._scale)
+
+    def _repr_html_(self) -> str:
+        return words.as_html(self.table(), self._scale)
 
 
 def _finite(value: float) -> float | None:
@@ -210,5 +322,16 @@ def analyse(model: TabularModel, behaviour: np.ndarray | None = None, sparse: bo
 
     Raises:
       ValueError: if the behaviour chain has not exactly one recurrent class, or the policy is not one.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> env, params = ic.make("planted", gap=0.2)
+      >>> known = ic.analyse(env.exact_model(params))
+      >>> known
+      Analysis(160 states, 40 interfaces, 10 agents, 4 options; tables)
+      >>> round(known.gamma_bar, 4)
+      0.9309
     """
+    if not isinstance(model, TabularModel):
+        raise ValueError(f"model = {model!r:.60}: expected a TabularModel; load_model reads a model file")
     return Analysis(interface_model(model, behaviour, iterative=sparse))

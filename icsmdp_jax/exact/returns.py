@@ -218,6 +218,11 @@ class Returns:
         """Return of the policy that is greedy in ``Q_phi``: what exact IC-Q earns, policy loss included (T1.3)."""
         return float(self.of_greedy(self.q_phi.q))
 
+    @property
+    def has_scale(self) -> bool:
+        """Whether the oracle beats the random workflow beyond rounding, so that ``normalised`` has a scale."""
+        return has_scale(self.random, self.oracle, self.size)
+
     def normalised(self, value: Any) -> Any:
         """A return, or an array of them, on the scale from this model's random workflow (0) to its oracle (1)."""
         return normalised(value, self.random, self.oracle, self.size)

@@ -21,7 +21,7 @@ def environments() -> dict[str, Any]:
     """What ``icsmdp envs --json`` prints: facts of every registered environment."""
     from icsmdp_jax.envs import registry
 
-    return {"environments": [registry.describe(name)._asdict() for name in registry.names()]}
+    return {"environments": [registry.describe(name)._asdict() for name in registry.environments()]}
 
 
 def run_one(options: Options, folder: Path) -> dict[str, Any]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
+from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.envs.tabular import tabular_env
-from icsmdp_jax.exact.returns import central_model
+from icsmdp_jax.exact.returns import Returns, central_model
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.exploration import Ramp, ramp
 from icsmdp_jax.learner.methods import METHODS, PARAMETERS, SEGMENTS, Method
@@ -25,32 +27,59 @@ from icsmdp_jax.learner.updates import Optimiser
 from icsmdp_jax.models.tabular import TabularModel
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Setup:
-    """A method ready to be trained on one tabular model.
+    """A method ready to be trained.
 
     Attributes:
       method: what it is.
-      model: the model as this method sees it (``central_model`` of the original for the central learner).
+      model: the model as this method sees it (``central_model`` of the original for the central learner); None where
+        the environment has none or shows vectors.
       learner: its learner.
       hyper: its traced inputs; replace any of them before training.
+      origin: the environment that was asked for and its parameters, if it was not a model.
     """
 
     method: Method
-    model: TabularModel
+    model: TabularModel | None
     learner: ParallelLearner
     hyper: Hyper
+    origin: tuple[Environment, Any] | None = None
+
+    def __repr__(self) -> str:
+        env = self.learner.env if self.origin is None else self.origin[0]
+        learner = self.learner
+        return (
+            f"Setup({self.method.label} in {env.spec.name}: {learner.values.name}, {learner.copies} copies, "
+            f"{learner.length} handoffs each between updates)"
+        )
 
     @property
     def by_state(self) -> bool:
-        """Whether its value tables are over states instead of interfaces."""
+        """Whether its values are over states instead of interfaces."""
         return self.method.view == "state"
 
+    @cached_property
+    def returns(self) -> Returns | None:
+        """Exact returns on the model behind the environment; None if it has none."""
+        if self.origin is None:
+            assert self.model is not None
+            return Returns(self.model)
+        env, params = self.origin
+        return Returns(env.exact_model(params)) if env.has_exact_model else None
+
     def tables(self, params: Any) -> np.ndarray:
-        """``[..., Z, O]`` float64 value tables of parameters (``[..., S, O]`` by state), any number of leading axes."""
+        """``[..., Z, O]`` float64 value tables of parameters (``[..., S, O]`` by state), any number of leading axes.
+
+        Raises:
+          ValueError: where interfaces cannot be listed with their owners.
+        """
+        if self.model is None and self.learner.values.name != "tabular":
+            raise ValueError(f"{self!r}: no table, expected an environment with numbered interfaces and an exact model")
+        owner = np.zeros(0, np.int32) if self.model is None else self.model.interface_agent
 
         def table(own: Any) -> jax.Array:
-            return networks.value_table(self.learner.values, own, self.hyper.data, self.model.interface_agent)
+            return networks.value_table(self.learner.values, own, self.hyper.data, owner)
 
         one = jax.eval_shape(lambda: self.learner.values.init(jax.random.key(0), self.hyper.data))
         for _ in range(np.ndim(jax.tree.leaves(params)[0]) - jax.tree.leaves(one)[0].ndim):
@@ -64,7 +93,8 @@ class Setup:
         """
         crosses = self.method.crosses
         if crosses == SEGMENTS:
-            features = 1 if self.hyper.data is None else self.hyper.data.shape[-1]
+            shape = self.learner.env.spec.interface_shape
+            features = math.prod(shape) if self.hyper.data is None else self.hyper.data.shape[-1]
             return float(features + 3)  # option, reward, duration
         if crosses == PARAMETERS:
             if not self.learner.federated_every:
@@ -132,16 +162,19 @@ def setup(
         federated_every=0 if tabular else chosen.federated_every,
         **static,
     )
-    if step_size is None:
-        step_size = polynomial(0.7) if tabular else polynomial(0.5, rescale=0.02, scale=3e-3)
     hyper = Hyper(
         env_params,
         data,
-        step_size,
+        step_size or default_step(tabular),
         exploration=exploration or ramp(1.0, 0.1, 500),
         owner=None if data is None else np.maximum(seen.interface_agent, 0).astype(np.int32),
     )
     return Setup(chosen, seen, learner, hyper)
+
+
+def default_step(tabular: bool) -> StepSize:
+    """``polynomial(0.7)`` for tables, ``3e-3 (1 + k / 50)^(-1/2)`` for networks."""
+    return polynomial(0.7) if tabular else polynomial(0.5, rescale=0.02, scale=3e-3)
 
 
 def _values(

@@ -52,6 +52,8 @@ class ParallelLearner:
       federated_every: updates between two averages of all agents' parameters; 0 for none. A baseline.
       latest: largest lateness of any channel, in messages.
       roles: whether the gradient of every agent is kept apart for diagnostics, even where parameters are shared.
+      graph: whether metrics count handoffs and durations from every agent to every other: two ``[N, N]`` arrays for
+        each update.
 
     Raises:
       ValueError: for unknown words or combinations that mean nothing.
@@ -70,6 +72,7 @@ class ParallelLearner:
     federated_every: int = 0
     latest: int = 0
     roles: bool = False
+    graph: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in (("explore", EXPLORE), ("target", TARGETS), ("bootstrap", BOOTSTRAP)):
@@ -351,7 +354,7 @@ class ParallelLearner:
             new = new._replace(
                 target_params=jax.tree.map(lambda slow, p: slow + rate * (p - slow), state.target_params, new.params)
             )
-        return new, measured(absorbed, self.env.spec.num_agents)
+        return new, measured(absorbed, self.env.spec.num_agents, self.graph)
 
     def _federated(self, state: State, hits: chex.Array) -> State:
         """Averages the agents' parameters, weighted by their rows since the last time."""

@@ -78,8 +78,9 @@ class Metrics(NamedTuple):
       td_square: sum of squared temporal differences over the agent's rows.
       visits: int32, rows of the agent.
       gradient_norm: Euclidean norm of the agent's mean gradient; 0 without rows.
-      handoffs: ``[N, N]`` int32, from row to column; segments that ended an episode are no handoff.
-      durations: ``[N, N]`` int32, primitive steps of the segments behind them.
+      handoffs: ``[N, N]`` int32, from row to column; segments that ended an episode are no handoff. None without
+        ``ParallelLearner.graph``.
+      durations: ``[N, N]`` int32, primitive steps of the segments behind them; None likewise.
       reward: ``[]`` float32, mean segment reward.
       cosine: ``[N, N]`` cosines between the agents' gradients, or None without ``ParallelLearner.roles``.
     """
@@ -87,8 +88,8 @@ class Metrics(NamedTuple):
     td_square: chex.Array
     visits: chex.Array
     gradient_norm: chex.Array
-    handoffs: chex.Array
-    durations: chex.Array
+    handoffs: chex.Array | None
+    durations: chex.Array | None
     reward: chex.Array
     cosine: chex.Array | None
 
@@ -114,13 +115,16 @@ class Absorbed(NamedTuple):
     by_role: Any
 
 
-def measured(done: Absorbed, agents: int) -> Metrics:
-    """The metrics of one update of ``agents`` agents."""
+def measured(done: Absorbed, agents: int, graph: bool = False) -> Metrics:
+    """The metrics of one update of ``agents`` agents, with handoffs from each to each if ``graph``."""
     flat = done.rows
     valid = flat.valid.astype(jnp.int32)
     visits = jnp.zeros((agents,), jnp.int32).at[flat.agent].add(valid)
-    pair = (flat.agent, flat.final_agent)
-    passed_on = valid * (flat.discount > 0)
+    handoffs = durations = None
+    if graph:
+        pair, passed_on = (flat.agent, flat.final_agent), valid * (flat.discount > 0)
+        handoffs = jnp.zeros((agents, agents), jnp.int32).at[pair].add(passed_on)
+        durations = jnp.zeros((agents, agents), jnp.int32).at[pair].add(flat.duration * passed_on)
     owner = jnp.full((done.hits.shape[0],), -1, jnp.int32).at[done.slots].max(jnp.where(flat.valid, flat.agent, -1))
     if done.by_role is None:
         norm = gradient_norm(done.ascent, owner, agents)
@@ -130,8 +134,8 @@ def measured(done: Absorbed, agents: int) -> Metrics:
         td_square=jnp.zeros((agents,), jnp.float32).at[flat.agent].add(done.error**2),
         visits=visits,
         gradient_norm=norm / jnp.maximum(visits, 1),
-        handoffs=jnp.zeros((agents, agents), jnp.int32).at[pair].add(passed_on),
-        durations=jnp.zeros((agents, agents), jnp.int32).at[pair].add(flat.duration * passed_on),
+        handoffs=handoffs,
+        durations=durations,
         reward=jnp.sum(flat.reward * valid) / jnp.maximum(jnp.sum(valid), 1),
         cosine=None if done.by_role is None else cosine_matrix(done.by_role),
     )

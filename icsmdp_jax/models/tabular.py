@@ -16,7 +16,7 @@ from icsmdp_jax.models.arrays import Array
 from icsmdp_jax.models.validation import BY_INTERFACE, validated
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TabularModel:
     """A finite IC-SMDP; see the module docstring for the three forms of the transition law.
 
@@ -147,6 +147,29 @@ class TabularModel:
         if self.lump_reward_next is None:
             return None if self.lump_reward is None else self.lump_reward[:, :, None]
         return self.lump_reward_next + (0.0 if self.lump_reward is None else self.lump_reward[:, :, None])
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{count} {name}" for name, count in self._sizes().items())
+        return f"TabularModel({sizes}, gamma {self.gamma:.6g})"
+
+    def _repr_html_(self) -> str:
+        rows = [*self._sizes().items(), ("gamma", f"{self.gamma:.9g}")]
+        sizes = "".join(f"<tr><td style='text-align:left'>{name}</td><td>{count}</td></tr>" for name, count in rows)
+        arrays = ", ".join(
+            f"<code>{name}</code> {list(array.shape)}" for name, array in self.arrays().items() if array.ndim
+        )
+        return f"<p>Interface-constrained semi-Markov decision process</p><table>{sizes}</table><p>{arrays}</p>"
+
+    def _sizes(self) -> dict[str, int]:
+        sizes = {
+            "states": self.num_states,
+            "interfaces": self.num_interfaces,
+            "agents": self.num_agents,
+            "options": self.num_options,
+            "primitive steps at most": self.longest_duration,
+        }
+        ends = int(self.is_terminal.sum())
+        return sizes | ({"terminal states": ends} if ends else {})
 
     def arrays(self) -> dict[str, Array]:
         """The arrays of the model file, absent ones left out."""

@@ -7,7 +7,7 @@ import shlex
 
 from icsmdp_jax.cli import build_parser
 from icsmdp_jax.drawing.envs import PICTURES, draw_all
-from icsmdp_jax.envs.registry import names
+from icsmdp_jax.envs.registry import environments
 from icsmdp_jax.experiments.catalogue import EXPERIMENTS
 from tests.pages import DOCS, examples_print_what_they_say, named_things_exist
 
@@ -22,10 +22,10 @@ def test_examples() -> None:
 def test_names() -> None:
     named_things_exist(PAGE, 3)
     headings = " ".join(re.findall(r"^## (.*)$", TEXT, re.MULTILINE))
-    for name in names():
+    for name in environments():
         assert f"`{name}`" in TEXT
         assert name in headings or name == "planted"  # which docs/theory.md describes
-    assert set(EXPERIMENTS) <= set(names())
+    assert set(EXPERIMENTS) <= set(environments())
 
 
 def test_pictures(tmp_path) -> None:  # type: ignore[no-untyped-def]

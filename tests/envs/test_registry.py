@@ -31,7 +31,7 @@ def refused(call, *fragments: str) -> None:
 
 
 def test_names_are_those_of_the_documentation():
-    assert set(registry.names()) == REQUIRED
+    assert set(registry.environments()) == REQUIRED
     assert set(catalogue.names()) == REQUIRED - {"routing"}
 
 
@@ -39,7 +39,7 @@ QUICK = ("planted",)  # the others take seconds each to compile; their own tests
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in registry.names()]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in registry.environments()]
 )
 def test_every_name_keeps_the_contract(name):
     env, params = registry.make(name, **SMALL.get(name, {}))
@@ -47,7 +47,7 @@ def test_every_name_keeps_the_contract(name):
     assert seen.handoffs == 96 and seen.agents > 1
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", registry.environments())
 def test_every_name_makes_what_its_specification_says(name):
     """Clauses 1 and 9 without running anything: shapes and dtypes of what is traced."""
     env, params = registry.make(name, **SMALL.get(name, {}))
@@ -86,7 +86,7 @@ def test_overrides_replace_the_name_s_own_arguments():
 
 
 def test_unknown_names_and_arguments_are_refused_in_one_line():
-    refused(lambda: registry.make("cpu-sort5"), "cpu-sort5", *registry.names())
+    refused(lambda: registry.make("cpu-sort5"), "cpu-sort5", *registry.environments())
     refused(lambda: registry.describe(""), "''", "planted")
     refused(lambda: registry.make("cpu-sort2", lenght_limit=3), "cpu-sort2", "lenght_limit", "length_limit")
     refused(lambda: registry.make("planted", gaps=0.1), "gaps", "gap")

@@ -40,7 +40,7 @@ def tabular_learner(copies: int, length: int) -> ParallelLearner:
     """On a model with masks, terminal states and restarts, under uniform behaviour."""
     env, _ = tabular_env(golden("episodic_masks"))
     return ParallelLearner(
-        env, networks.tabular(env.num_interfaces, env.num_options), None, copies, length, "behaviour"
+        env, networks.tabular(env.num_interfaces, env.num_options), None, copies, length, "behaviour", graph=True
     )
 
 
@@ -218,7 +218,7 @@ def test_one_compilation_serves_seeds_steps_gaps_and_discounts() -> None:
     """``jax.vmap(train)`` over all of them is traced once, and gives what the runs give one by one."""
     env, made = lanes(lambda_=[0.0, 0.3, 0.6, 0.9], target_rate=[1.0, 0.5, 0.2, 0.1])
     values = networks.linear(3, env.num_options)
-    learner = ParallelLearner(env, values, optax.adam, 8, 4, target="lambda", target_network=True)
+    learner = ParallelLearner(env, values, optax.adam, 8, 4, target="lambda", target_network=True, graph=True)
     traces = []
 
     def train(key: jax.Array, hyper: Hyper) -> tuple[State, Any]:

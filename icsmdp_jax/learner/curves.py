@@ -1,0 +1,245 @@
+"""Training with learning curves, and what a learner is worth: ``train`` and ``evaluate`` for any ``Setup``.
+
+Both map over seeds. ``train`` is pure: it may be jitted and mapped over keys, and what it records is summed inside the
+compiled program, so that a run of any length leaves as many numbers as it has points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.exact.returns import Interval, mean_interval
+from icsmdp_jax.learner.baselines import Setup
+from icsmdp_jax.learner.parallel import ParallelLearner
+from icsmdp_jax.learner.parallel_state import Hyper, State
+from icsmdp_jax.learner.simulated_returns import discounted_returns, random_option
+
+POINTS = 50  # of a curve unless asked otherwise
+REMAINING = 1e-3  # discount that may be left where a simulated return stops
+LONGEST = 8192  # handoffs of a simulated return
+
+
+class Curves(NamedTuple):
+    """What training tells about itself, at some numbers of updates; with seeds every field has a leading axis.
+
+    Attributes:
+      updates: ``[P]`` int32, updates so far.
+      reward: ``[P]`` float32, mean segment reward since the point before.
+      td_error: ``[P, N]`` float32, root mean square of each agent's temporal differences since then.
+      visits: ``[P, N]`` int32, decisions of each agent since then.
+      returns: ``[P]`` float32, mean return of the greedy policy over simulated episodes; None unless asked for.
+    """
+
+    updates: chex.Array
+    reward: chex.Array
+    td_error: chex.Array
+    visits: chex.Array
+    returns: chex.Array | None
+
+
+class Evaluation(NamedTuple):
+    """The discounted return of a learner's greedy policy, simulated.
+
+    Attributes:
+      value: mean with its 95 % interval: over seeds if there are several, else over simulated episodes.
+      normalised: the same on the scale 0 random workflow, 1 oracle with full state; None without an exact model.
+      random: return of the random workflow, exact with a model, else simulated.
+      oracle: return of the oracle; None without an exact model.
+      remaining: mean discount that was left where the simulation stopped.
+    """
+
+    value: Interval
+    normalised: Interval | None
+    random: float
+    oracle: float | None
+    remaining: float
+
+    def __str__(self) -> str:
+        text = f"return {_text(self.value)}, random workflow {self.random:.4g}"
+        if self.normalised is None:
+            return text
+        return f"{text}, oracle {self.oracle:.4g}: {_text(self.normalised)} on the scale from 0 (random) to 1 (oracle)"
+
+
+def _text(value: Interval) -> str:
+    return f"{value.mean:.4g} [{value.ci_low:.4g}, {value.ci_high:.4g}]"
+
+
+def train(
+    one: Setup,
+    key: chex.PRNGKey,
+    updates: int,
+    *,
+    seeds: int | None = None,
+    at: Sequence[int] | None = None,
+    episodes: int = 0,
+    horizon: int | None = None,
+) -> tuple[State, Curves]:
+    """Trains a method from new parameters.
+
+    The parameters are those of ``one.learner.train(key, one.hyper, updates)``, whatever is recorded.
+
+    Args:
+      one: what ``setup`` returned.
+      key: source of randomness.
+      updates: number of updates; each is made of ``copies * length`` handoffs.
+      seeds: independent runs side by side, from ``jax.random.split(key, seeds)``; None for one run without that axis.
+      at: increasing numbers of updates at which to record, the last one ``updates``; about 50 evenly spaced ones
+        unless given.
+      episodes: simulated episodes behind each return on the curve; 0 for a curve without returns.
+      horizon: handoffs of each episode; as many as leave 0.1 % of the discount unless given.
+
+    Returns:
+      The state and the curves.
+
+    Raises:
+      ValueError: in one line, for numbers out of range.
+
+    Example:
+      >>> import jax, icsmdp_jax as ic
+      >>> env, params = ic.make("planted", gap=0.2)
+      >>> icq = ic.setup(env, params, copies=8, length=4)
+      >>> state, curves = ic.train(icq, jax.random.key(0), updates=20, seeds=2)
+      >>> curves.reward.shape
+      (2, 20)
+    """
+    if not isinstance(one, Setup):
+        raise ValueError(f"one = {type(one).__name__}: expected what setup returned")
+    expect("1 or more", updates=updates)
+    expect("0 or more", episodes=episodes)
+    if seeds is not None:
+        expect("1 or more", seeds=seeds)
+    points = _points(updates, at)
+    if episodes and horizon is None:
+        horizon = horizon_of(one)
+
+    run = partial(_train, one.learner, points, episodes, horizon or 1)
+    if seeds is None:
+        return run(key, one.hyper)
+    return jax.vmap(run, in_axes=(0, None))(jax.random.split(key, seeds), one.hyper)
+
+
+def _points(updates: int, at: Sequence[int] | None) -> tuple[int, ...]:
+    if at is None:
+        count = min(POINTS, updates)
+        return tuple(updates * (i + 1) // count for i in range(count))
+    points = tuple(int(point) for point in at)
+    steps = np.diff((0, *points))
+    if not points or (steps < 1).any() or points[-1] != updates:
+        raise ValueError(f"at = {points}: expected increasing numbers of updates from 1 to {updates}, the last one it")
+    return points
+
+
+@partial(jax.jit, static_argnames=("learner", "points", "copies", "horizon"))
+def _train(
+    learner: ParallelLearner, points: tuple[int, ...], copies: int, horizon: int, key: chex.PRNGKey, hyper: Hyper
+) -> tuple[State, Curves]:
+    agents = learner.env.spec.num_agents
+    key_init, key_run = jax.random.split(key)
+    start = learner.init(key_init, hyper)
+    none = (jnp.float32(0.0), jnp.zeros((agents,), jnp.float32), jnp.zeros((agents,), jnp.int32))
+
+    def update(_: chex.Array, carry: tuple[State, Any]) -> tuple[State, Any]:
+        state, (reward, square, visits) = carry
+        state, told = learner.run(key_run, state, hyper, 1)
+        seen = jax.tree.map(lambda leaf: leaf[0], told)
+        return state, (reward + seen.reward, square + seen.td_square, visits + seen.visits)
+
+    def window(state: State, count: chex.Array) -> tuple[State, Any]:
+        state, (reward, square, visits) = jax.lax.fori_loop(0, count, update, (state, none))
+        error = jnp.sqrt(square / jnp.maximum(visits, 1).astype(jnp.float32))
+        worth = None
+        if copies:
+            keys = jax.random.fold_in(jax.random.fold_in(key, 1), state.updates)
+            worth = jnp.mean(_rollouts(learner, copies, horizon, keys, state.params, hyper)[0])
+        return state, (state.updates, reward / count.astype(jnp.float32), error, visits, worth)
+
+    lengths = jnp.asarray(np.diff((0, *points)), jnp.int32)
+    state, curves = jax.lax.scan(window, start, lengths)
+    return state, Curves(*curves)
+
+
+def _greedy(given: Any, key: chex.PRNGKey, now: Any, learner: ParallelLearner) -> chex.Array:
+    params, hyper = given
+    return learner.greedy(params, now, hyper)
+
+
+@partial(jax.jit, static_argnames=("learner", "copies", "horizon"))
+def _rollouts(
+    learner: ParallelLearner, copies: int, horizon: int, key: chex.PRNGKey, params: Any, hyper: Hyper
+) -> tuple[chex.Array, chex.Array]:
+    policy = _POLICIES.setdefault(learner, partial(_greedy, learner=learner))
+    return discounted_returns(learner.env, hyper.env_params, policy, key, copies, horizon, (params, hyper))
+
+
+_POLICIES: dict[ParallelLearner, Any] = {}  # one function object for each learner, since programs are known by it
+
+
+def horizon_of(one: Setup, copies: int = 64) -> int:
+    """Handoffs after which a random policy has at most ``REMAINING`` of the discount left; at most ``LONGEST``."""
+    env, params = (one.learner.env, one.hyper.env_params) if one.origin is None else one.origin
+    horizon = 64
+    while horizon < LONGEST:
+        left = discounted_returns(env, params, random_option, jax.random.key(0), copies, horizon)[1]
+        if float(np.mean(left)) <= REMAINING:
+            break
+        horizon *= 2
+    return horizon
+
+
+def evaluate(
+    one: Setup, state: State | Any, key: chex.PRNGKey, *, episodes: int = 1024, horizon: int | None = None
+) -> Evaluation:
+    """The discounted return of the greedy policy from ``env.reset``, by simulation of independent episodes (D3).
+
+    Args:
+      one: what ``setup`` returned.
+      state: what ``train`` returned, or parameters alone; with or without an axis of seeds.
+      key: source of randomness.
+      episodes: simulated episodes for each seed; where episodes do not end, they are cut.
+      horizon: handoffs of each episode; as many as leave 0.1 % of the discount unless given.
+
+    Returns:
+      The return with its interval, and where the environment has an exact model also on the scale from the random
+      workflow to the oracle, both exact.
+
+    Raises:
+      ValueError: in one line, for numbers out of range or parameters of another network.
+    """
+    expect("2 or more", episodes=episodes)
+    params = state.params if isinstance(state, State) else state
+    shapes = jax.eval_shape(lambda: one.learner.values.init(jax.random.key(0), one.hyper.data))
+    if str(jax.tree.structure(shapes)) != str(jax.tree.structure(params)):
+        raise ValueError("state: parameters of another structure than those of the setup's network")
+    extra = jax.tree.leaves(params)[0].ndim - jax.tree.leaves(shapes)[0].ndim
+    tails = [leaf.shape[extra:] if extra >= 0 else None for leaf in jax.tree.leaves(params)]
+    if extra not in (0, 1) or tails != [leaf.shape for leaf in jax.tree.leaves(shapes)]:
+        raise ValueError("state: parameters of other shapes than those of the setup's network, seeds apart")
+    steps = horizon_of(one) if horizon is None else horizon
+    expect("1 or more", horizon=steps)
+    each = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if extra == 0 else jnp.asarray(leaf), params)
+    seeds = jax.tree.leaves(each)[0].shape[0]
+    run = jax.vmap(partial(_rollouts, one.learner, episodes, steps), in_axes=(0, 0, None))
+    worth, left = run(jax.random.split(key, seeds), each, one.hyper)
+    sample = np.asarray(worth, np.float64)
+    value = mean_interval(sample[0] if seeds == 1 else sample.mean(axis=1))
+    if seeds == 1:
+        value = value._replace(replicas=1)
+    known = one.returns
+    if known is None:
+        env, env_params = one.origin if one.origin is not None else (one.learner.env, one.hyper.env_params)
+        random = discounted_returns(env, env_params, random_option, jax.random.fold_in(key, 1), episodes, steps)[0]
+        return Evaluation(value, None, float(np.asarray(random, np.float64).mean()), None, float(np.mean(left)))
+    scaled = None
+    if known.has_scale:
+        mean, low, high = (float(known.normalised(end)) for end in value[:3])
+        scaled = Interval(mean, low, high, value.replicas)
+    return Evaluation(value, scaled, known.random, known.oracle, float(np.mean(left)))
