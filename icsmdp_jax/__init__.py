@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from icsmdp_jax.learner.curves import Evaluation as Evaluation
     from icsmdp_jax.learner.curves import evaluate as evaluate
     from icsmdp_jax.learner.curves import train as train
+    from icsmdp_jax.learner.exploration import ramp as ramp
     from icsmdp_jax.learner.methods import METHODS as METHODS
+    from icsmdp_jax.learner.schedules import constant as constant
+    from icsmdp_jax.learner.schedules import polynomial as polynomial
     from icsmdp_jax.learner.setups import setup as setup
     from icsmdp_jax.models.files import load_model as load_model
     from icsmdp_jax.models.files import save_model as save_model
@@ -63,7 +66,9 @@ _WHERE = {
     "experiments.methods": ("MethodComparison", "compare_methods"),
     "learner.baselines": ("Setup",),
     "learner.curves": ("Curves", "Evaluation", "evaluate", "train"),
+    "learner.exploration": ("ramp",),
     "learner.methods": ("METHODS",),
+    "learner.schedules": ("constant", "polynomial"),
     "learner.setups": ("setup",),
     "models.files": ("load_model", "save_model"),
     "models.importers": ("from_gym", "from_mdptoolbox", "from_quantecon"),

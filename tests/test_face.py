@@ -192,15 +192,15 @@ def test_an_evaluation_is_the_exact_return_up_to_its_interval() -> None:
 def test_methods_side_by_side_where_interfaces_are_vectors(capsys: pytest.CaptureFixture[str]) -> None:
     """IC-Q solves the corridor; what earns most is known in closed form."""
     found = ic.compare_methods(
-        Seen(), GAMMA, ["ic_q", "central", "immediate"], jax.random.key(5), updates=150, seeds=2, points=2, episodes=64,
-        network="mlp", width=8, depth=1, **SMALL,
+        Seen(), GAMMA, ["ic_q", "central", "immediate"], jax.random.key(5), updates=400, seeds=2, points=2, episodes=64,
+        width=8, depth=1, step_size=ic.constant(0.03), exploration=ic.ramp(1.0, 0.3, 100), **SMALL,
     )  # fmt: skip
     for row in found.rows():
         assert row["return"] == pytest.approx(BEST, abs=0.08) and row["normalised"] is None and row["seeds"] == 2
     assert [row["scalars_per_handoff"] for row in found.rows()] == [1.0, "whole state", 0.0]
-    assert found.handoffs.tolist() == [75 * 32, 150 * 32]
+    assert found.handoffs.tolist() == [200 * 32, 400 * 32]
     lines = str(found).splitlines()
-    assert lines[0] == "corridor: 4800 handoffs for each of 2 seeds" and len(lines) == 6
+    assert lines[0] == "corridor: 12800 handoffs for each of 2 seeds" and len(lines) == 6
     figure = found.figure()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         METHODS[name].label for name in found.outcomes
