@@ -120,7 +120,7 @@ def measured(done: Absorbed, agents: int) -> Metrics:
     valid = flat.valid.astype(jnp.int32)
     visits = jnp.zeros((agents,), jnp.int32).at[flat.agent].add(valid)
     pair = (flat.agent, flat.final_agent)
-    passed_on = valid * (flat.discount > 0)
+    passed_on = valid * (flat.discount > 0).astype(jnp.int32)
     owner = jnp.full((done.hits.shape[0],), -1, jnp.int32).at[done.slots].max(jnp.where(flat.valid, flat.agent, -1))
     if done.by_role is None:
         norm = gradient_norm(done.ascent, owner, agents)
@@ -129,9 +129,10 @@ def measured(done: Absorbed, agents: int) -> Metrics:
     return Metrics(
         td_square=jnp.zeros((agents,), jnp.float32).at[flat.agent].add(done.error**2),
         visits=visits,
-        gradient_norm=norm / jnp.maximum(visits, 1),
+        gradient_norm=norm / jnp.maximum(visits, 1).astype(jnp.float32),
         handoffs=jnp.zeros((agents, agents), jnp.int32).at[pair].add(passed_on),
         durations=jnp.zeros((agents, agents), jnp.int32).at[pair].add(flat.duration * passed_on),
-        reward=jnp.sum(flat.reward * valid) / jnp.maximum(jnp.sum(valid), 1),
+        reward=jnp.sum(flat.reward * flat.valid.astype(jnp.float32))
+        / jnp.maximum(jnp.sum(visits, dtype=jnp.int32), 1).astype(jnp.float32),
         cosine=None if done.by_role is None else cosine_matrix(done.by_role),
     )

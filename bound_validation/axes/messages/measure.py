@@ -87,7 +87,7 @@ def channel_of(lane: Lane, spec: MessagesSpec, agents: int, bounds: ValueRange) 
     elif lane.kind == "noise":
         out = perfect.noisy(lane.strength)
     elif lane.kind in ATTACKS:
-        liars = jnp.arange(agents) < round(lane.strength * agents)
+        liars = jnp.arange(agents, dtype=jnp.int32) < round(lane.strength * agents)
         out = perfect.adversarial(liars, lane.kind, spec.excess)
     else:
         raise ValueError(f"faults: kind {lane.kind!r}, expected one of {', '.join(STRENGTHS)}")
