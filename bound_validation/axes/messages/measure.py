@@ -160,11 +160,14 @@ def measure(spec: MessagesSpec, progress: Progress) -> TaskResult:
 
 
 def largest_mean(errors: np.ndarray) -> tuple[float, float, float]:
-    """Sup norm of the mean of ``[replicas, Z, O]`` errors, and the 95 % interval of the entry where it is attained."""
+    """Sup norm of the mean of ``[replicas, Z, O]`` errors, and the 95 % interval of the entry where it is attained.
+
+    The interval is NaN for a single replica.
+    """
     mean = np.abs(errors.mean(axis=0))
     z, o = np.unravel_index(int(mean.argmax()), mean.shape)
-    value, half = float(mean[z, o]), float(np.nan_to_num(half_width(errors[:, z, o])))
-    return value, max(value - half, 0.0), value + half
+    value, half = float(mean[z, o]), float(half_width(errors[:, z, o]))
+    return value, float(np.maximum(value - half, 0.0)), value + half
 
 
 def bound_of(lane: Lane, bounds: ValueRange, gamma_bar: float) -> tuple[float, float]:
