@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 COLUMNS = {  # field, head, what it is
@@ -41,14 +42,18 @@ def _run(args: argparse.Namespace) -> int:
         raise ValueError(f"--samples {samples[0]}: expected 1 or more")
     set_compilation_cache()
     from bound_validation.certificates import tabular_certificates
-    from icsmdp_jax.commands import read_behaviour
+    from icsmdp_jax.commands import read_behaviour, warned
     from icsmdp_jax.exact.constants import analyse
     from icsmdp_jax.models.files import load_model
 
     known = analyse(load_model(args.model), read_behaviour(args.behaviour))
+    warnings = warned(known.interface)
+    if known.uncertified:
+        print(f"icsmdp: {known.uncertified}", file=sys.stderr)
     found = tabular_certificates(known, samples, args.schedule)
     if args.json:
-        print(json.dumps({"schedule": args.schedule, "samples": [one.plain() for one in found]}, allow_nan=False))
+        shown = {"schedule": args.schedule, "samples": [one.plain() for one in found], "warnings": warnings}
+        print(json.dumps(shown, allow_nan=False))
         return 0
     print(_table([one.plain() for one in found]))
     trivial, useful = found[0].trivial, [one.samples for one in found if one.informative]
@@ -60,8 +65,6 @@ def _run(args: argparse.Namespace) -> int:
     for name, (head, text) in COLUMNS.items():
         if name != "samples" and any(getattr(one, name) == getattr(one, name) for one in found):
             print(f"  {head:<10} {text}")
-    if not known.a6_certified:
-        print(f"A6 is not certified (kappa = {known.kappa:.4g}): no T3 and no T3+.")
     return 0
 
 

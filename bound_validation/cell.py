@@ -172,10 +172,11 @@ def total_bound(known: Analysis, samples: int) -> float:
 
 def interface_rows(cell: AnalysedCell, forms: Sequence[str] = FORMS) -> list[Row]:
     """Interface gap and policy loss, exact, beside forms of Theorem 1 (T1, T1.1, T1.2, T1.3)."""
-    ais, gap, modulus = cell.known.ais, cell.known.gap, cell.known.interface.gamma_bar
+    ais, gap, interface = cell.known.ais, cell.known.gap, cell.known.interface
+    modulus, killing = interface.gamma_bar, interface.least_killing
     every = {
-        "gap": (gap.gap, theorem.interface_bound(ais.epsilon, ais.delta, gap.value_norm, modulus)),
-        "gap_value_aware": (gap.gap, theorem.interface_bound_value_aware(gap.value_numerator, modulus)),
+        "gap": (gap.gap, theorem.interface_bound(ais.epsilon, ais.delta, gap.value_norm, modulus, killing)),
+        "gap_value_aware": (gap.gap, theorem.interface_bound_value_aware(gap.value_numerator, modulus, killing)),
         "gap_mass_span": (gap.gap, gap.bound_mass_span),
         "policy_loss": (gap.policy_loss, theorem.policy_loss_bound(gap.bound)),
     }

@@ -100,7 +100,8 @@ def tabular_certificates(known: Analysis, samples: Sequence[int], schedule: str 
         run = comparison(process, steps(schedule, max(samples), known.omega, known.kappa), samples)
         prediction, certificate = run.prediction.tolist(), run.certificate.tolist()
     trivial = interface.norm(known.q_phi_table)
-    aware = float(theorem.interface_bound_value_aware(known.gap.value_numerator, interface.gamma_bar))
+    modulus, killing = interface.gamma_bar, interface.least_killing
+    aware = float(theorem.interface_bound_value_aware(known.gap.value_numerator, modulus, killing))
     projected = schedule == "constant" and known.a6_certified
     poissons = poisson_residuals(known, samples) if projected else [math.nan] * len(samples)
     out = []

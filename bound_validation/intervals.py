@@ -111,7 +111,12 @@ def resampled_spreads(tables: Sequence[np.ndarray], weight: np.ndarray, resample
 
 
 def resampled_roots(squares: Sequence[np.ndarray], resamples: int, seed: int) -> np.ndarray:
-    """Root mean squares recomputed on resampled draws: ``[resamples, n]`` from n arrays of squared errors."""
+    """Root mean squares recomputed on resampled draws: ``[resamples, n]`` from n arrays of squared errors.
+
+    NaN where there is one draw only: every resample would repeat it, and an interval of them claim no noise.
+    """
+    if any(len(s) == 1 for s in squares):
+        return np.full((resamples, len(squares)), NAN)
     rng = np.random.default_rng(seed)
     columns = [np.sqrt(rng.choice(s, size=(resamples, len(s))).mean(axis=1)) for s in map(np.asarray, squares)]
     return np.stack(columns, axis=1)

@@ -14,7 +14,7 @@ from icsmdp_jax.io import write_json as write_json
 NAN = float("nan")
 SCHEMA = 3  # of the table and of the manifest, see docs/table.md
 TERMS = ("approximation", "interface", "residual", "total")
-ROUNDING = 1e-9  # float64 noise allowed where a bound itself is (nearly) zero, relative to 1 + |values|
+ROUNDING = 1e-9  # float64 noise allowed where a bound itself is (nearly) zero, relative to the row's scale and values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,16 +88,25 @@ class Row:
     @property
     def ratio(self) -> float:
         """``measured / bound``; NaN where no bound is claimed or both are zero up to rounding."""
-        if not math.isfinite(self.bound) or self.bound <= ROUNDING:
+        if not math.isfinite(self.bound) or self.bound <= ROUNDING * self.scale:
             return NAN
         return self.measured / self.bound
 
     @property
+    def scale(self) -> float:
+        """Size of its model's values, in units of reward; 1 for a row that has no such constants, a ratio for instance.
+
+        Rounding errors of what is measured are relative to it, whatever the unit of the rewards.
+        """
+        sizes = [abs(size) for size in (self.value_norm, self.q_norm) if math.isfinite(size)]
+        return max(sizes, default=1.0)
+
+    @property
     def constants(self) -> dict[str, Any]:
-        """The constants of its cell's model, with zero for what is rounding noise of quantities of order one."""
+        """The constants of its cell's model, with zero for what is rounding noise beside 1 or beside its values."""
         values = {name: getattr(self, name) for name in CONSTANTS}
-        noise = {name for name, value in values.items() if isinstance(value, float) and abs(value) < 1e-12}
-        return {name: 0.0 if name in noise else value for name, value in values.items()}
+        noise = {name: 1e-12 * (self.scale if name in REWARDS else 1.0) for name in values}
+        return {k: 0.0 if isinstance(v, float) and abs(v) < noise[k] else v for k, v in values.items()}
 
 
 def checked(row: Row) -> Row:
@@ -107,13 +116,16 @@ def checked(row: Row) -> Row:
     high = row.measured if known and math.isnan(row.ci_high) else row.ci_high
     holds = -1
     if math.isfinite(row.bound):
-        slack = ROUNDING * (1 + abs(row.measured) + abs(row.bound))
+        slack = ROUNDING * (row.scale + abs(row.measured) + abs(row.bound))
         holds = int(math.isfinite(row.measured) and row.measured <= row.bound + slack)
     return dataclasses.replace(row, ci_low=low, ci_high=high, holds=holds)
 
 
 COLUMNS = [field.name for field in dataclasses.fields(Row)]
 CONSTANTS = (*COLUMNS[COLUMNS.index("note") + 1 :], "certified")  # columns that say which model a row is about
+REWARDS = (  # constants in units of reward
+    "epsilon", "value_norm", "clt_coefficient", "clt_coefficient_iid", "reward_max", "radius", "action_gap", "q_norm",
+)  # fmt: skip
 _TYPES = {field.name: field.type for field in dataclasses.fields(Row)}
 
 

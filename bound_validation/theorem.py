@@ -54,6 +54,18 @@ def _modulus(name: str, value: Constant) -> np.ndarray:
     return _checked(name, value, "a modulus in [0, 1)", lambda x: (x >= 0) & (x < 1))
 
 
+def _killing(name: str, modulus: Constant, killing: Constant | None) -> np.ndarray:
+    """``1 - modulus``; as given, where the caller knows it to more digits than the subtraction leaves."""
+    left = 1 - _modulus(name, modulus)
+    if killing is None:
+        return left
+    given = _checked("killing", killing, "a number in (0, 1]", lambda x: (x > 0) & (x <= 1))
+    off = np.abs(given - left)
+    if (off > 1e-9).any():
+        raise ValueError(f"killing: off by {float(off.max()):.3g}, expected 1 - {name}")
+    return given
+
+
 def _maybe_infinite(name: str, value: Constant) -> np.ndarray:
     return _checked(name, value, "a number of at least 0, or inf", lambda x: x >= 0, infinite=True)
 
@@ -75,7 +87,9 @@ def _plain(value: Any) -> Any:
 # Interface term
 
 
-def interface_bound(epsilon: Constant, delta: Constant, value_norm: Constant, gamma_bar: Constant) -> Any:
+def interface_bound(
+    epsilon: Constant, delta: Constant, value_norm: Constant, gamma_bar: Constant, killing: Constant | None = None
+) -> Any:
     """``(epsilon + delta ||V_phi||_inf) / (1 - gamma_bar)``: bound on the interface gap (T1).
 
     Args:
@@ -83,6 +97,7 @@ def interface_bound(epsilon: Constant, delta: Constant, value_norm: Constant, ga
       delta: kernel constant of D6, an L1 distance.
       value_norm: ``||V_phi||_inf``.
       gamma_bar: modulus of D2, in ``[0, 1)``.
+      killing: ``1 - gamma_bar`` without cancellation, where it is known.
 
     Returns:
       Bound on ``max |Q_phi(phi(s), o) - Q*(s, o)|``.
@@ -91,15 +106,16 @@ def interface_bound(epsilon: Constant, delta: Constant, value_norm: Constant, ga
       ValueError: a constant is out of range.
     """
     kernel_part = _nonnegative("delta", delta) * _nonnegative("value_norm", value_norm)
-    return interface_bound_value_aware(_nonnegative("epsilon", epsilon) + kernel_part, gamma_bar)
+    return interface_bound_value_aware(_nonnegative("epsilon", epsilon) + kernel_part, gamma_bar, killing)
 
 
-def interface_bound_value_aware(numerator: Constant, gamma_bar: Constant) -> Any:
+def interface_bound_value_aware(numerator: Constant, gamma_bar: Constant, killing: Constant | None = None) -> Any:
     """``beta / (1 - gamma_bar)``: bound on the interface gap that knows ``V_phi`` (T1.1).
 
     Args:
       numerator: ``beta = max |E[R|s,o] + sum P^g(z'|s,o) V_phi(z') - Q_phi(phi(s), o)|``.
       gamma_bar: modulus of D2, in ``[0, 1)``.
+      killing: as in ``interface_bound``.
 
     Returns:
       Bound on ``max |Q_phi(phi(s), o) - Q*(s, o)|``, never above that of T1.
@@ -107,7 +123,7 @@ def interface_bound_value_aware(numerator: Constant, gamma_bar: Constant) -> Any
     Raises:
       ValueError: a constant is out of range.
     """
-    return _plain(_nonnegative("numerator", numerator) / (1 - _modulus("gamma_bar", gamma_bar)))
+    return _plain(_nonnegative("numerator", numerator) / _killing("gamma_bar", gamma_bar, killing))
 
 
 def interface_bound_mass_span(
@@ -117,6 +133,7 @@ def interface_bound_mass_span(
     value_mid: Constant,
     delta_mass: Constant,
     gamma_bar: Constant,
+    killing: Constant | None = None,
 ) -> Any:
     """``(epsilon + delta span/2 + |mid| delta_mass) / (1 - gamma_bar)`` (T1.2).
 
@@ -127,6 +144,7 @@ def interface_bound_mass_span(
       value_mid: ``(max V_phi + min V_phi) / 2``, of either sign.
       delta_mass: largest difference of the masses of the two kernels (D6), at most ``delta``.
       gamma_bar: modulus of D2, in ``[0, 1)``.
+      killing: as in ``interface_bound``.
 
     Returns:
       Bound on ``max |Q_phi(phi(s), o) - Q*(s, o)|``, between those of T1.1 and T1.
@@ -136,7 +154,7 @@ def interface_bound_mass_span(
     """
     span_part = _nonnegative("delta", delta) * _nonnegative("value_span", value_span) / 2
     mass_part = np.abs(_finite("value_mid", value_mid)) * _nonnegative("delta_mass", delta_mass)
-    return interface_bound_value_aware(_nonnegative("epsilon", epsilon) + span_part + mass_part, gamma_bar)
+    return interface_bound_value_aware(_nonnegative("epsilon", epsilon) + span_part + mass_part, gamma_bar, killing)
 
 
 def policy_loss_bound(interface_bound: Constant) -> Any:
@@ -151,32 +169,37 @@ def policy_loss_bound(interface_bound: Constant) -> Any:
     return _plain(2 * _nonnegative("interface_bound", interface_bound))
 
 
-def sharp_gap(epsilon: Constant, gamma_bar: Constant, flip_probability: Constant) -> Any:
+def sharp_gap(
+    epsilon: Constant, gamma_bar: Constant, flip_probability: Constant, killing: Constant | None = None
+) -> Any:
     """``epsilon / (1 - gamma_bar (1 - 2p))``: the exact interface gap of the sharp family (T1.4).
 
     Args:
       epsilon: what the hidden bit pays, at least 0.
       gamma_bar: the constant modulus, in ``[0, 1)``.
       flip_probability: p in ``[0, 1]``; at 0 the value is the limit, which equals the bound of T1.
+      killing: as in ``interface_bound``.
 
     Raises:
       ValueError: a constant is out of range.
     """
     inside = "a probability in [0, 1]"
     p = _checked("flip_probability", flip_probability, inside, lambda x: (x >= 0) & (x <= 1))
-    return _plain(_nonnegative("epsilon", epsilon) / (1 - _modulus("gamma_bar", gamma_bar) * (1 - 2 * p)))
+    rest = _killing("gamma_bar", gamma_bar, killing) + 2 * p * _modulus("gamma_bar", gamma_bar)
+    return _plain(_nonnegative("epsilon", epsilon) / rest)
 
 
-def effective_horizon(modulus: Constant) -> Any:
+def effective_horizon(modulus: Constant, killing: Constant | None = None) -> Any:
     """``1 / (1 - modulus)``, the effective horizon in handoffs (L1).
 
     Args:
       modulus: ``gamma_bar``; ``gamma`` in its place gives a longer horizon that is not the right one.
+      killing: ``1 - modulus`` without cancellation, where it is known.
 
     Raises:
       ValueError: the modulus is not in ``[0, 1)``.
     """
-    return _plain(1 / (1 - _modulus("modulus", modulus)))
+    return _plain(1 / _killing("modulus", modulus, killing))
 
 
 # Approximation term

@@ -42,11 +42,12 @@ def absorbing(tmp_path: Path) -> Path:
     return saved(tmp_path / "closes.npz", [[1], [2], [2]])
 
 
-def test_analyse_solve_and_learn_say_how_many_states_are_transient(absorbing: Path, tmp_path: Path) -> None:
+def test_commands_say_how_many_states_are_transient(absorbing: Path, tmp_path: Path) -> None:
     for arguments in (
         ("analyse", absorbing, "--json"),
         ("solve", absorbing, "--out", tmp_path / "s.npz", "--json"),
         ("learn", absorbing, "--samples", 60, "--replicas", 2, "--out", tmp_path / "l.npz", "--json"),
+        ("bound", absorbing, "--samples", 60, "--json"),
     ):
         outcome = icsmdp(*map(str, arguments))
         assert outcome.code == 0

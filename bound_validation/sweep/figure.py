@@ -256,9 +256,9 @@ def _interface(rows: list[Row], look: Look | None) -> Figure | None:
 def _checks(rows: list[Row]) -> Figure | None:
     """Measured value against its own bound in every row of every cell that has one."""
     checked = [dataclasses.replace(row, x=row.bound) for row in rows if row.holds >= 0 and math.isfinite(row.measured)]
-    if not any(row.bound > ROUNDING for row in checked):
+    if not any(row.bound > ROUNDING * row.scale for row in checked):
         return None
-    curves = line([row for row in checked if row.bound > ROUNDING], "bound", "measured = bound", GREY)
+    curves = line([row for row in checked if row.bound > ROUNDING * row.scale], "bound", "measured = bound", GREY)
     entries = []
     for term in reversed(TERMS):  # residuals lie next to totals, and on top of them
         here = [row for row in checked if row.term == term]

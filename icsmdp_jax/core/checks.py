@@ -105,7 +105,7 @@ def check_environment(env: Environment, params: Any, key: chex.PRNGKey, copies: 
 
 def random_option(key: chex.PRNGKey, mask: chex.Array) -> chex.Array:
     """``[]`` int32, an available option, all equally likely; 0 if there is none."""
-    score = jax.random.uniform(key, mask.shape)
+    score = jax.random.uniform(key, mask.shape, jnp.float32)
     return jnp.argmax(jnp.where(mask, score, -1.0)).astype(jnp.int32)
 
 

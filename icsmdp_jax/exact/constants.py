@@ -154,6 +154,13 @@ class Analysis:
         return central_limit(self.interface, self.operator, self.fixed.q)
 
     @property
+    def uncertified(self) -> str:
+        """What commands say where A6 is not certified; empty where it is."""
+        if self.a6_certified:
+            return ""
+        return f"A6 is not certified (kappa = {self.kappa:.4g}, 1 or more): Theorems 2 and 3 are not claimed"
+
+    @property
     def a6_certified(self) -> bool:
         """Whether ``kappa < 1``, so that Theorems 2 and 3 may be claimed."""
         return self.kappa < 1

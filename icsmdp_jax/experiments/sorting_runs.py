@@ -105,7 +105,7 @@ def _written(
     (_, state, _), _ = jax.lax.scan(step, (now, state, jnp.zeros((), bool)), keys)
     ended = state.situation.machine
     count = ended.holds.shape[1]
-    in_place = jnp.all(machine.contents(ended)[:, :count] == jnp.arange(1, count + 1), axis=1)
+    in_place = jnp.all(machine.contents(ended)[:, :count] == jnp.arange(1, count + 1, dtype=jnp.int32), axis=1)
     return Written(machine.is_sorted(ended), state.length, jnp.mean(in_place), state.program)  # type: ignore[arg-type]
 
 

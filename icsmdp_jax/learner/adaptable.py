@@ -192,7 +192,7 @@ class AdaptableLearner:
             actor=actor,
             critic=critic,
             ongoing=jax.vmap(go_on)(keys, state.decisions, after),
-            decisions=state.decisions + ended,
+            decisions=state.decisions + ended.astype(jnp.int32),
             steps=steps,
             scalars=state.scalars + jnp.sum(~jnp.isnan(message), dtype=jnp.int32),
             episodes=state.episodes + jnp.sum(handoff.terminated | handoff.truncated, dtype=jnp.int32),
@@ -218,7 +218,7 @@ class AdaptableLearner:
         return jax.nn.softmax(logits, axis=-1)
 
     def _copy_keys(self, key: chex.PRNGKey) -> chex.Array:
-        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.copies))
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.copies, dtype=jnp.int32))
 
     def _tick(
         self, actor_params: Any, inputs: Inputs, key_copy: chex.PRNGKey, decisions: chex.Array, ongoing: Ongoing

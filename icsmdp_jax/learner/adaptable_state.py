@@ -29,7 +29,9 @@ def situation_index(num_observations: int, num_options: int) -> Situation:
 @lru_cache(maxsize=256)
 def situation_vector(num_options: int) -> Situation:
     """The observation, a vector, followed by the option in one-hot form: for networks that read vectors."""
-    return lambda agent, option, observation: jnp.concatenate([observation, jax.nn.one_hot(option, num_options)])
+    return lambda agent, option, observation: jnp.concatenate(
+        [observation, jax.nn.one_hot(option, num_options, dtype=jnp.float32)]
+    )
 
 
 class Inputs(NamedTuple):

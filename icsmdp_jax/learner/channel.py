@@ -232,16 +232,16 @@ def transmit(
     sent = jnp.ones(offers.shape, bool) if sent is None else sent
     key_round, key_noise, key_loss = jax.random.split(key, 3)
     message = _attacked(offers, senders, channel)
-    message = _rounded(jax.random.uniform(key_round, offers.shape), message, channel)
+    message = _rounded(jax.random.uniform(key_round, offers.shape, jnp.float32), message, channel)
     # Selected, not scaled by 0: adding 0 would change the bits of a negative zero.
-    disturbance = channel.noise * (channel.high - channel.low) * jax.random.normal(key_noise, offers.shape)
+    disturbance = channel.noise * (channel.high - channel.low) * jax.random.normal(key_noise, offers.shape, jnp.float32)
     message = jnp.where(channel.noise > 0, message + disturbance, message)
 
     newest_first = jnp.concatenate([message[..., None], history.messages[..., :-1]], axis=-1)
     length = newest_first.shape[-1]
     count = jnp.minimum(history.count + 1, length)
     arriving = jnp.take(newest_first, jnp.minimum(channel.lateness, length - 1), axis=-1)
-    delivered = (count > channel.lateness) & (jax.random.uniform(key_loss, offers.shape) >= channel.loss)
+    delivered = (count > channel.lateness) & (jax.random.uniform(key_loss, offers.shape, jnp.float32) >= channel.loss)
 
     clips = (channel.clip_low > -jnp.inf) | (channel.clip_high < jnp.inf)
     delivered &= ~(clips & jnp.isnan(arriving))
@@ -291,7 +291,7 @@ def _rounded(uniform: chex.Array, message: chex.Array, channel: Channel) -> chex
     below = jnp.floor(position)
     # The fraction is compared and not added to a random number: a sum would round where there are many levels.
     up = position - below > jnp.where(channel.random_rounding, uniform, 0.5)
-    index = jnp.clip(below + up, 0, last)
+    index = jnp.clip(below + up.astype(jnp.float32), 0, last)
     level = jnp.clip(channel.low + width * (index / last), channel.low, channel.high)
     return jnp.where(channel.levels > 0, level, message)
 

@@ -152,7 +152,7 @@ def plan(slots: chex.Array, num_slots: int, size: Sizes) -> tuple[Places, Blocks
     else:
         order = jnp.argsort(slots, stable=True).astype(jnp.int32)
     counts = jnp.zeros(num_slots, jnp.int32).at[slots].add(1)
-    starts = jnp.cumsum(counts) - counts
+    starts = jnp.cumsum(counts, dtype=jnp.int32) - counts
 
     def places(slot: chex.Array, begin: chex.Array, length: int) -> Places:
         rank = begin[:, None] + jnp.arange(length, dtype=jnp.int32)
@@ -166,7 +166,7 @@ def plan(slots: chex.Array, num_slots: int, size: Sizes) -> tuple[Places, Blocks
     if size.capacity >= num_rows:
         return table, None
     needed = (jnp.maximum(counts - size.capacity, 0) + size.block - 1) // size.block
-    ends = jnp.cumsum(needed)
+    ends = jnp.cumsum(needed, dtype=jnp.int32)
     # Each slot with a block has more rows than the table holds, and at most one of its blocks is not full.
     most = (num_rows - size.capacity) // size.block + num_rows // (size.capacity + 1)
     index = jnp.arange(most, dtype=jnp.int32)
@@ -295,9 +295,14 @@ def _merged(
     shift = replica[..., None] * rows
     row = jnp.where(row < rows, row + shift, size * rows)
     # Blocks that there are come first.
-    there = jnp.argsort(jnp.arange(slot.shape[1]) >= count[:, None], axis=None, stable=True)
+    there = jnp.argsort(jnp.arange(slot.shape[1], dtype=jnp.int32) >= count[:, None], axis=None, stable=True)
     owner, slot, row, source = _at(flat((owner, slot, row, source + shift)), there)
-    return params, owner, Blocks(slot, Places(row, source), jnp.sum(count)), *flat((views, of_rows, *total))
+    return (
+        params,
+        owner,
+        Blocks(slot, Places(row, source), jnp.sum(count, dtype=jnp.int32)),
+        *flat((views, of_rows, *total)),
+    )
 
 
 def _split(size: int, tree: Any) -> Any:

@@ -206,8 +206,8 @@ def learn(
         samples = max(tail, -(-samples // CHUNK) * CHUNK)
         chunk = chunk_for(samples, tail)
         remarks.append(f"samples and tail rounded to {samples} and {tail}, multiples of the chunk length")
-    if not known.a6_certified:
-        remarks.append(f"A6 is not certified (kappa = {known.kappa:.4g}, 1 or more): Theorems 2 and 3 are not claimed")
+    if known.uncertified:
+        remarks.append(known.uncertified)
     env, env_params = stationary_env(known)
     values, data, step, optimiser, fixed = _function_class(known, function_class, width, seed, remarks)
     learner = Learner(env, values, optimiser=optimiser)

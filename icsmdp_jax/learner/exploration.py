@@ -110,7 +110,7 @@ def uniform_option(word: chex.Array, mask: chex.Array) -> chex.Array:
       ``[]`` int32.
     """
     if mask.shape[0] > 32:
-        rank = jnp.cumsum(mask)
+        rank = jnp.cumsum(mask, dtype=jnp.int32)
         return jnp.argmax(rank > _share(word, rank[-1])).astype(jnp.int32)
     # One bit for each option, and a search among 16, 8, 4, 2, 1 of them: many times as fast as a cumulative sum.
     place = jnp.arange(mask.shape[0], dtype=jnp.uint32)

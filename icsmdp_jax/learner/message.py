@@ -84,7 +84,7 @@ def protocol(apply: Apply, rule: Rule) -> Protocol:
         def own_value(params: Params) -> chex.Array:
             values = apply(params, segment_i.interface)
             # A mask, not an index: its derivative is a product, where that of an index is a scatter into zeros.
-            chosen = jnp.arange(values.shape[0]) == segment_i.option
+            chosen = jnp.arange(values.shape[0], dtype=jnp.int32) == segment_i.option
             return jnp.sum(jnp.where(chosen, values, 0.0))
 
         value, direction = jax.value_and_grad(own_value)(params_i)

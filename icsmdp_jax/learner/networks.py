@@ -168,11 +168,11 @@ def two_layer(num_agents: int, num_options: int, width: int, hidden: str = "trai
 
         @nn.compact
         def __call__(self, x: chex.Array) -> chex.Array:
-            weights = self.param("w", nn.initializers.normal(1.0), (num_options, width, x.shape[-1]))
+            weights = self.param("w", nn.initializers.normal(1.0), (num_options, width, x.shape[-1]), jnp.float32)
             if hidden == "trained":
                 units = nn.relu(weights @ x)
                 return jnp.sum(signs * units, axis=-1) / jnp.sqrt(jnp.float32(width))
-            output = self.param("b", nn.initializers.zeros, (num_options, width))
+            output = self.param("b", nn.initializers.zeros, (num_options, width), jnp.float32)
             units = nn.relu(jax.lax.stop_gradient(weights) @ x)
             return jnp.sum(output * units, axis=-1) / jnp.sqrt(jnp.float32(width))
 

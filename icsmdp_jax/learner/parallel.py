@@ -259,7 +259,7 @@ class ParallelLearner:
             return jax.vmap(function, in_axes=1, out_axes=1)(*chain, rows.truncated, *more)
 
         if self.target == "n-handoff":
-            return over(lambda r, d, v, cut: targets.n_handoff(r, d, v, jnp.asarray(hyper.handoffs), cut))
+            return over(lambda r, d, v, cut: targets.n_handoff(r, d, v, jnp.asarray(hyper.handoffs, jnp.int32), cut))
         weight = jnp.asarray(hyper.lambda_, jnp.float32)
         if self.target == "lambda":
             return over(lambda r, d, v, cut: targets.lambda_returns(r, d, v, weight, cut))
@@ -268,7 +268,7 @@ class ParallelLearner:
         if self.target == "naive":
             taken = jnp.take_along_axis(own, rows.option[..., None], axis=-1)[..., 0]
             return over(lambda r, d, v, cut, q: targets.naive_q_lambda(r, d, v, q, weight, cut), taken)
-        best = jnp.argmax(jnp.where(rows.mask, own, -jnp.inf), axis=-1)
+        best = jnp.argmax(jnp.where(rows.mask, own, -jnp.inf), axis=-1).astype(jnp.int32)
         greedy = jnp.concatenate([best == rows.option, jnp.ones((1, self.copies), bool)])
         return over(lambda r, d, v, cut, g: targets.watkins_q_lambda(r, d, v, weight, cut, g), greedy)
 
@@ -293,7 +293,7 @@ class ParallelLearner:
         flat: Rows = jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), rows)
         own, pull = jax.vjp(lambda p: self.values_at(p, flat.agent, flat.interface, hyper), params)
         target = self.targets_of(rows, scalars, own.reshape(self.length, self.copies, -1), hyper).reshape(count)
-        chosen = jax.nn.one_hot(flat.option, own.shape[1], dtype=jnp.float32) * flat.valid[:, None]
+        chosen = jax.nn.one_hot(flat.option, own.shape[1], dtype=jnp.float32) * flat.valid[:, None].astype(jnp.float32)
         error = jnp.where(flat.valid, target - jnp.sum(own * chosen, axis=1), 0.0)
         ascent, by_role = self._pulled(pull, params, flat, chosen * error[:, None], hyper)
         slots = self.values.slot(flat.agent, flat.interface)

@@ -122,7 +122,7 @@ def measured(done: Absorbed, agents: int, graph: bool = False) -> Metrics:
     visits = jnp.zeros((agents,), jnp.int32).at[flat.agent].add(valid)
     handoffs = durations = None
     if graph:
-        pair, passed_on = (flat.agent, flat.final_agent), valid * (flat.discount > 0)
+        pair, passed_on = (flat.agent, flat.final_agent), valid * (flat.discount > 0).astype(jnp.int32)
         handoffs = jnp.zeros((agents, agents), jnp.int32).at[pair].add(passed_on)
         durations = jnp.zeros((agents, agents), jnp.int32).at[pair].add(flat.duration * passed_on)
     owner = jnp.full((done.hits.shape[0],), -1, jnp.int32).at[done.slots].max(jnp.where(flat.valid, flat.agent, -1))
@@ -133,9 +133,10 @@ def measured(done: Absorbed, agents: int, graph: bool = False) -> Metrics:
     return Metrics(
         td_square=jnp.zeros((agents,), jnp.float32).at[flat.agent].add(done.error**2),
         visits=visits,
-        gradient_norm=norm / jnp.maximum(visits, 1),
+        gradient_norm=norm / jnp.maximum(visits, 1).astype(jnp.float32),
         handoffs=handoffs,
         durations=durations,
-        reward=jnp.sum(flat.reward * valid) / jnp.maximum(jnp.sum(valid), 1),
+        reward=jnp.sum(flat.reward * flat.valid.astype(jnp.float32))
+        / jnp.maximum(jnp.sum(visits, dtype=jnp.int32), 1).astype(jnp.float32),
         cosine=None if done.by_role is None else cosine_matrix(done.by_role),
     )

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from icsmdp_jax.core.dtypes import default_dtypes
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.core.sampling import random_words
@@ -80,10 +81,12 @@ class RoleTrainer:
         params = self.values.init(key, inputs.data)
         size = flat_gradients(params).shape[1]
         roles = self.num_roles
+        with default_dtypes():
+            optimiser = self.optimiser.init(params)
         return State(
             params=params,
             start=params,
-            optimiser=self.optimiser.init(params),
+            optimiser=optimiser,
             average=jnp.zeros((roles, size), jnp.float32),
             expected=jnp.zeros((roles,), jnp.float32),
             count=jnp.int32(0),
@@ -131,14 +134,18 @@ class RoleTrainer:
 
     def returns(self, episodes: Episodes, own_credit: chex.Array) -> chex.Array:
         """``[R, B]`` float32 return that each role is reinforced by, discounted from the prompt on."""
-        paid = episodes.active * episodes.weight * episodes.reward
-        own = (self._of_role(episodes.agent) * paid).sum(axis=1)
+        paid = self._paid(episodes)
+        own = (self._of_role(episodes.agent).astype(jnp.float32) * paid).sum(axis=1)
         return jnp.where(own_credit, own, paid.sum(axis=0))
+
+    def _paid(self, episodes: Episodes) -> chex.Array:
+        """``[T, B]`` float32 what each decision adds to the return."""
+        return episodes.active.astype(jnp.float32) * episodes.weight * episodes.reward
 
     def _of_role(self, agent: chex.Array) -> chex.Array:
         """``[R, ...]`` bool."""
         role = jnp.asarray(self.role_of_agent, jnp.int32)[agent]
-        return role == jnp.arange(self.num_roles).reshape(-1, *(1,) * agent.ndim)
+        return role == jnp.arange(self.num_roles, dtype=jnp.int32).reshape(-1, *(1,) * agent.ndim)
 
     def advantages(self, returns: chex.Array, expected: chex.Array, scaled: chex.Array) -> chex.Array:
         """``[R, B]`` returns less the baseline, scaled if asked for.
@@ -185,7 +192,7 @@ class RoleTrainer:
           gains: ``[Z, O]``.
           inputs: traced inputs.
         """
-        owner = inputs.interface_agent == jnp.arange(len(self.role_of_agent))[:, None]  # [N, Z]
+        owner = inputs.interface_agent == jnp.arange(len(self.role_of_agent), dtype=jnp.int32)[:, None]  # [N, Z]
         logs, back = jax.vjp(lambda p: self.log_policy(p, inputs), params)
         # where an option is not available its logarithm is minus infinity, and nothing may flow through it
         pulls = jnp.where(owner[..., None] & inputs.mask, gains, 0.0).astype(logs.dtype)
@@ -204,7 +211,8 @@ class RoleTrainer:
         ascent = jax.tree.map(lambda leaf: jnp.tensordot(factor[role_of_agent], leaf, 1), parts)
         pull, entropy = self._anchored(state, episodes, inputs)
         ascent = jax.tree.map(jnp.subtract, ascent, pull)
-        step, optimiser = self.optimiser.update(ascent, state.optimiser, state.params)
+        with default_dtypes():
+            step, optimiser = self.optimiser.update(ascent, state.optimiser, state.params)
         step = jax.tree.map(lambda leaf: inputs.learning_rate * leaf, step)
         mean = returns.mean(axis=1)
         memory = jnp.where(state.count > 0, inputs.memory, 0.0)
@@ -216,15 +224,15 @@ class RoleTrainer:
             expected=memory * state.expected + (1 - memory) * mean,
             count=state.count + 1,
         )
-        visits = (self._of_role(episodes.agent) & episodes.active).sum(axis=(1, 2)).astype(jnp.float32)
-        total = (episodes.active * episodes.weight * episodes.reward).sum(axis=0).mean()
+        visits = (self._of_role(episodes.agent) & episodes.active).sum(axis=(1, 2), dtype=jnp.int32).astype(jnp.float32)
+        total = self._paid(episodes).sum(axis=0).mean()
         aligned = self._alignment(agents, flat_gradients(step), inputs.group_of_agent)
         return moved, self._measured(total, visits, agents, roles, aligned, factor, entropy)
 
     def _anchored(self, state: State, episodes: Episodes, inputs: Inputs) -> tuple[Any, chex.Array]:
         """Gradient of the weighted divergences from the first policies, and ``[R]`` mean entropies."""
-        seen = jnp.zeros(len(inputs.mask), jnp.float32).at[episodes.interface].add(episodes.active)
-        of_role = seen * self._of_role(inputs.interface_agent)  # [R, Z]
+        seen = jnp.zeros(len(inputs.mask), jnp.float32).at[episodes.interface].add(episodes.active.astype(jnp.float32))
+        of_role = seen * self._of_role(inputs.interface_agent).astype(jnp.float32)  # [R, Z]
         weight = inputs.anchor @ of_role / episodes.agent.shape[1]
         first = jnp.where(inputs.mask, self.log_policy(state.start, inputs), 0.0)
 
@@ -241,8 +249,8 @@ class RoleTrainer:
         """``[R]`` cosines between each role's gradient and the step, in the parameters that the role uses."""
         role = jnp.asarray(self.role_of_agent, jnp.int32)
         count = len(self.role_of_agent)
-        gradient = jnp.zeros((self.num_roles, count, agents.shape[1])).at[role, group].add(agents)
-        uses = jnp.zeros((self.num_roles, count)).at[role, group].set(1.0)
+        gradient = jnp.zeros((self.num_roles, count, agents.shape[1]), jnp.float32).at[role, group].add(agents)
+        uses = jnp.zeros((self.num_roles, count), jnp.float32).at[role, group].set(1.0)
         taken = uses[..., None] * step
         gradient, taken = gradient.reshape(self.num_roles, -1), taken.reshape(self.num_roles, -1)
         some = (gradient_norm(gradient) > 0) & (gradient_norm(taken) > 0)

@@ -126,7 +126,7 @@ def own_turn(pending: Pending, now: Handoff, option: chex.Array, after: Handoff,
         valid=jnp.asarray(True),
     )
     waiting = jax.tree.map(lambda leaf, value: leaf.at[now.agent].set(value), pending, fresh)
-    own = jnp.arange(waiting.option.shape[0]) == now.agent
+    own = jnp.arange(waiting.option.shape[0], dtype=jnp.int32) == now.agent
     earned = waiting.discount * after.reward if team else jnp.where(own, after.reward, 0.0)
     discount = waiting.discount * after.discount
     waiting = waiting._replace(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from icsmdp_jax.core.dtypes import default_dtypes
 from icsmdp_jax.core.handoff import Segment
 from icsmdp_jax.learner.message import OptState, Params, Rule
 
@@ -97,7 +98,11 @@ def stochastic_approximation(size: StepSize, clock: str, per_option: bool, radiu
         params: Params, state: OptState, direction: Params, error: chex.Array, segment: Segment
     ) -> tuple[Params, OptState]:
         # A row of O counts is read and written whole, so a mask costs less than a gather and a scatter in it.
-        hit = (jnp.arange(state.count.shape[0]) == segment.option).astype(jnp.int32) if per_option else jnp.int32(1)
+        hit = (
+            (jnp.arange(state.count.shape[0], dtype=jnp.int32) == segment.option).astype(jnp.int32)
+            if per_option
+            else jnp.int32(1)
+        )
         seen = jnp.sum(hit * state.count)
         alpha = size.at(segment.epoch if clock == "epoch" else seen)
         count = state.count + hit
@@ -135,11 +140,16 @@ def from_optax(optimiser: optax.GradientTransformation) -> Rule:
       The rule.
     """
 
+    def init(params: Params) -> OptState:
+        with default_dtypes():
+            return optimiser.init(params)
+
     def update(
         params: Params, state: OptState, direction: Params, error: chex.Array, segment: Segment
     ) -> tuple[Params, OptState]:
         gradient = jax.tree.map(lambda g: -error * g, direction)
-        updates, state = optimiser.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
+        with default_dtypes():
+            updates, state = optimiser.update(gradient, state, params)
+            return optax.apply_updates(params, updates), state
 
-    return Rule(optimiser.init, update)
+    return Rule(init, update)

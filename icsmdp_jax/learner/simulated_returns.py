@@ -113,4 +113,4 @@ def greedy_option(table: chex.Array, key: chex.PRNGKey, handoff: Handoff) -> che
 
 def random_option(policy_params: Any, key: chex.PRNGKey, handoff: Handoff) -> chex.Array:
     """Policy for ``simulated_return``: each available option equally often, in any environment."""
-    return jax.random.categorical(key, jnp.where(handoff.mask, 0.0, -jnp.inf)).astype(jnp.int32)
+    return jax.random.categorical(key, jnp.where(handoff.mask, jnp.float32(0), -jnp.inf)).astype(jnp.int32)

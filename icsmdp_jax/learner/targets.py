@@ -66,7 +66,7 @@ def double_q_offer(online_values: chex.Array, target_values: chex.Array, mask: c
       ``[]`` float.
     """
     chex.assert_equal_shape([online_values, target_values, mask])
-    chosen = target_values[jnp.argmax(jnp.where(mask, online_values, -jnp.inf))]
+    chosen = target_values[jnp.argmax(jnp.where(mask, online_values, -jnp.inf)).astype(jnp.int32)]
     return jnp.where(jnp.any(mask), chosen, jnp.zeros_like(chosen))
 
 
@@ -270,7 +270,7 @@ def _closed(rewards: chex.Array, discounts: chex.Array, scalars: chex.Array, tru
     """``[T]`` bool: segments behind which no target looks. Checks the shapes of a chain on the way."""
     chex.assert_rank(rewards, 1)
     chex.assert_equal_shape([rewards, discounts, scalars, truncated])
-    last = jnp.arange(rewards.shape[0]) == rewards.shape[0] - 1
+    last = jnp.arange(rewards.shape[0], dtype=jnp.int32) == rewards.shape[0] - 1
     return truncated | (discounts == 0) | last
 
 

@@ -203,7 +203,7 @@ class Run:
 
 def replica_keys(key: chex.PRNGKey, replicas: int) -> chex.Array:
     """One key per replica, independent of how many there are."""
-    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(replicas))
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(replicas, dtype=jnp.int32))
 
 
 def stack_inputs(lanes: Sequence[Inputs]) -> Inputs:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from icsmdp_jax.core.dtypes import default_dtypes
 from icsmdp_jax.learner.message import OptState, Params
 from icsmdp_jax.learner.schedules import StepSize
 
@@ -42,13 +43,18 @@ def from_optimiser(optimiser: Optimiser, size: StepSize) -> SlotRule:
     """
     transformation = optimiser(size.at)
 
+    def init(params: Params) -> OptState:
+        with default_dtypes():
+            return transformation.init(params)
+
     def update(params: Params, state: OptState, ascent: Params, hits: chex.Array) -> tuple[Params, OptState]:
         count = jnp.maximum(jnp.sum(hits), 1.0)
         gradient = jax.tree.map(lambda leaf: -leaf / count, ascent)
-        updates, state = transformation.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
+        with default_dtypes():
+            updates, state = transformation.update(gradient, state, params)
+            return optax.apply_updates(params, updates), state
 
-    return SlotRule(transformation.init, update)
+    return SlotRule(init, update)
 
 
 def stochastic_approximation(size: StepSize) -> SlotRule:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bound_validation.bound_command import add_command
 from bound_validation.certificates import steps, tabular_certificates
-from icsmdp_jax.exact import analyse
+from icsmdp_jax.cli import main
+from icsmdp_jax.exact import analyse, constants
 from icsmdp_jax.models.files import load_model
 from tests.exact.test_comparison import tiny
 from tests.helpers import GOLDEN, as_model
@@ -80,6 +82,24 @@ def test_the_command_prints_what_is_computed(capsys: pytest.CaptureFixture[str])
     head, line = capsys.readouterr().out.splitlines()[:2]
     assert head.split()[:2] == ["handoffs", "predicted"]
     assert line.split()[:2] == ["50", f"{expected[0]['prediction']:.4g}"]
+    assert found["warnings"] == []
     wrong = parser.parse_args(["bound", path, "--samples", "0"])
     with pytest.raises(ValueError, match="--samples 0: expected 1 or more"):
         wrong.handler(wrong)
+
+
+@pytest.mark.parametrize("kappa", [0.5, 1.25])
+def test_learn_and_bound_say_that_a6_is_not_certified(
+    kappa: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """In the words of ``validate``, on stderr, whatever goes to stdout; and nothing where it is certified."""
+    monkeypatch.setattr(constants, "kappa_certificate", lambda interface: kappa)
+    path = str(GOLDEN / "plain.npz")
+    for arguments in (
+        ["bound", path, "--samples", "50", "--json"],
+        ["learn", path, "--samples", "50", "--replicas", "2", "--out", str(tmp_path / "l.npz"), "--json"],
+    ):
+        assert main(arguments) == 0
+        said = capsys.readouterr().err
+        line = f"icsmdp: A6 is not certified (kappa = {kappa:.4g}, 1 or more): Theorems 2 and 3 are not claimed"
+        assert (line in said) == (kappa >= 1)

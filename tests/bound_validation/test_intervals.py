@@ -144,3 +144,11 @@ def test_resampled_roots_against_brute_force():
     np.testing.assert_allclose(found[:, 1], 4.0, rtol=1e-12)
     possible = {round(math.sqrt((a + b + c) / 3), 9) for a in (1, 4, 9) for b in (1, 4, 9) for c in (1, 4, 9)}
     assert {round(float(value), 9) for value in found[:, 0]} == possible  # 300 draws of 27 triples, 10 values
+
+
+def test_one_draw_has_no_interval():
+    """Resampling it would repeat it, and claim that nothing is uncertain."""
+    draws = resampled_roots([np.array([4.0]), np.array([1.0])], 100, 0)
+    assert draws.shape == (100, 2) and np.isnan(draws).all()
+    fit = fitted_slope(np.array([1.0, 4.0]), np.array([2.0, 1.0]), draws)
+    assert fit.slope == pytest.approx(-0.5) and math.isnan(fit.ci_low) and math.isnan(fit.ci_high)

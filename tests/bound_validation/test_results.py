@@ -76,6 +76,19 @@ def test_rounding_noise_beside_a_bound_of_zero_is_no_violation():
     assert noise.holds == 1 and math.isnan(noise.ratio)
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1.0, 1e12])
+def test_verdicts_do_not_depend_on_the_unit_of_the_rewards(unit):
+    """A bound exceeded by a millionth is violated, noise beside 0 is none, and constants that are noise are 0."""
+    known = {"value_norm": 10 * unit, "epsilon": 1e-15 * unit, "action_gap": 1e-3 * unit, "omega": 0.1}
+    assert checked(row(measured=2.00001 * unit, bound=2 * unit, **known)).holds == 0
+    assert checked(row(measured=2 * unit * (1 + 1e-15), bound=2 * unit, **known)).holds == 1
+    noise = checked(row(measured=3e-15 * unit, bound=0.0, **known))
+    assert noise.holds == 1 and math.isnan(noise.ratio)
+    assert row(measured=unit, bound=4 * unit, **known).ratio == pytest.approx(0.25, rel=1e-14)
+    found = noise.constants
+    assert found["epsilon"] == 0.0 and found["action_gap"] == known["action_gap"] and found["omega"] == 0.1
+
+
 @pytest.mark.parametrize("measured", [NAN, math.inf])
 def test_a_run_that_diverged_violates_its_bound(measured):
     assert checked(row(measured=measured, bound=2.0)).holds == 0

@@ -6,6 +6,7 @@ import importlib
 import math
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,31 @@ def test_sharp_gap_is_the_fixed_point_of_its_two_state_model(g: float, p: float)
     q_star = np.linalg.solve(np.eye(2) - kernel, reward)
     q_phi = reward.mean() / (1 - g)
     assert theorem.sharp_gap(1.7, g, p) == pytest.approx(np.abs(q_star - q_phi).max(), rel=1e-12)
+
+
+@pytest.mark.parametrize("power", range(1, 16, 2))
+def test_the_killing_keeps_all_digits_near_a_modulus_of_1(power: int) -> None:
+    """Rewards of 3 and a killing of ``7 * 10^-power``, against fractions; the subtraction alone loses digits."""
+    exact = Fraction(7, 10**power) / 10
+    killing, gamma_bar = float(exact), float(1 - exact)
+    wanted = float(3 / exact)
+    for found in (
+        theorem.interface_bound(1.0, 2.0, 1.0, gamma_bar, killing),
+        theorem.interface_bound_value_aware(3.0, gamma_bar, killing),
+        theorem.interface_bound_mass_span(1.0, 2.0, 1.0, -1.0, 1.0, gamma_bar, killing),
+        3 * theorem.effective_horizon(gamma_bar, killing),
+        theorem.sharp_gap(3.0, gamma_bar, 0.0, killing),
+    ):
+        assert found == pytest.approx(wanted, rel=1e-15)
+    if power > 12:
+        assert theorem.effective_horizon(gamma_bar) != pytest.approx(wanted / 3, rel=1e-4)
+
+
+def test_a_killing_of_another_modulus_is_refused() -> None:
+    with pytest.raises(ValueError, match="killing: off by 0.25, expected 1 - gamma_bar"):
+        theorem.interface_bound(1.0, 0.0, 1.0, 0.5, 0.25)
+    with pytest.raises(ValueError, match="killing = 0: expected a number in"):
+        theorem.effective_horizon(0.5, 0.0)
 
 
 def test_span_alone_would_be_violated_where_masses_differ() -> None:

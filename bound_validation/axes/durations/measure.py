@@ -47,7 +47,7 @@ def _cell(spec: DurationsSpec, law: str, index: int, mean: float) -> list[Row]:
     }  # fmt: skip
     sharp = analyse(sharp_family(1.0, gamma, RARE_FLIP, mean, law, spec.longest))
     modulus = sharp.interface.gamma_bar
-    horizon = theorem.effective_horizon(modulus)
+    horizon = theorem.effective_horizon(modulus, sharp.interface.least_killing)
     amplification = Row(
         series="amplification", term="interface", measured=sharp.gap.gap / sharp.ais.epsilon, bound=horizon,
         prediction=horizon, alternative=naive, gamma_bar=modulus, epsilon=sharp.ais.epsilon, delta=sharp.ais.delta,
@@ -61,7 +61,7 @@ def _cell(spec: DurationsSpec, law: str, index: int, mean: float) -> list[Row]:
     shared |= {"gamma_bar": modulus, "kappa": known.kappa, "certified": known.a6_certified}
     ratio = Row(
         series="planted_ratio", term="interface", measured=known.gap.gap / known.gap.value_numerator,
-        bound=theorem.effective_horizon(modulus), alternative=naive, **shared,
+        bound=theorem.effective_horizon(modulus, known.interface.least_killing), alternative=naive, **shared,
     )  # fmt: skip
     observed = measured_contraction(known.interface, spec.perturbations, spec.seed)
     contraction = Row(series="contraction", measured=observed, bound=modulus, alternative=gamma, **shared)

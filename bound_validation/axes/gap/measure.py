@@ -70,11 +70,12 @@ def sharp(spec: GapSpec, progress: Progress) -> TaskResult:
         model = sharp_family(flip_probability=flip, gamma=spec.model.gamma, duration_mean=spec.model.duration_mean)
         known = analyse(model)
         ais, gap, modulus = known.ais, known.gap, known.interface.gamma_bar
+        killing = known.interface.least_killing
         row = Row(
             axis="gap", cell=f"gap/sharp/{index}", series="sharp_family", group="sharp", term="interface",
             x_name="flip probability", x=flip, measured=gap.gap,
-            bound=theorem.interface_bound(ais.epsilon, ais.delta, gap.value_norm, modulus),
-            prediction=theorem.sharp_gap(ais.epsilon, modulus, flip), gamma=model.gamma, gamma_bar=modulus,
+            bound=theorem.interface_bound(ais.epsilon, ais.delta, gap.value_norm, modulus, killing),
+            prediction=theorem.sharp_gap(ais.epsilon, modulus, flip, killing), gamma=model.gamma, gamma_bar=modulus,
             epsilon=ais.epsilon, delta=ais.delta, value_norm=gap.value_norm, mixing_time=known.clock(0.25),
         )  # fmt: skip
         rows.append(checked(row))

@@ -87,7 +87,7 @@ def channel_of(lane: Lane, spec: MessagesSpec, agents: int, bounds: ValueRange) 
     elif lane.kind == "noise":
         out = perfect.noisy(lane.strength)
     elif lane.kind in ATTACKS:
-        liars = jnp.arange(agents) < round(lane.strength * agents)
+        liars = jnp.arange(agents, dtype=jnp.int32) < round(lane.strength * agents)
         out = perfect.adversarial(liars, lane.kind, spec.excess)
     else:
         raise ValueError(f"faults: kind {lane.kind!r}, expected one of {', '.join(STRENGTHS)}")
@@ -160,11 +160,14 @@ def measure(spec: MessagesSpec, progress: Progress) -> TaskResult:
 
 
 def largest_mean(errors: np.ndarray) -> tuple[float, float, float]:
-    """Sup norm of the mean of ``[replicas, Z, O]`` errors, and the 95 % interval of the entry where it is attained."""
+    """Sup norm of the mean of ``[replicas, Z, O]`` errors, and the 95 % interval of the entry where it is attained.
+
+    The interval is NaN for a single replica.
+    """
     mean = np.abs(errors.mean(axis=0))
     z, o = np.unravel_index(int(mean.argmax()), mean.shape)
-    value, half = float(mean[z, o]), float(np.nan_to_num(half_width(errors[:, z, o])))
-    return value, max(value - half, 0.0), value + half
+    value, half = float(mean[z, o]), float(half_width(errors[:, z, o]))
+    return value, float(np.maximum(value - half, 0.0)), value + half
 
 
 def bound_of(lane: Lane, bounds: ValueRange, gamma_bar: float) -> tuple[float, float]:

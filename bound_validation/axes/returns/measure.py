@@ -187,7 +187,7 @@ def tuned_steps(
         return [settings[0]] * len(models), Trained(None, 0, 0.0, 0.0)
     tried = [settings[lane % len(settings)] for lane in range(count)]
     keys = keys_of(seed, TUNING, -(-count // len(settings)))
-    keys = keys[jnp.arange(count) // len(settings)]  # every setting meets the same random numbers
+    keys = keys[jnp.arange(count, dtype=jnp.int32) // len(settings)]  # every setting meets the same random numbers
     tables, run = lanes.train(keys, stacked([tried] * len(models)), learner.updates)
     chosen = []
     for place, one, table in zip(models, lanes.setups, tables, strict=True):

@@ -88,7 +88,7 @@ def measure(spec: WidthSpec, settings: Settings, progress: Progress) -> TaskResu
     for series, target in (("approximant", {"target": -0.5, "target_low": -0.55, "target_high": -0.45}),
                            ("projection", {}), ("fixed_point", {})):  # fmt: skip
         values = np.array([r.measured for r in rows if r.series == series])
-        positive = values > ROUNDING  # from some width on the features span everything
+        positive = values > ROUNDING * rows[0].scale  # from some width on the features span everything
         draws = resampled_roots([s for s, keep in zip(squares[series], positive, strict=True) if keep],
                                 settings.resamples, spec.seed)  # fmt: skip
         slopes[f"width_{series}"] = fitted_slope(widths[positive], values[positive], draws, **target)

@@ -141,7 +141,7 @@ class CpuSort(Environment[CpuSortState, CpuSortParams]):
         view = team.look(entered)
         gained = discount * self._potential(view.score, params)
         reward = paid + gained - self._potential(kernel.score(before.machine), params)
-        place = jnp.arange(self.length_limit + 1) - state.length
+        place = jnp.arange(self.length_limit + 1, dtype=jnp.int32) - state.length
         one, two = (instruction.astype(jnp.int8) for instruction in appended)
         program = jnp.where(place == 0, one, jnp.where(place == 1, two, state.program))
         ended = Ended(reward, tau, discount, terminated, truncated)

@@ -62,5 +62,5 @@ def place_of(key: chex.Array, keys: chex.Array, first: chex.Array, fullest: int)
     leading = first.shape[0].bit_length() - 1
     place = first[(key >> (32 - leading)).astype(jnp.int32)]
     for _ in range(fullest - 1):
-        place = place + (keys[place] < key)  # a key that is listed is never passed
+        place = place + (keys[place] < key).astype(jnp.int32)  # a key that is listed is never passed
     return jnp.where(keys[place] == key, place, keys.shape[0]).astype(jnp.int32)

@@ -152,7 +152,7 @@ def _compiled(num_values: int) -> tuple[Callable[[Any], _Found], Callable[[Any],
             entered, tau, _, correct, lost = team.advance(situation, option)
             return _After(entered, tau, correct, lost, _stack(team.all_words(entered)))
 
-        return jax.vmap(one)(jnp.arange(count))
+        return jax.vmap(one)(jnp.arange(count, dtype=jnp.int32))
 
     return _in_batches(jax.jit(jax.vmap(look))), _in_batches(jax.jit(jax.vmap(follow)))
 

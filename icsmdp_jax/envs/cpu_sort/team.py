@@ -254,7 +254,7 @@ def view_words(agent: chex.Array, view: View) -> tuple[chex.Array, chex.Array]:
 def view_bits(agent: chex.Array, view: View, num_values: int) -> chex.Array:
     """``[4 P + n + 2]`` float32: relations, pair and spare registers as zeros and ones, then the share of the score."""
     pairs = len(kernel.register_pairs(num_values))
-    pair = (jnp.arange(pairs) == view.pair) & (agent >= CMOVL)
+    pair = (jnp.arange(pairs, dtype=jnp.int32) == view.pair) & (agent >= CMOVL)
     share = view.score.astype(jnp.float32) / jnp.float32(kernel.best_score(num_values))
     seen = [spread(view.relation, 3 * pairs), pair, spread(view.spare, num_values + 1), share[None]]
     return jnp.concatenate([part.astype(jnp.float32) for part in seen])
@@ -276,6 +276,6 @@ def all_bits(situation: Situation) -> chex.Array:
     machine = situation.machine
     runs = len(kernel.permutations(machine.num_values))
     words = [*(word for register in machine.registers for word in register), machine.less, machine.greater]
-    agent = jnp.arange(4) == situation.agent
-    pair = jnp.arange(len(kernel.register_pairs(machine.num_values))) == situation.pair
+    agent = jnp.arange(4, dtype=jnp.int32) == situation.agent
+    pair = jnp.arange(len(kernel.register_pairs(machine.num_values)), dtype=jnp.int32) == situation.pair
     return jnp.concatenate([*(spread(word, runs) for word in words), agent, pair]).astype(jnp.float32)

@@ -83,7 +83,7 @@ class RoleWorkflow(FiniteEnv[RoleParams]):
 
     def global_view(self, state: TabularState, params: RoleParams) -> chex.Array:
         """``[S]`` float32, which state it is, hidden correctness and whose turn it is included: one 1 among zeros."""
-        return (jnp.arange(params.epoch.shape[0]) == state.index).astype(jnp.float32)
+        return (jnp.arange(params.epoch.shape[0], dtype=jnp.int32) == state.index).astype(jnp.float32)
 
     def interface_features(self, params: RoleParams) -> np.ndarray:
         """``[Z, D]`` float32, what each interface shows, in ``rules.feature_names``; zeros for the terminal one."""

@@ -127,7 +127,7 @@ def record_background(
     interval = TICKS // per_unit
     times = WARM_UP * TICKS + interval * np.arange(units * per_unit)
     ticks = np.stack([sample(clock[:, lane], promised[:, lane], times) for lane in range(lanes)])
-    dither = np.asarray(jax.random.randint(key_round, ticks.shape, 0, interval))
+    dither = np.asarray(jax.random.randint(key_round, ticks.shape, 0, interval, jnp.int32))
     wait = (ticks + dither) // interval
     longest = LONGEST_WAIT * per_unit
     longer = (wait > longest).mean()

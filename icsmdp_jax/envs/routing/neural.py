@@ -107,9 +107,9 @@ def learn(
       step: ``[]`` float32, share of the error that is made good.
     """
     slots = nets.out.shape[1] - 1
-    weight = jnp.where(jnp.arange(slots + 1) == slot, 1.0, 0.0).at[slots].set(SHARED).astype(jnp.float32)
+    weight = (jnp.arange(slots + 1, dtype=jnp.int32) == slot).astype(jnp.float32).at[slots].set(SHARED)
     level = jnp.log1p(queue)
-    back = jnp.sum(weight[:, None] * nets.out[node], axis=0) * (now.hidden > 0)
+    back = jnp.sum(weight[:, None] * nets.out[node], axis=0) * (now.hidden > 0).astype(jnp.float32)
     length = jnp.sum(weight**2) * jnp.sum(now.hidden**2) + jnp.sum(back**2) * (1 + level**2) + SMALL
     move = step * (target - now.times[slot]) / length
     return Nets(

@@ -116,7 +116,7 @@ def absorb(
     Returns:
       The new estimates and numbers of uses.
     """
-    chosen = jnp.arange(row.shape[0]) == slot
+    chosen = jnp.arange(row.shape[0], dtype=jnp.int32) == slot
     before = jnp.float32(1) + jnp.sum(jnp.where(chosen, uses, 0)).astype(jnp.float32)
     step = jnp.maximum(jnp.float32(rates.step), before ** -jnp.float32(rates.power))
     move = step * (cost + offered - row[slot])
@@ -170,7 +170,7 @@ def _q_routing(
     arrived = receiver == destination
     answer = offer(memory[receiver, destination], usable(params, state, receiver), jnp.float32(0), arrived)
     error = elapsed(state) + answer - row[slot]
-    chosen = (jnp.arange(row.shape[0]) == slot) & state.packet.active
+    chosen = (jnp.arange(row.shape[0], dtype=jnp.int32) == slot) & state.packet.active
     return slot, memory.at[node, destination].set(jnp.where(chosen, row + rates.step * error, row))
 
 

@@ -138,7 +138,7 @@ class Workshop(PrimitiveEnvironment[WorkshopState, WorkshopParams]):
 
     def reset(self, key: chex.PRNGKey, params: WorkshopParams) -> tuple[Decision, WorkshopState]:
         """All parts raw, the workpiece on any bench, any tools clamped."""
-        chance = jax.random.uniform(key, (1 + self.num_agents,))
+        chance = jax.random.uniform(key, (1 + self.num_agents,), jnp.float32)
         zero = jnp.zeros((), jnp.int32)
         state = WorkshopState(
             agent=_any_of(self.num_agents, chance[0]),
@@ -159,7 +159,7 @@ class Workshop(PrimitiveEnvironment[WorkshopState, WorkshopParams]):
         state = state._replace(
             part=part,
             receiver=jnp.asarray(option % self.num_agents, jnp.int32),
-            grain=self._draw_grain(jax.random.uniform(key), part, params),
+            grain=self._draw_grain(jax.random.uniform(key, (), jnp.float32), part, params),
             layer=jnp.zeros((), jnp.int32),
         )
         no = jnp.zeros((), bool)
@@ -169,21 +169,22 @@ class Workshop(PrimitiveEnvironment[WorkshopState, WorkshopParams]):
         self, key: chex.PRNGKey, state: WorkshopState, action: chex.Array, params: WorkshopParams
     ) -> tuple[Tick, WorkshopState]:
         """One step with tool ``action``."""
-        chance = jax.random.uniform(key, (6,))
+        chance = jax.random.uniform(key, (6,), jnp.float32)
         i, part, to = state.agent, state.part, state.receiver
         change = action != state.clamped[i]
         fits = self.fits(i, action, state.grain)
         spoiled = ~change & ~fits & (chance[0] < params.spoil[i])
         through = ~change & ~spoiled & (chance[1] < jnp.where(fits, params.skill[i, part], params.rough))
-        layer = state.layer + through
+        layer = state.layer + through.astype(jnp.int32)
         good = layer == self.num_layers
         ended = good | spoiled | (chance[2] < params.interrupt)
         outcome = jnp.where(good, GOOD, jnp.where(spoiled, SPOILED, RAW))
-        status = jnp.where(jnp.arange(self.num_parts) == part, outcome, state.status).astype(jnp.int32)
+        status = jnp.where(jnp.arange(self.num_parts, dtype=jnp.int32) == part, outcome, state.status).astype(jnp.int32)
         delivered = jnp.all(status != RAW)
         carried = ended & ~delivered & (to != i)
-        pays = jnp.where(delivered, jnp.sum(params.worth * (status == GOOD)), 0.0)
-        reward = pays - params.step_cost - params.clamp_cost * change - params.carry_cost * carried
+        pays = jnp.where(delivered, jnp.sum(params.worth * (status == GOOD).astype(jnp.float32)), 0.0)
+        reward = pays - params.step_cost - params.clamp_cost * change.astype(jnp.float32)
+        reward = reward - params.carry_cost * carried.astype(jnp.float32)
 
         clamped = state.clamped.at[i].set(action)
         changed = carried & (chance[3] >= params.kept)
@@ -205,11 +206,11 @@ class Workshop(PrimitiveEnvironment[WorkshopState, WorkshopParams]):
 
     def _draw_grain(self, chance: chex.Array, part: chex.Array, params: WorkshopParams) -> chex.Array:
         below = jnp.cumsum(params.grain[part])[:-1]
-        return jnp.sum(chance >= below).astype(jnp.int32)
+        return jnp.sum(chance >= below, dtype=jnp.int32)
 
     def _tick(self, state: WorkshopState, reward: chex.Array, ended: chex.Array, terminated: chex.Array) -> Tick:
-        more = jnp.any((state.status == RAW) & (jnp.arange(self.num_parts) != state.part))
-        tools = (more * self.num_tools + state.clamped[state.agent]) * self.num_tools + state.grain
+        more = jnp.any((state.status == RAW) & (jnp.arange(self.num_parts, dtype=jnp.int32) != state.part))
+        tools = (more.astype(jnp.int32) * self.num_tools + state.clamped[state.agent]) * self.num_tools + state.grain
         seen = tools * self.num_layers + state.layer
         return Tick(
             observation=seen.astype(jnp.int32),
@@ -228,7 +229,7 @@ class Workshop(PrimitiveEnvironment[WorkshopState, WorkshopParams]):
         return Decision(state.agent.astype(jnp.int32), interface.astype(jnp.int32), mask)
 
     def _status_code(self, state: WorkshopState) -> chex.Array:
-        return jnp.sum(state.status * 3 ** jnp.arange(self.num_parts, dtype=jnp.int32))
+        return jnp.sum(state.status * 3 ** jnp.arange(self.num_parts, dtype=jnp.int32), dtype=jnp.int32)
 
 
 def workshop(kept: float = 0.0, gamma: float = 0.95) -> tuple[Workshop, WorkshopParams]:
@@ -277,7 +278,7 @@ def feature_tables(env: Workshop) -> tuple[np.ndarray, np.ndarray]:
 
 def _any_of(count: int, chance: chex.Array) -> chex.Array:
     """int32 in ``0..count-1``, all with the same probability, from uniform numbers below 1."""
-    return jnp.minimum((count * chance).astype(jnp.int32), count - 1)
+    return jnp.minimum((jnp.float32(count) * chance).astype(jnp.int32), count - 1)
 
 
 def _one_hot_digits(bases: list[int]) -> np.ndarray:

@@ -44,11 +44,11 @@ class LiftedWorkshop(Lifted):
         inner = state.inner
         agents, tools = inner.clamped.shape[0], params.env.grain.shape[1]
         parts = [
-            jax.nn.one_hot(inner.agent, agents),
-            jax.nn.one_hot(inner.status, 3).reshape(-1),
-            jax.nn.one_hot(inner.clamped, tools).reshape(-1),
+            jax.nn.one_hot(inner.agent, agents, dtype=jnp.float32),
+            jax.nn.one_hot(inner.status, 3, dtype=jnp.float32).reshape(-1),
+            jax.nn.one_hot(inner.clamped, tools, dtype=jnp.float32).reshape(-1),
         ]
-        return jnp.concatenate(parts).astype(jnp.float32)
+        return jnp.concatenate(parts)
 
     def exact_model(self, params: LiftedParams) -> TabularModel:
         """Lists the workshop; the last state is that of a delivered workpiece.

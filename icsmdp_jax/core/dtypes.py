@@ -1,0 +1,19 @@
+"""The dtypes that libraries leave to JAX's settings; our own code names each of its dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+
+@contextmanager
+def default_dtypes() -> Iterator[None]:
+    """JAX's own defaults, whatever ``jax_enable_x64`` and ``jax_numpy_dtype_promotion`` say outside.
+
+    For calls into libraries that mix Python numbers, counters and arrays: Adam's ``decay ** count`` would be a float64
+    under the first setting, with other bits, and an error under the second. What was traced inside keeps its dtypes.
+    """
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        yield

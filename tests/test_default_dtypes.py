@@ -1,0 +1,103 @@
+"""No result depends on JAX's settings for default dtypes: 64 bits on or off, dtypes promoted or not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from icsmdp_jax.learner.methods import METHODS
+from icsmdp_jax.learner.networks import FUNCTION_CLASSES
+from tests.programs import programs
+
+EVERY = tuple(programs())
+RUN = ("ic_q, two-layer", "IC-Q, tabular")  # compiled and run both ways; the slow part does that with all
+# Every method and every class is traced quickly, but not every pair of them.
+PAIRS = {f"{method}, {kind}" for method in METHODS for kind in FUNCTION_CLASSES if method != "ic_q" and kind != "mlp"}
+LATER = {name for name in EVERY if name.startswith(("central learner of", "optimiser", "environment routing-"))} | PAIRS
+LATER -= {"central learner of planted", "optimiser near the start"}
+
+
+def some(names: Collection[str], slow: Collection[str]) -> Any:
+    """Parameters of a test, of which some are slow."""
+    marked = [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+    return pytest.mark.parametrize("name", marked)
+
+
+@contextmanager
+def other_settings() -> Iterator[None]:
+    """Both at once: whatever has a default dtype is wide, and whatever mixes dtypes is an error."""
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+def bits(tree: Any) -> list[tuple[str, tuple[int, ...], bytes]]:
+    """Dtype, shape and bytes of every array; keys as their data, Python numbers as they are passed on."""
+    found = []
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        array = np.asarray(leaf)
+        found.append((str(array.dtype), array.shape, array.tobytes()))
+    return found
+
+
+def types(results: Any) -> Any:
+    """Shapes and dtypes."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), results)
+
+
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """All of them, those of inner programs included."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for part in value if isinstance(value, (tuple, list)) else [value]:
+                inner = getattr(part, "jaxpr", part)
+                if hasattr(inner, "eqns"):
+                    yield from equations(inner)
+
+
+def wide(jaxpr: Any) -> set[str]:
+    """Primitives that compute in floats or words of 64 bits. Whole numbers may be int64 on the way: they are exact."""
+    found = set()
+    for equation in equations(jaxpr):
+        for out in equation.outvars:
+            if str(getattr(out.aval, "dtype", "")) in ("float64", "uint64", "complex128"):
+                found.add(f"{equation.primitive.name} -> {out.aval.str_short()}")
+    return found
+
+
+@some(EVERY, LATER)
+def test_every_program_is_the_same_under_other_settings(name):
+    """Classes, methods, environments, learners: same inputs bit for bit, nothing wide inside, same types outside."""
+    run, arguments = programs()[name]()
+    expected = bits(arguments), types(jax.eval_shape(run, *arguments))
+    with other_settings():
+        run, arguments = programs()[name]()
+        traced, results = jax.make_jaxpr(run, return_shape=True)(*arguments)
+    assert (bits(arguments), types(results)) == expected
+    assert not wide(traced.jaxpr)
+
+
+@some(EVERY, set(EVERY) - set(RUN))
+def test_results_have_the_same_bits(name):
+    run, arguments = programs()[name]()
+    expected = bits(jax.jit(run)(*arguments))
+    with other_settings():
+        run, arguments = programs()[name]()
+        assert bits(jax.jit(run)(*arguments)) == expected
+
+
+def test_what_is_wide_is_found():
+    """The check itself: a default dtype inside a loop, and one inside a compiled function."""
+    with jax.enable_x64(True):
+        loop = jax.make_jaxpr(lambda x: jax.lax.scan(lambda c, _: (c + jnp.ones(()), None), x, None, 2)[0])
+        assert wide(loop(np.float64(0)).jaxpr)
+        assert wide(jax.make_jaxpr(jax.jit(lambda key: jax.random.uniform(key) > 0.5))(jax.random.key(0)).jaxpr)
+        assert not wide(jax.make_jaxpr(lambda x: x[jnp.arange(2)])(np.zeros(3, np.float32)).jaxpr)
