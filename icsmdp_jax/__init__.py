@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from icsmdp_jax.core.environment import Environment as Environment
     from icsmdp_jax.core.handoff import EnvSpec as EnvSpec
     from icsmdp_jax.core.handoff import Handoff as Handoff
+    from icsmdp_jax.core.wrappers import Checked as Checked
     from icsmdp_jax.envs.registry import environments as environments
     from icsmdp_jax.envs.registry import make as make
     from icsmdp_jax.envs.registry import register as register
@@ -58,6 +59,7 @@ _WHERE = {
     "core.checks": ("check_environment",),
     "core.environment": ("Environment",),
     "core.handoff": ("EnvSpec", "Handoff"),
+    "core.wrappers": ("Checked",),
     "envs.registry": ("make", "register", "environments"),
     "envs.tabular": ("tabular_env",),
     "exact.constants": ("Analysis", "analyse"),

@@ -9,13 +9,16 @@ defaults that refuse in one line.
 from __future__ import annotations
 
 import abc
+import functools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from icsmdp_jax.core.arguments import is_traced
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 
 if TYPE_CHECKING:
@@ -34,6 +37,13 @@ class Environment(abc.ABC, Generic[State, Params]):
     """
 
     words_per_step: int = 2  # the data of one Threefry key
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        """Has the option looked at wherever a step is implemented, when it is traced: that costs nothing later."""
+        super().__init_subclass__(**more)
+        for name in ("step_env", "step_from_words"):
+            if name in vars(cls):
+                setattr(cls, name, _with_checked_option(vars(cls)[name]))
 
     @property
     @abc.abstractmethod
@@ -94,6 +104,31 @@ class Environment(abc.ABC, Generic[State, Params]):
           ValueError: unless the environment can be listed.
         """
         raise ValueError(f"{self.spec.name}: no exact model, expected an environment that can be listed")
+
+
+def check_option(spec: EnvSpec, option: Any) -> None:
+    """Refuses an option that is not one whole number, or is known to be none of the environment's.
+
+    Raises:
+      ValueError: in one line.
+    """
+    shape, dtype = jnp.shape(option), jnp.result_type(option)
+    if shape != () or not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(
+            f"option: {dtype.name} of shape {list(shape)}, expected one whole number (shape [] under vmap) from 0 to "
+            f"{spec.num_options - 1} for {spec.name}"
+        )
+    if not is_traced(option) and not 0 <= int(option) < spec.num_options:
+        raise ValueError(f"option = {int(option)}: expected 0 to {spec.num_options - 1} for {spec.name}")
+
+
+def _with_checked_option(step: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(step)
+    def checked(self: Environment, source: Any, state: Any, option: Any, params: Any) -> Any:
+        check_option(self.spec, option)
+        return step(self, source, state, option, params)
+
+    return checked
 
 
 def restart(handoff: Handoff, entered: Any, fresh: Handoff, fresh_state: Any) -> tuple[Handoff, Any]:

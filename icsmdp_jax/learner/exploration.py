@@ -5,6 +5,7 @@ Everything here needs one agent's interface and values only, so exploring crosse
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import chex
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import within
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
 
 WORDS = 2  # random words per decision: which option of the fixed policy, and whether to explore
@@ -37,7 +39,12 @@ class Ramp(NamedTuple):
 
 
 def ramp(begin: Any, end: Any, updates: Any) -> Ramp:
-    """A ``Ramp``, for an epsilon or a temperature."""
+    """A ``Ramp``, for an epsilon or a temperature.
+
+    Raises:
+      ValueError: for a negative number.
+    """
+    within(0, math.inf, begin=begin, end=end, updates=updates)
     return Ramp(*(jnp.asarray(value, jnp.float32) for value in (begin, end, updates)))
 
 

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff, Segment
 from icsmdp_jax.core.sampling import AliasTable
-from icsmdp_jax.learner import exploration
+from icsmdp_jax.learner import exploration, fits
 from icsmdp_jax.learner.message import Protocol, Rule, protocol
 from icsmdp_jax.learner.networks import ValueClass
-from icsmdp_jax.learner.schedules import StepSize, from_optax, stochastic_approximation
+from icsmdp_jax.learner.schedules import CLOCKS, StepSize, from_optax, stochastic_approximation
 
 
 class Inputs(NamedTuple):
@@ -81,6 +81,12 @@ class Learner:
     greedy: bool = False
     optimiser: Any = None
 
+    def __post_init__(self) -> None:
+        fits.check_parts(self.env, self.values)
+        fits.check_transformation(self.optimiser)
+        if self.clock not in CLOCKS:
+            raise ValueError(f"clock = {self.clock!r}: expected 'epoch' or 'visits'")
+
     @property
     def words_per_step(self) -> int:
         """Random ``uint32`` words that one handoff consumes."""
@@ -98,7 +104,13 @@ class Learner:
         return protocol(self.values.apply, self.rule(inputs))
 
     def init(self, key: chex.PRNGKey, inputs: Inputs) -> LearnerState:
-        """Initial parameters and the first decision of one replica."""
+        """Initial parameters and the first decision of one replica.
+
+        Raises:
+          ValueError: in one line, for inputs that do not fit the learner.
+        """
+        fits.check_step_size(inputs.step_size)
+        fits.check_values(self.env, self.values, inputs.data)
         key_params, key_env = jax.random.split(key)
         params = self.values.init(key_params, inputs.data)
         opt_state = jax.vmap(self.rule(inputs).init)(params)

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import whole
+
 if TYPE_CHECKING:
     from icsmdp_jax.models.tabular import TabularModel
 
@@ -73,9 +75,20 @@ def _feature_row(data: Data, interface: chex.Array) -> chex.Array:
     return interface if data is None else jnp.asarray(data)[interface]
 
 
+def _length(data: Data, dim: int) -> int:
+    """How many numbers a network reads."""
+    if data is None:
+        whole(1, dim=dim)
+        return dim
+    if np.ndim(data) != 2:
+        raise ValueError(f"data: shape {list(np.shape(data))}, expected features [Z, p]")
+    return int(np.shape(data)[1])
+
+
 @lru_cache(maxsize=256)
 def tabular(num_interfaces: int, num_options: int) -> ValueClass:
     """One number per interface and option; ``data`` is unused (pass None)."""
+    whole(1, num_interfaces=num_interfaces, num_options=num_options)
 
     def init(key: chex.PRNGKey, data: Data) -> Params:
         return jnp.zeros((num_interfaces, num_options), jnp.float32)
@@ -96,9 +109,11 @@ def linear(num_agents: int, num_options: int, dim: int = 0) -> ValueClass:
 
     Where interfaces are vectors themselves, ``data`` is None and ``dim`` their length.
     """
+    whole(1, num_agents=num_agents, num_options=num_options)
+    whole(0, dim=dim)
 
     def init(key: chex.PRNGKey, data: Data) -> Params:
-        return jnp.zeros((num_agents, num_options, dim if data is None else data.shape[1]), jnp.float32)
+        return jnp.zeros((num_agents, num_options, _length(data, dim)), jnp.float32)
 
     def apply(params: Params, view: chex.Array) -> chex.Array:
         return jnp.sum(params * view[None, :], axis=1)
@@ -117,7 +132,7 @@ def flax_class(name: str, module: Any, num_agents: int, dim: int = 0) -> ValueCl
     """
 
     def init(key: chex.PRNGKey, data: Data) -> Params:
-        example = jnp.zeros((dim,), jnp.float32) if data is None else data[0]
+        example = jnp.zeros((_length(data, dim),), jnp.float32)
         keys = jax.random.split(key, num_agents)
         return jax.vmap(lambda k: module.init(k, example))(keys)
 
@@ -128,6 +143,9 @@ def flax_class(name: str, module: Any, num_agents: int, dim: int = 0) -> ValueCl
 def mlp(num_agents: int, num_options: int, width: int, depth: int = 2, dim: int = 0) -> ValueClass:
     """A ReLU multilayer perceptron per agent with ``depth`` hidden layers of ``width`` units (0: affine)."""
     from flax import linen as nn
+
+    whole(1, num_agents=num_agents, num_options=num_options, width=width)
+    whole(0, depth=depth, dim=dim)
 
     class MLP(nn.Module):
         """Hidden ReLU layers and a linear head."""
@@ -159,6 +177,8 @@ def two_layer(num_agents: int, num_options: int, width: int, hidden: str = "trai
     """
     from flax import linen as nn
 
+    whole(1, num_agents=num_agents, num_options=num_options, width=width)
+    whole(0, dim=dim)
     if hidden not in ("trained", "frozen"):
         raise ValueError(f"hidden = {hidden!r}: expected 'trained' or 'frozen'")
     signs = np.where(np.arange(width) % 2 == 0, 1.0, -1.0).astype(np.float32)

@@ -15,9 +15,10 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from icsmdp_jax.core.arguments import whole
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff
-from icsmdp_jax.learner import exploration, rollout, targets, updates
+from icsmdp_jax.learner import exploration, fits, rollout, targets, updates
 from icsmdp_jax.learner.channel import new_history, transmit_rollout
 from icsmdp_jax.learner.dispatch import by_slot
 from icsmdp_jax.learner.message import best_value
@@ -75,6 +76,10 @@ class ParallelLearner:
     graph: bool = False
 
     def __post_init__(self) -> None:
+        fits.check_parts(self.env, self.values)
+        fits.check_factory(self.optimiser)
+        whole(1, copies=self.copies, length=self.length)
+        whole(0, federated_every=self.federated_every, latest=self.latest)
         for name, allowed in (("explore", EXPLORE), ("target", TARGETS), ("bootstrap", BOOTSTRAP)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
@@ -101,7 +106,13 @@ class ParallelLearner:
         return updates.from_optimiser(self.optimiser, hyper.step_size)
 
     def init(self, key: chex.PRNGKey, hyper: Hyper) -> State:
-        """Initial parameters and the first decision of every environment."""
+        """Initial parameters and the first decision of every environment.
+
+        Raises:
+          ValueError: in one line, for inputs that do not fit the learner.
+        """
+        fits.check_hyper(hyper, self.explore)
+        fits.check_values(self.env, self.values, hyper.data)
         key_params, key_env = jax.random.split(key)
         params = self.values.init(key_params, hyper.data)
         handoff, env_state = jax.vmap(self.env.reset, in_axes=(0, None))(

@@ -6,6 +6,7 @@ One traced form covers the schedules of the theory: ``min(cap, scale (1 + rescal
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import chex
@@ -13,9 +14,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from icsmdp_jax.core.arguments import within
 from icsmdp_jax.core.dtypes import default_dtypes
 from icsmdp_jax.core.handoff import Segment
 from icsmdp_jax.learner.message import OptState, Params, Rule
+
+CLOCKS = ("epoch", "visits")
 
 
 class StepSize(NamedTuple):
@@ -41,11 +45,13 @@ class StepSize(NamedTuple):
 
 
 def _size(scale: Any, rescale: Any, power: Any, cap: Any) -> StepSize:
+    within(0, math.inf, scale=scale, rescale=rescale, power=power, cap=cap)
     return StepSize(*(jnp.asarray(value, jnp.float32) for value in (scale, rescale, power, cap)))
 
 
 def constant(step: Any) -> StepSize:
     """The same step at every update; ``K**-0.5`` is the one of T3."""
+    within(0, math.inf, step=step)
     return _size(step, 0.0, 0.0, jnp.inf)
 
 
@@ -87,7 +93,7 @@ def stochastic_approximation(size: StepSize, clock: str, per_option: bool, radiu
     Raises:
       ValueError: for an unknown clock.
     """
-    if clock not in ("epoch", "visits"):
+    if clock not in CLOCKS:
         raise ValueError(f"clock = {clock!r}: expected 'epoch' or 'visits'")
 
     def init(params: Params) -> Visits:

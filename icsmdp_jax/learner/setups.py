@@ -18,7 +18,7 @@ from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import EnvSpec
 from icsmdp_jax.core.wrappers import Central, WithOwner
-from icsmdp_jax.learner import baselines, networks
+from icsmdp_jax.learner import baselines, fits, networks
 from icsmdp_jax.learner.baselines import Setup
 from icsmdp_jax.learner.exploration import Ramp, ramp
 from icsmdp_jax.learner.methods import METHODS, Method
@@ -81,6 +81,11 @@ def setup(
     chosen = _method(method)
     expect("1 or more", width=width, copies=copies, length=length)
     expect("0 or more", depth=depth)
+    fits.check_factory(optimiser)
+    if step_size is not None:
+        fits.check_step_size(step_size)
+    if exploration is not None and not isinstance(exploration, Ramp):
+        raise ValueError(f"exploration = {exploration!r:.60}: expected a Ramp, such as ramp(1.0, 0.1, 500)")
     sizes: dict[str, Any] = {"width": width, "depth": depth}
     common: dict[str, Any] = {"optimiser": optimiser, "step_size": step_size, "exploration": exploration}
     fields = {"copies": copies, "length": length, **static}
@@ -121,6 +126,8 @@ def setup(
         seen, values, common["optimiser"], bootstrap=chosen.bootstrap, federated_every=federated, **fields
     )
     hyper = Hyper(params, data, step_size or baselines.default_step(tabular), None, exploration or ramp(1.0, 0.1, 500))
+    fits.check_hyper(hyper, learner.explore)
+    fits.check_values(seen, values, data)
     return Setup(chosen, None, learner, hyper, (env, params))
 
 

@@ -1,0 +1,125 @@
+"""Do the parts of a learner fit together? Asked when it is built, or traced, and answered in one line that names what.
+
+Sizes and types are known then and cost nothing; numbers are looked at where they are not traced.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import optax
+
+from icsmdp_jax.core.arguments import within
+from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.learner.exploration import Ramp
+from icsmdp_jax.learner.networks import ValueClass, num_slots
+from icsmdp_jax.learner.parallel_state import Hyper
+from icsmdp_jax.learner.schedules import StepSize
+
+
+def check_parts(env: Any, values: Any) -> None:
+    """Refuses what is no environment, no function class, or a table for interfaces that are no numbers.
+
+    Raises:
+      ValueError: in one line.
+    """
+    if not isinstance(env, Environment):
+        raise ValueError(f"env = {env!r:.60}: expected an Environment")
+    if not isinstance(values, ValueClass):
+        raise ValueError(f"values = {values!r:.60}: expected a ValueClass, such as networks.tabular(...)")
+    if values.name == "tabular" and not env.spec.num_interfaces:
+        raise ValueError(f"values: a table, expected linear, mlp or two-layer, since {env.spec.name} shows vectors")
+
+
+def check_factory(optimiser: Any) -> None:
+    """Refuses what is no maker of an optimiser; the learning rate is the schedule's.
+
+    Raises:
+      ValueError: in one line.
+    """
+    if optimiser is not None and (isinstance(optimiser, tuple) or not callable(optimiser)):
+        raise ValueError(
+            f"optimiser = {type(optimiser).__name__}: expected a function of a learning rate, such as optax.adam"
+        )
+
+
+def check_transformation(optimiser: Any) -> None:
+    """Refuses what is no optimiser.
+
+    Raises:
+      ValueError: in one line.
+    """
+    if optimiser is not None and not isinstance(optimiser, optax.GradientTransformation):
+        raise ValueError(
+            f"optimiser = {optimiser!r:.60}: expected a GradientTransformation, such as optax.adam(1e-3), or None"
+        )
+
+
+def check_step_size(step_size: Any) -> None:
+    """Refuses what is no schedule.
+
+    Raises:
+      ValueError: in one line.
+    """
+    if not isinstance(step_size, StepSize):
+        raise ValueError(f"step_size = {step_size!r:.60}: expected a StepSize, such as schedules.constant(0.1)")
+    for name, value in step_size._asdict().items():
+        within(0, math.inf, **{f"step_size.{name}": value})
+
+
+def check_hyper(hyper: Any, explore: str) -> None:
+    """Refuses traced inputs that are none, or out of range where they are known.
+
+    Raises:
+      ValueError: in one line.
+    """
+    if not isinstance(hyper, Hyper):
+        raise ValueError(f"hyper = {type(hyper).__name__}: expected a Hyper")
+    check_step_size(hyper.step_size)
+    if explore != "behaviour" and not isinstance(hyper.exploration, Ramp):
+        raise ValueError(f"hyper.exploration = {hyper.exploration!r:.60}: expected a ramp for explore = {explore!r}")
+    if isinstance(hyper.exploration, Ramp):
+        high = 1.0 if explore == "epsilon-greedy" else math.inf
+        for name in ("begin", "end"):
+            within(0, high, **{f"hyper.exploration.{name}": getattr(hyper.exploration, name)})
+    within(0, 1, **{"hyper.lambda_": hyper.lambda_, "hyper.target_rate": hyper.target_rate})
+    within(1, math.inf, **{"hyper.handoffs": hyper.handoffs})
+
+
+def check_values(env: Environment, values: ValueClass, data: Any) -> None:
+    """Refuses a function class of other sizes than the environment's; shapes alone are computed.
+
+    Raises:
+      ValueError: in one line.
+    """
+    spec = env.spec
+    params = jax.eval_shape(lambda: values.init(jax.random.key(0), data))
+    slots = num_slots(params)
+    if values.name == "tabular":
+        if slots != spec.num_interfaces:
+            raise ValueError(
+                f"values: a table of {slots} interfaces, expected {spec.num_interfaces} as {spec.name} has"
+            )
+    elif slots not in (spec.num_agents, 1):
+        raise ValueError(f"values: parameters of {slots} agents, expected {spec.num_agents} as {spec.name} has")
+
+    def first() -> Any:
+        seen = jax.numpy.zeros(spec.interface_shape, spec.interface_dtype)
+        own = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape[1:], leaf.dtype), params)
+        return values.apply(own, values.view(data, seen))
+
+    try:
+        shape = jax.eval_shape(first).shape
+    except Exception as error:  # of whichever library the network is made with
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"values: {values.name} does not read interfaces of shape {list(spec.interface_shape)} of {spec.name}: "
+            f"{reason:.200}"
+        ) from None
+    if shape != (spec.num_options,):
+        raise ValueError(
+            f"values: {list(shape)} values for each interface, expected [{spec.num_options}], one for each option of "
+            f"{spec.name}"
+        )

@@ -1,0 +1,220 @@
+"""Mistakes end where they are made: each wrong call gives one sentence that names argument, value and expectation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.experimental import checkify
+
+import icsmdp_jax as ic
+from icsmdp_jax.core.arguments import whole, within
+from icsmdp_jax.envs.planted.model import PlantedConfig
+from icsmdp_jax.learner import exploration, networks, schedules
+from icsmdp_jax.learner.icq import Learner
+from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
+from tests.helpers import golden
+
+KEY = jax.random.key(0)
+STEP, RAMP = schedules.constant(0.1), exploration.ramp(1.0, 0.1, 10)
+
+
+class Vectors(ic.Environment):
+    """Three agents, two options, vectors of four numbers; nothing is ever run."""
+
+    spec = ic.EnvSpec("vectors", 3, 2, 0, (4,), jnp.float32, 5, False)
+
+    def reset(self, key: Any, params: Any) -> Any:
+        return ic.arrive(jnp.int32(0), jnp.zeros(4), jnp.ones(2, bool), ic.no_segment()), jnp.int32(0)
+
+    def step_env(self, key: Any, state: Any, option: Any, params: Any) -> Any:
+        ended = ic.no_segment()._replace(duration=jnp.int32(1))
+        return ic.arrive(state, jnp.zeros(4), jnp.ones(2, bool), ended), (state + 1) % params
+
+
+ENV = Vectors()
+MLP = networks.mlp(3, 2, 4, 1, dim=4)
+
+
+@cache
+def listed() -> tuple[Any, Any]:
+    return ic.tabular_env(golden("episodic_masks"))
+
+
+def learner(values: Any = MLP, optimiser: Any = optax.adam, **static: Any) -> ParallelLearner:
+    return ParallelLearner(ENV, values, optimiser, **{"copies": 2, "length": 2, **static})
+
+
+def started(values: Any = MLP, static: dict[str, Any] | None = None, **hyper: Any) -> Any:
+    given = Hyper(jnp.int32(3), None, STEP, exploration=RAMP)._replace(**hyper)
+    one = learner(values, **(static or {}))
+    return jax.eval_shape(lambda: one.init(KEY, given))
+
+
+def step(option: Any) -> Any:
+    return ENV.step(KEY, jnp.int32(0), option, jnp.int32(3))
+
+
+def setup(**arguments: Any) -> Any:
+    return ic.setup(ENV, jnp.int32(3), **arguments)
+
+
+def tabular_setup(**arguments: Any) -> Any:
+    return ic.setup(*listed(), **arguments)
+
+
+def model(**changes: Any) -> Any:
+    return golden("plain").replace(**changes)
+
+
+WRONG: list[tuple[Callable[[], Any], str]] = [
+    # networks
+    (lambda: started(networks.mlp(2, 2, 4, dim=4)), "values: parameters of 2 agents, expected 3"),
+    (lambda: started(networks.mlp(3, 5, 4, dim=4)), "values: [5] values for each interface, expected [2]"),
+    (lambda: started(networks.mlp(3, 2, 4)), "dim = 0: expected a whole number of at least 1"),
+    (lambda: started(networks.mlp(3, 2, 4, dim=7)), "values: mlp does not read interfaces of shape [4]"),
+    (lambda: started(networks.linear(4, 2, dim=4)), "values: parameters of 4 agents, expected 3"),
+    (lambda: started(networks.two_layer(3, 3, 4, dim=4)), "values: [3] values for each interface, expected [2]"),
+    (lambda: started(networks.linear(3, 2, dim=3)), "values: linear does not read interfaces of shape [4]"),
+    (lambda: networks.mlp(0, 2, 4), "num_agents = 0: expected a whole number of at least 1"),
+    (lambda: networks.mlp(3, 2, 0), "width = 0: expected a whole number of at least 1"),
+    (lambda: networks.mlp(3, 2, 4, -1), "depth = -1: expected a whole number of at least 0"),
+    (lambda: networks.mlp(3, 2, 4.0), "width = 4.0: expected a whole number of at least 1"),  # type: ignore[arg-type]
+    (lambda: networks.linear(3, 0), "num_options = 0: expected a whole number of at least 1"),
+    (lambda: networks.linear(3, 2, dim=-1), "dim = -1: expected a whole number of at least 0"),
+    (lambda: networks.two_layer(3, 2, 0), "width = 0: expected a whole number of at least 1"),
+    (lambda: networks.two_layer(3, 2, 4, "moving"), "hidden = 'moving': expected 'trained' or 'frozen'"),
+    (lambda: networks.tabular(0, 2), "num_interfaces = 0: expected a whole number of at least 1"),
+    (lambda: networks.tabular(4, True), "num_options = True: expected a whole number of at least 1"),
+    # learners
+    (lambda: learner(networks.tabular(4, 2)), "values: a table, expected linear, mlp or two-layer"),
+    (lambda: learner("mlp"), "values = 'mlp': expected a ValueClass"),
+    (lambda: ParallelLearner("planted", MLP, optax.adam), "env = 'planted': expected an Environment"),  # type: ignore[arg-type]
+    (lambda: learner(copies=0), "copies = 0: expected a whole number of at least 1"),
+    (lambda: learner(length=0), "length = 0: expected a whole number of at least 1"),
+    (lambda: learner(copies=2.5), "copies = 2.5: expected a whole number of at least 1"),
+    (lambda: learner(federated_every=-1), "federated_every = -1: expected a whole number of at least 0"),
+    (lambda: learner(latest=-1), "latest = -1: expected a whole number of at least 0"),
+    (lambda: learner(optimiser=optax.adam(1e-3)), "optimiser = GradientTransformationExtraArgs: expected a function"),
+    (lambda: learner(optimiser=1e-3), "optimiser = float: expected a function of a learning rate"),
+    (lambda: learner(optimiser=None), "optimiser = None: expected an optax optimiser for mlp values"),
+    (lambda: learner(explore="greedy"), "explore = 'greedy': expected one of"),
+    (lambda: learner(target="td"), "target = 'td': expected one of"),
+    (lambda: learner(bootstrap="all"), "bootstrap = 'all': expected one of"),
+    (lambda: learner(double=True), "double = True: expected target_network = True"),
+    (lambda: Learner(ENV, MLP, "visits", optimiser=optax.adam), "optimiser = <function adam"),
+    (lambda: Learner(ENV, MLP, "clock"), "clock = 'clock': expected 'epoch' or 'visits'"),
+    (lambda: Learner(ENV, networks.tabular(4, 2)), "values: a table, expected linear, mlp or two-layer"),
+    # traced inputs
+    (lambda: started(step_size=1e-3), "step_size = 0.001: expected a StepSize"),
+    (lambda: started(step_size=None), "step_size = None: expected a StepSize"),
+    (lambda: started(step_size=STEP._replace(scale=np.float32(-1))), "step_size.scale = -1: expected 0 or more"),
+    (lambda: started(exploration=0.1), "hyper.exploration = 0.1: expected a ramp for explore = 'epsilon-greedy'"),
+    (lambda: started(exploration=None), "hyper.exploration = None: expected a ramp for explore = 'epsilon-greedy'"),
+    (lambda: started(exploration=exploration.ramp(1.5, 0.1, 10)), "hyper.exploration.begin = 1.5: expected a number"),
+    (lambda: started(lambda_=1.5), "hyper.lambda_ = 1.5: expected a number from 0 to 1"),
+    (lambda: started(target_rate=float("nan")), "hyper.target_rate = nan: expected a number from 0 to 1"),
+    (lambda: started(handoffs=0), "hyper.handoffs = 0: expected 1 or more"),
+    (lambda: learner().init(KEY, jnp.int32(3)), "hyper = ArrayImpl: expected a Hyper"),  # type: ignore[arg-type]
+    # schedules
+    (lambda: schedules.constant(-1e-3), "step = -0.001: expected 0 or more"),
+    (lambda: schedules.constant(float("nan")), "step = nan: expected 0 or more"),
+    (lambda: schedules.constant("fast"), "step = 'fast': expected a number"),
+    (lambda: schedules.polynomial(-0.7), "power = -0.7: expected 0 or more"),
+    (lambda: exploration.ramp(-0.1, 0.1, 10), "begin = -0.1: expected 0 or more"),
+    (lambda: exploration.ramp(1.0, 0.1, -5), "updates = -5: expected 0 or more"),
+    # options
+    (lambda: step(jnp.zeros(1, jnp.int32)), "option: int32 of shape [1], expected one whole number"),
+    (lambda: step(0.0), "option: float32 of shape [], expected one whole number"),
+    (lambda: step(jnp.array(True)), "option: bool of shape [], expected one whole number"),
+    (lambda: step(99), "option = 99: expected 0 to 1 for vectors"),
+    (lambda: step(-1), "option = -1: expected 0 to 1 for vectors"),
+    (lambda: jax.jit(step)(jnp.zeros((2, 1), jnp.int32)), "option: int32 of shape [2, 1], expected one whole number"),
+    # the public face
+    (lambda: ic.analyse("file.npz"), "model = 'file.npz': expected a TabularModel; load_model reads a model file"),
+    (lambda: ic.solve(None), "model = None: expected a TabularModel"),
+    (lambda: ic.make("planed"), "environment 'planed': expected one of"),
+    (lambda: ic.make("planted", gapp=0.2), "planted: argument 'gapp', expected one of"),
+    (lambda: setup(width=0), "width = 0: expected 1 or more"),
+    (lambda: setup(network=5), "network = 5: expected one of linear, mlp, two-layer"),
+    (lambda: setup(optimiser=optax.sgd(0.1)), "optimiser = GradientTransformationExtraArgs: expected a function"),
+    (lambda: setup(method="dqn"), "method = 'dqn': expected one of ic_q"),
+    (lambda: setup(step_size=1e-3), "step_size = 0.001: expected a StepSize"),
+    (lambda: tabular_setup(step_size=1e-3), "step_size = 0.001: expected a StepSize"),
+    (lambda: tabular_setup(exploration=0.1), "exploration = 0.1: expected a Ramp"),
+    (lambda: tabular_setup(network=networks.mlp(3, 9, 4)), "values: [9] values for each interface"),
+    (lambda: ic.setup(golden("plain"), 3), "params = int: expected None beside a TabularModel"),
+    (lambda: ic.train(ENV, KEY, 3), "one = Vectors: expected what setup returned"),
+    (lambda: ic.train(tabular_setup(), KEY, 0), "updates = 0: expected 1 or more"),
+    (lambda: ic.train(tabular_setup(), KEY, 4, seeds=0), "seeds = 0: expected 1 or more"),
+    (lambda: ic.evaluate(tabular_setup(), jnp.zeros(3), KEY), "state: parameters of other shapes"),
+    (lambda: ic.compare_methods(*listed(), methods="ic_q"), "methods = 'ic_q': expected a list with one name or more"),
+    (lambda: ic.compare_methods(*listed(), ["ic_q", "dqn"]), "method = 'dqn': expected one of ic_q"),
+    # models
+    (lambda: model(gamma=1.0), "gamma"),
+    (lambda: model(interface=golden("plain").interface + 0.5), "interface"),
+    (lambda: PlantedConfig(num_agents=0), "num_agents"),
+]
+
+
+@pytest.mark.parametrize("index", range(len(WRONG)))
+def test_a_wrong_call_gives_one_sentence(index: int) -> None:
+    call, line = WRONG[index]
+    with pytest.raises(ValueError, match=".") as caught:
+        call()
+    found = str(caught.value)
+    assert found.startswith(line) and "\n" not in found and len(found) < 400
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(WRONG) >= 60
+
+
+def test_numbers_that_are_traced_pass_and_right_ones_too() -> None:
+    jax.jit(lambda x: within(0, 1, x=x))(5.0)
+    within(0, 1, x=0.0, y=[0.5, 1.0])
+    whole(0, x=0, y=np.int64(3))
+    with pytest.raises(ValueError, match=r"y\[1\] = 2: expected a number from 0 to 1"):
+        within(0, 1, y=[0.5, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("option", "agents", "line"),
+    [(1, 3, None), (5, 3, "option = 5: expected 0 to 1"), (-1, 3, "option = -1: expected 0 to 1"),
+     (0, 9, "agent = 3: expected 0 to 2")],
+)  # fmt: skip
+def test_illegal_options_and_agents_are_reported_at_run_time(option: int, agents: int, line: str | None) -> None:
+    env = ic.Checked(ENV)
+
+    def run(option: Any) -> Any:
+        _, state = env.reset(KEY, jnp.int32(agents))
+        for _ in range(4):
+            handoff, state = env.step_env(KEY, state, option, jnp.int32(agents))
+        return handoff.agent
+
+    error, _ = checkify.checkify(jax.jit(run))(jnp.int32(option))
+    found = error.get()
+    assert found is None if line is None else line in found
+
+
+def test_masked_options_are_reported_at_run_time() -> None:
+    inner, params = listed()
+    env = ic.Checked(inner)
+
+    def run(key: Any, choose: Any) -> Any:
+        now, state = env.reset(key, params)
+        for k in range(6):
+            now, state = env.step(jax.random.fold_in(key, k), state, choose(now.mask), params)
+        return now.agent
+
+    keys = jax.random.split(KEY, 8)
+    good = checkify.checkify(jax.jit(jax.vmap(lambda key: run(key, lambda mask: jnp.argmax(mask).astype(jnp.int32)))))
+    bad = checkify.checkify(jax.jit(jax.vmap(lambda key: run(key, lambda mask: jnp.argmin(mask).astype(jnp.int32)))))
+    assert good(keys)[0].get() is None
+    assert "not available at this interface" in bad(keys)[0].get()
