@@ -111,10 +111,11 @@ def validate(
     if model is not None:
         from icsmdp_jax.commands import read_behaviour, warned
         from icsmdp_jax.exact.constants import analyse
+        from icsmdp_jax.learner.experiment import precision_warnings
         from icsmdp_jax.models.files import load_model
 
         known = analyse(load_model(model), read_behaviour(behaviour))
-        warnings = warned(known.interface)
+        warnings = warned(known.interface, precision_warnings(known))
         settings = dataclasses.replace(settings, known=known)
         about |= {"model": Path(model).name, "model_sha256": _sha256(model), "behaviour": "uniform"}
         if behaviour != "uniform":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,9 @@ def read_behaviour(source: str) -> np.ndarray | None:
     return law
 
 
-def warned(interface: InterfaceModel) -> list[str]:
-    """The warnings about a model's structure, which also go to stderr."""
-    found = structure_warnings(interface.model, interface.chain)
+def warned(interface: InterfaceModel, more: Sequence[str] = ()) -> list[str]:
+    """The warnings about a model's structure, and further ones, which also go to stderr."""
+    found = [*structure_warnings(interface.model, interface.chain), *more]
     for line in found:
         print(f"icsmdp: warning: {line}", file=sys.stderr)
     return found
@@ -135,7 +136,7 @@ def learn_file(
     file_target(out, "--out")
     loaded = load_model(model)
     known: Analysis = analyse(loaded, read_behaviour(behaviour))
-    from icsmdp_jax.learner.experiment import learn
+    from icsmdp_jax.learner.experiment import learn, precision_warnings
 
     with _bar() as bar:
 
@@ -144,7 +145,7 @@ def learn_file(
             bar.update(done)
 
         outcome = learn(known, samples, replicas, seed, function_class, width, tail, progress)
-    warnings = warned(known.interface)
+    warnings = warned(known.interface, precision_warnings(known))
     for line in outcome.remarks:
         print(f"icsmdp: {line}", file=sys.stderr)
     numbers = [value for value in outcome.summary.values() if isinstance(value, float)]
