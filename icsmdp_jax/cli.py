@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from icsmdp_jax.devices.cache import set_compilation_cache
-from icsmdp_jax.endings import ended
+from icsmdp_jax.endings import ended, printable
 
 COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) -> None that add a command
 LARGEST = 2**63 - 1
@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line."""
 
     def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {printable(message)}\n")
 
 
 def positive_integer(text: str) -> int:
@@ -251,7 +251,7 @@ def _command(argv: Sequence[str] | None) -> int:
 
 
 def _plain_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"icsmdp: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"icsmdp: warning: {printable(str(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

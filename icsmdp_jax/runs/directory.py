@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from icsmdp_jax.io import atomic_write, to_plain, write_json
+from icsmdp_jax.io import atomic_write, file_target, to_plain, write_json
 
 MANIFEST, PARTS, FINISHED = "manifest.json", "parts", "summary.json"
+PROGRESS, FIGURES = "progress", "figures"
 TABLE, REPORT = "results.parquet", "report.html"
 PROVENANCE = ("schema", "versions", "code", "device", "flags")  # what a manifest says besides the configuration
 
@@ -34,6 +35,7 @@ class RunDirectory:
         self.path = path
         self.run = _digest(json.dumps(to_plain(manifest), sort_keys=True).encode())
         self._lock: IO[str] | None = None
+        self._made: Path | None = None  # the lock's file, if there was none before
 
     @property
     def parts(self) -> Path:
@@ -94,6 +96,11 @@ class RunDirectory:
         """Takes the mark of a finished run away, before anything is computed."""
         (self.path / FINISHED).unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Removes what processes left that were killed while they wrote; nobody may be writing."""
+        for left in self.parts.glob(".*.part"):
+            left.unlink()
+
     def lock(self, index: int) -> None:
         """Keeps a second process from computing the same: the lock ends with the process, however that ends.
 
@@ -104,7 +111,9 @@ class RunDirectory:
             import fcntl
         except ImportError:  # not on this system; then nobody is kept out
             return
-        stream = open(self.path / f".lock-{index}", "a")  # noqa: SIM115 - held as long as the run lasts
+        file = self.path / f".lock-{index}"
+        self._made = None if os.path.lexists(file) else file
+        stream = open(file, "a")  # noqa: SIM115 - held as long as the run lasts
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -114,8 +123,10 @@ class RunDirectory:
             pass
         self._lock = stream
 
-    def close(self) -> None:
-        """Gives the lock back."""
+    def close(self, untouched: bool = False) -> None:
+        """Gives the lock back, and takes away what it has left if the directory is to stay as it was."""
+        if untouched and self._lock is not None and self._made is not None:
+            self._made.unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -145,14 +156,24 @@ def open_directory(
         raise ValueError(f"--out {out}: is a file, expected a directory") from None
     if not os.access(out, os.W_OK):
         raise ValueError(f"--out {out}: cannot be written to")
+    _check_places(out)
     place = RunDirectory(out, manifest)
     place.lock(index)
     try:
         _settle(place, to_plain(manifest), resume, overwrite)
     except BaseException:
-        place.close()
+        place.close(untouched=True)
         raise
     return place
+
+
+def _check_places(out: Path) -> None:
+    """Refuses what stands where the run will write, now and not after hours of computing."""
+    for name in (MANIFEST, FINISHED, TABLE, REPORT):
+        file_target(out / name)
+    for name in (PARTS, PROGRESS, FIGURES):
+        if os.path.lexists(out / name) and not (out / name).is_dir():
+            raise ValueError(f"{out / name}: is a file, expected a directory; move it away to continue")
 
 
 def follow_directory(out: Path, manifest: dict[str, Any], index: int) -> RunDirectory:
@@ -184,8 +205,6 @@ def _settle(place: RunDirectory, manifest: dict[str, Any], resume: bool, overwri
     found = read_manifest(out) if not overwrite else _read_or_none(written)
     differs = first_difference(found, manifest)
     if resume and differs is None:
-        for left in place.parts.glob(".*.part"):  # of a process that was killed while it wrote
-            left.unlink()
         place.parts.mkdir(exist_ok=True)
         return
     if not overwrite:
@@ -240,7 +259,7 @@ def _read_or_none(place: Path) -> dict[str, Any] | None:
         found = json.loads(place.read_text(encoding="utf-8"))
     except (ValueError, OSError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and isinstance(found.get("tasks", []), list) else None
 
 
 def _configuration(manifest: dict[str, Any] | None) -> dict[str, Any]:

@@ -85,6 +85,10 @@ def run(
     place = _open(out, manifest, resume, overwrite, hosts)
     try:
         found = _checked(place, tasks, hosts)
+    except BaseException:
+        place.close(untouched=True)
+        raise
+    try:
         contents = {name: content for name, content in found.items() if complete(name)}
         if hosts.primary:
             place.unfinished()
@@ -138,6 +142,8 @@ def _checked(place: RunDirectory, tasks: list[Task], hosts: Hosts) -> dict[str, 
     error: Exception | None = None
     try:
         contents = place.finished([task.name for task in tasks])
+        if hosts.primary:
+            place.tidy()  # the others wait below
     except (ValueError, OSError) as caught:
         error = caught
     hosts.together(error, f"--out {place.path}")

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from icsmdp_jax.io import write_json
+from icsmdp_jax.runs.directory import PROGRESS
 from icsmdp_jax.runs.tasks import Task
 
-FOLDER = "progress"
 BEAT = 2.0  # seconds between two renewals of the file
 LINE = 10.0  # seconds between two lines where there is no terminal
 ENOUGH = 0.1  # share of this process's work from which on a forecast is made at once,
@@ -297,7 +297,7 @@ class Meter:
     def _save(self) -> None:
         if self._folder is None:
             return
-        place = self._folder / FOLDER
+        place = self._folder / PROGRESS
         try:
             place.mkdir(exist_ok=True)
             write_json(place / f"process-{self._process}.json", self.report()._asdict())
@@ -312,7 +312,7 @@ def _simulates(task: Task) -> bool:
 def read_reports(folder: Path) -> list[Report]:
     """Progress files of a run directory, by number of the process; those that cannot be read are left out."""
     found = []
-    for path in (folder / FOLDER).glob("process-*.json"):
+    for path in (folder / PROGRESS).glob("process-*.json"):
         try:
             found.append(Report(**json.loads(path.read_text(encoding="utf-8"))))
         except (ValueError, TypeError, OSError):
