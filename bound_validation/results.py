@@ -14,7 +14,7 @@ from icsmdp_jax.io import write_json as write_json
 NAN = float("nan")
 SCHEMA = 3  # of the table and of the manifest, see docs/table.md
 TERMS = ("approximation", "interface", "residual", "total")
-ROUNDING = 1e-9  # float64 noise allowed where a bound itself is (nearly) zero, relative to 1 + |values|
+ROUNDING = 1e-9  # float64 noise allowed where a bound itself is (nearly) zero, relative to the model's values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +86,14 @@ class Row:
     q_norm: float = NAN
 
     @property
+    def scale(self) -> float:
+        """What rounding is relative to: the size of the model's values, 1 where it is not known."""
+        return self.q_norm if math.isfinite(self.q_norm) and self.q_norm > 0 else 1.0
+
+    @property
     def ratio(self) -> float:
         """``measured / bound``; NaN where no bound is claimed or both are zero up to rounding."""
-        if not math.isfinite(self.bound) or self.bound <= ROUNDING:
+        if not math.isfinite(self.bound) or self.bound <= ROUNDING * self.scale:
             return NAN
         return self.measured / self.bound
 
@@ -107,7 +112,7 @@ def checked(row: Row) -> Row:
     high = row.measured if known and math.isnan(row.ci_high) else row.ci_high
     holds = -1
     if math.isfinite(row.bound):
-        slack = ROUNDING * (1 + abs(row.measured) + abs(row.bound))
+        slack = ROUNDING * (row.scale + abs(row.measured) + abs(row.bound))
         holds = int(math.isfinite(row.measured) and row.measured <= row.bound + slack)
     return dataclasses.replace(row, ci_low=low, ci_high=high, holds=holds)
 

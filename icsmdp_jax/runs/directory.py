@@ -1,7 +1,7 @@
 """A run directory: what is run in ``manifest.json``, what is finished in ``parts/``, one atomic file for each task.
 
-Nothing in it is ever overwritten by accident: a directory of another run, a damaged part and a part of another run are
-refused in one line that names the file. A part file has two lines. The first says which task of which run it is and
+Nothing in it is ever overwritten by accident: the directory of another run, a damaged part and a part of another run
+are refused in one line that names the file. A part file has two lines. The first says which task of which run it is and
 gives the SHA-256 of the second, which is the content; every byte of the file is covered by one check or another.
 """
 
@@ -43,7 +43,7 @@ class RunDirectory:
         return self.path / PARTS
 
     def part(self, task: str) -> Path:
-        """Where the part of a task lies."""
+        """The path of a task's part file."""
         return self.parts / f"{task.replace('/', '-')}.jsonl"
 
     def write(self, task: str, content: Any) -> Any:
@@ -61,15 +61,15 @@ class RunDirectory:
           ValueError: in one line that names the file, if it is damaged or of another task or run.
         """
         place = self.part(task)
-        hint = "move it away to compute it again"
+        hint = "move it away to recompute it"
         try:
             text = place.read_bytes().decode("utf-8")
             if text.count("\n") != 2 or not text.endswith("\n"):
-                raise ValueError("two whole lines expected")
+                raise ValueError("expected two complete lines")
             line, body, _ = text.split("\n")
             header = json.loads(line)
             if not isinstance(header, dict) or set(header) != {"task", "run", "sha256"}:
-                raise ValueError("its first line is not that of a part")
+                raise ValueError("the first line is not the header of a part")
         except (ValueError, OSError) as error:
             raise ValueError(f"{place}: damaged part file ({_one_line(error)}); {hint}") from None
         if header["sha256"] != _digest(body.encode()) or line != json.dumps(header):
@@ -89,7 +89,7 @@ class RunDirectory:
         expected = {self.part(task).name for task in tasks}
         for found in sorted(self.parts.iterdir()):
             if found.name not in expected and not found.name.endswith(".part"):
-                raise ValueError(f"{found}: foreign file, expected parts of this run only; move it away to continue")
+                raise ValueError(f"{found}: foreign file, expected only parts of this run; move it away to continue")
         return {task: self.read(task) for task in tasks if self.part(task).exists()}
 
     def unfinished(self) -> None:
@@ -118,7 +118,9 @@ class RunDirectory:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.close()
-            raise ValueError(f"--out {self.path}: another process is running there, see icsmdp status") from None
+            raise ValueError(
+                f"--out {self.path}: another process is already running there; see icsmdp status"
+            ) from None
         except OSError:  # a file system without locks
             pass
         self._lock = stream
@@ -148,7 +150,7 @@ def open_directory(
       index: of the process that asks, for its lock.
 
     Raises:
-      ValueError: in one line, if the place cannot be used, or holds a run that may be neither resumed nor lost.
+      ValueError: in one line, if the place cannot be used, or its run may be neither resumed nor lost.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -189,7 +191,7 @@ def follow_directory(out: Path, manifest: dict[str, Any], index: int) -> RunDire
         raise ValueError(f"{error}; expected the directory of process 0, on a file system that all hosts see") from None
     differs = first_difference(found, to_plain(manifest))
     if differs is not None:
-        raise ValueError(f"--process-id {index}: {differs}; expected the very run of process 0")
+        raise ValueError(f"--process-id {index}: {differs}; expected the same run as process 0")
     place.lock(index)
     return place
 
@@ -199,7 +201,7 @@ def _settle(place: RunDirectory, manifest: dict[str, Any], resume: bool, overwri
     out, written = place.path, place.path / MANIFEST
     if not written.exists():
         if place.parts.exists() and any(place.parts.iterdir()):
-            raise ValueError(f"--out {out}: holds a folder {PARTS} but no {MANIFEST}, so it is no run directory")
+            raise ValueError(f"--out {out}: contains a folder {PARTS} but no {MANIFEST}, so it is not a run directory")
         _begin(place, manifest)
         return
     found = read_manifest(out) if not overwrite else _read_or_none(written)
@@ -209,13 +211,13 @@ def _settle(place: RunDirectory, manifest: dict[str, Any], resume: bool, overwri
         return
     if not overwrite:
         if resume:
-            raise ValueError(f"{written}: {differs}; a run can only be resumed as it was started")
+            raise ValueError(f"{written}: {differs}; a run can only be resumed with the settings it was started with")
         other = first_difference(_configuration(found), _configuration(manifest))
         if other is not None:
-            raise ValueError(f"{written}: {other}; choose another --out, or --overwrite to lose the run that is there")
+            raise ValueError(f"{written}: {other}; choose another --out, or use --overwrite to replace that run")
         if not (out / FINISHED).exists():
             raise ValueError(
-                f"--out {out}: holds an unfinished run of this configuration; use --resume to resume it, or "
+                f"--out {out}: an unfinished run of this configuration is there; use --resume to continue it, or "
                 "--overwrite to start over"
             )
     shutil.rmtree(place.parts, ignore_errors=True)
@@ -232,14 +234,14 @@ def read_manifest(out: Path) -> dict[str, Any]:
     """The manifest of a run directory.
 
     Raises:
-      ValueError: in one line, if there is none, or none that can be read.
+      ValueError: in one line, if there is none, or if it is not readable.
     """
     place = out / MANIFEST
     if not place.exists():
-        raise ValueError(f"{out}: holds no {MANIFEST}, so it is no run directory")
+        raise ValueError(f"{out}: contains no {MANIFEST}, so it is not a run directory")
     found = _read_or_none(place)
     if found is None:
-        raise ValueError(f"{place}: cannot be read as a manifest, so the run cannot be resumed")
+        raise ValueError(f"{place}: not a readable manifest, so the run cannot be resumed")
     return found
 
 
@@ -272,8 +274,7 @@ def first_difference(found: Any, wanted: Any, name: str = "") -> str | None:
         for key in [*wanted, *(key for key in found if key not in wanted)]:
             inside = f"{name}.{key}" if name else str(key)
             if (key in found) != (key in wanted):
-                where, lacks = ("now", "there") if key in wanted else ("there", "now")
-                return f"{inside} is given {where}, but not {lacks}"
+                return f"{inside} is set now, but was not" if key in wanted else f"{inside} was set, but is not now"
             differs = first_difference(found[key], wanted[key], inside)
             if differs is not None:
                 return differs
@@ -284,7 +285,7 @@ def first_difference(found: Any, wanted: Any, name: str = "") -> str | None:
         return next((differs for differs in inside_list if differs is not None), None)
     if type(found) is type(wanted) and found == wanted:
         return None
-    return f"{name} is {_short(found)} there, but {_short(wanted)} now"
+    return f"{name} was {_short(found)}, but is {_short(wanted)} now"
 
 
 def _short(value: Any) -> str:

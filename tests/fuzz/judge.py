@@ -24,6 +24,7 @@ CASES = "ICSMDP_FUZZ"  # if set, that many new random cases instead of the same 
 LONGEST_LINE = 2000  # characters of a refusal, the names that a case made up included
 INVALID, FAILED = 2, 3
 
+
 class TooLong(BaseException):
     """A case that is valid and would simulate for long: what it would say is not looked at."""
 
@@ -83,7 +84,8 @@ def judged(folder: Path, *arguments: object, codes: tuple[int, ...] = (0, 1, INV
         assert not changed, f"{changed} changed: {explained(arguments, outcome)}"
     elif outcome.code in (0, 1) and "--json" in arguments and "--help" not in arguments and "-h" not in arguments:
         strict_json(outcome.out)
-    assert not [name for name in after if name.endswith(".part") and name not in before], explained(arguments, outcome)
+    assert not [name for name in after if name.endswith(".part") and name not in before],
+    explained(arguments, outcome)
     return outcome
 
 

@@ -26,14 +26,20 @@ from tests.command_line import PLAIN
 from tests.fuzz.judge import TooLong, judged, many
 
 NUMBERS = (
-    "0", "1", "2", "10", "20", "-1", "-0", "1.5", "1e1", "1e3", "1e400", "-1e400", "nan", "inf", "-inf", "NaN", "", " ", " 3", "+3",
-    "1_000", "0x10", "１２", "٣", "1e18", "1e19", "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "9" * 5000,
-    "1e-3", "abc", "true", "None", "é", "\udce9", "\x1b[31m", "a\nb", "--", "-", "=", "1,2", "1 2", "2**3", "1" + "0" * 400,
+    "0", "1", "2", "10", "20", "-1", "-0", "1.5", "1e1", "1e3", "1e400", "-1e400", "nan", "inf", "-inf", "NaN", "",
+    " ", " 3", "+3",
+    "1_000", "0x10", "１２", "٣", "1e18", "1e19", "9223372036854775807", "9223372036854775808", "1" + "0" * 30,
+    "9" * 5000,
+    "1e-3", "abc", "true", "None", "é", "\udce9",
+    "\x1b[31m", "a\nb", "--", "-", "=", "1,2", "1 2", "2**3", "1" + "0" * 400,
 )  # fmt: skip
 PATHS = (
-    "model.npz", "law.npy", "text.npz", "sweep.toml", "run", "empty", "out.npz", "new.npz", "missing/new.npz", "fifo", "link", "dangling",
-    "loop", "device", "locked", ".", "..", "/", "", " ", "-", "model.npz/", "out.npz/x", "x" * 300, "é.npz", "new\udce9.npz", "a\nb", "\x1b[31m",
-    "~", "$HOME", "*", "run/manifest.json", "run/results.parquet", "run/parts", "run/summary.json", "run/../run", "uniform", "file:model.npz",
+    "model.npz", "law.npy", "text.npz", "sweep.toml", "run", "empty", "out.npz", "new.npz", "missing/new.npz",
+    "fifo", "link", "dangling",
+    "loop", "device", "locked", ".", "..", "/", "", " ", "-", "model.npz/", "out.npz/x", "x" * 300, "é.npz",
+    "new\udce9.npz", "a\nb", "\x1b[31m",
+    "~", "$HOME", "*", "run/manifest.json", "run/results.parquet", "run/parts", "run/summary.json", "run/../run",
+    "uniform", "file:model.npz",
     "http://localhost/model.npz", "/dev/null", "/proc/self/mem",
 )  # fmt: skip
 INPUTS = tuple(path for path in PATHS if path != "fifo")  # a pipe is waited for, as everywhere
@@ -42,21 +48,26 @@ COMMANDS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "analyse": {"--behaviour": INPUTS, "--json": None},
     "solve": {"--behaviour": INPUTS, "--json": None, "--out": OUTPUTS, "--full": None},
     "learn": {
-        "--behaviour": INPUTS, "--json": None, "--out": OUTPUTS, "--samples": NUMBERS, "--replicas": NUMBERS, "--seed": NUMBERS,
-        "--width": NUMBERS, "--tail": NUMBERS, "--function-class": ("tabular", "linear", "mlp", "two-layer", "", "Tabular"),
+        "--behaviour": INPUTS, "--json": None, "--out": OUTPUTS, "--samples": NUMBERS, "--replicas": NUMBERS,
+        "--seed": NUMBERS,
+        "--width": NUMBERS, "--tail": NUMBERS,
+        "--function-class": ("tabular", "linear", "mlp", "two-layer", "", "Tabular"),
     },
     "bound": {
-        "--samples": NUMBERS, "--schedule": ("constant", "harmonic", "polynomial", "linear"), "--behaviour": INPUTS, "--json": None,
+        "--samples": NUMBERS, "--schedule": ("constant", "harmonic", "polynomial", "linear"), "--behaviour": INPUTS,
+        "--json": None,
     },
     "validate": {
-        "--preset": ("testing", "quick", "full", "", "tests"), "--out": OUTPUTS, "--model": INPUTS, "--behaviour": INPUTS,
+        "--preset": ("testing", "quick", "full", "", "tests"), "--out": OUTPUTS, "--model": INPUTS,
+        "--behaviour": INPUTS,
         "--json": None, "--resume": None, "--overwrite": None, "--num-processes": NUMBERS, "--process-id": NUMBERS,
     },
     "sweep": {"--out": OUTPUTS, "--json": None, "--resume": None, "--overwrite": None, "--process-id": NUMBERS},
     "compare": {"--all": None, "--json": None},
     "status": {"--json": None},
     "experiment": {
-        "--out": OUTPUTS, "--preset": ("testing", "quick", "full"), "--seed": NUMBERS, "--load": NUMBERS, "--oracle-only": None,
+        "--out": OUTPUTS, "--preset": ("testing", "quick", "full"), "--seed": NUMBERS, "--load": NUMBERS,
+        "--oracle-only": None,
         "--force": None, "--overwrite": None, "--json": None,
     },
     "envs": {"--json": None},
@@ -65,9 +76,23 @@ PLACES: dict[str, int] = {"compare": 2, "envs": 0}  # positional arguments; all 
 FIRST = {"sweep": "sweep.toml", "status": "run", "compare": "run", "experiment": "cpu-sort2"}
 LIKELY = {
     "solve": ("--out", "new.npz"), "learn": ("--out", "new.npz", "--samples", "10", "--replicas", "2"),
-    "validate": ("--preset", "testing", "--out", "empty"), "sweep": ("--out", "empty"), "bound": ("--samples", "10", "1000"),
+    "validate": ("--preset", "testing", "--out", "empty"), "sweep": ("--out", "empty"),
+    "bound": ("--samples", "10", "1000"),
 }  # fmt: skip
-STRANGERS = ("--help", "--version", "--unknown", "-x", "-h", "--sample", "--js", "--", "extra", "@file", "--out", "--json=1")
+STRANGERS = (
+    "--help",
+    "--version",
+    "--unknown",
+    "-x",
+    "-h",
+    "--sample",
+    "--js",
+    "--",
+    "extra",
+    "@file",
+    "--out",
+    "--json=1",
+)
 TOML = """
 [sweep]
 name = "tiny"

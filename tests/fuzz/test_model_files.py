@@ -40,7 +40,8 @@ def models(draw: st.DrawFn) -> Arrays:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     model: Arrays = random_model(
         rng, num_agents=draw(st.integers(1, 2)), interfaces_per_agent=draw(st.integers(1, 2)),
-        hidden=draw(st.integers(2 if form == "lists" else 1, 2)), options=draw(st.integers(1, 2)), longest=draw(st.integers(1, 3)),
+        hidden=draw(st.integers(2 if form == "lists" else 1, 2)), options=draw(st.integers(1, 2)),
+        longest=draw(st.integers(1, 3)),
         joint_kernel=form == "kernel", successor_lists=form == "lists", masks=draw(st.booleans()),
         terminals=draw(st.booleans()), gap=draw(st.sampled_from((0.0, 1.0))),
         gamma=draw(st.sampled_from((0.0, 0.5, 0.9, 0.999, 1 - 1e-9))), lumps=draw(st.booleans()),
@@ -189,11 +190,16 @@ def packed(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
 
 
 OTHER_FILES = (
-    b"", b"PK", b"PK\x03\x04", b"PK\x05\x06" + b"\0" * 18, b"gamma = 0.9\n", b"\x93NUMPY", npy("(3,)") + b"\0" * 24, npy("()"),
-    b"\x1f\x8b\x08\x00", b"\x89HDF\r\n", b"\x80\x04N.", b"\xff\xfeg\0", b"\xef\xbb\xbfgamma", b"MATLAB 5.0 MAT-file" + b" " * 200,
-    packed({}), packed({"readme.txt": b"hello"}), packed({"../gamma.npy": npy("()") + b"\0" * 8}), packed({"a/": b""}),
-    packed({"gamma.npy": npy("(1000000000000,)")}), packed({"gamma.npy": npy("(-1,)")}), packed({"gamma.npy": npy("()", "|O")}),
-    packed({"gamma.npy": b"0.9"}), packed({"gamma": npy("()") + b"\0" * 8}), packed({"gamma.npy": npy("(4194304,)") + bytes(2**25)}),
+    b"", b"PK", b"PK\x03\x04", b"PK\x05\x06" + b"\0" * 18, b"gamma = 0.9\n", b"\x93NUMPY", npy("(3,)") + b"\0" * 24,
+    npy("()"),
+    b"\x1f\x8b\x08\x00", b"\x89HDF\r\n", b"\x80\x04N.", b"\xff\xfeg\0", b"\xef\xbb\xbfgamma",
+    b"MATLAB 5.0 MAT-file" + b" " * 200,
+    packed({}), packed({"readme.txt": b"hello"}), packed({"../gamma.npy": npy("()") + b"\0" * 8}),
+    packed({"a/": b""}),
+    packed({"gamma.npy": npy("(1000000000000,)")}), packed({"gamma.npy": npy("(-1,)")}),
+    packed({"gamma.npy": npy("()", "|O")}),
+    packed({"gamma.npy": b"0.9"}), packed({"gamma": npy("()") + b"\0" * 8}),
+    packed({"gamma.npy": npy("(4194304,)") + bytes(2**25)}),
 )  # fmt: skip
 
 

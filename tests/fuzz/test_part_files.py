@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bound_validation.run import validate
-from tests.bound_validation.runs import cheap_tasks, icsmdp, interrupt, running
+from tests.bound_validation.runs import cheap_tasks, interrupt, running
 from tests.fuzz.damage import changed
 from tests.fuzz.judge import INVALID, judged, many
 
@@ -24,11 +24,13 @@ COUNT, DONE = 4, 3  # tasks of the run, and those that were written before it wa
 PARTS = tuple(f"parts/cheap-{index}.jsonl" for index in range(COUNT))
 OTHERS = (
     "manifest.json", "progress/process-0.json", "summary.json", "results.parquet", "report.html", ".lock-0",
-    "parts/.cheap-3.jsonl.0123456789ab.part", "parts/cheap-9.jsonl", "parts/notes.txt", "parts/.hidden", "parts/cheap-3.jsonl/x",
+    "parts/.cheap-3.jsonl.0123456789ab.part", "parts/cheap-9.jsonl", "parts/notes.txt", "parts/.hidden",
+    "parts/cheap-3.jsonl/x",
     "notes.txt", "parts/cheap-1.jsonl.bak", "progress/process-1.json", "progress/process-x.json", "figures/x.png",
 )  # fmt: skip
 CONTENTS = (
-    b"", b"\n", b"\n\n", b"{}", b"[]\n", b"null\n{}\n", b"{}\n{}\n", b"\xff\xfe", b"[" * 100_000, b'{"tasks": 3}', b'{"tasks": [1], "schema": null}',
+    b"", b"\n", b"\n\n", b"{}", b"[]\n", b"null\n{}\n", b"{}\n{}\n", b"\xff\xfe",
+    b"[" * 100_000, b'{"tasks": 3}', b'{"tasks": [1], "schema": null}',
     b'{"a": NaN}\n', b'{"state": "running"}', b"PAR1", b"1" * 5000, b'"' + b"x" * 300 + b'"',
 )  # fmt: skip
 Change = Callable[[Path], None]
@@ -37,8 +39,12 @@ Change = Callable[[Path], None]
 @st.composite
 def changes(draw: st.DrawFn) -> list[tuple[str, ...]]:
     """What happens to the directory: to existing files mostly, and to parts most of all."""
-    kind = st.sampled_from(("damage", "damage", "damage", "write", "copy", "swap", "foreign", "edit", "remove", "folder", "link"))
-    return draw(st.lists(st.tuples(kind, st.sampled_from(PARTS * 3 + OTHERS), st.sampled_from(PARTS + OTHERS)), max_size=3))
+    kind = st.sampled_from(
+        ("damage", "damage", "damage", "write", "copy", "swap", "foreign", "edit", "remove", "folder", "link")
+    )
+    return draw(
+        st.lists(st.tuples(kind, st.sampled_from(PARTS * 3 + OTHERS), st.sampled_from(PARTS + OTHERS)), max_size=3)
+    )
 
 
 def disturb(draw: st.DrawFn, folder: Path, foreign: Path) -> None:

@@ -71,14 +71,22 @@ KEYS = (
     *PlantedConfig.__dataclass_fields__,
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    0, 1, 2, 3, -1, 64, 10**6, 2**31, 2**63 - 1, 2**63, -(2**63), 10**30, 10**400, 0.0, -0.0, 0.5, 1.0, 2.0, -0.5, 1e-320, 1e-12,
-    1e16, 1e150, 1e300, 1.7e308, math.nan, math.inf, -math.inf, True, False, "", "gap", "planted", "random", "uniform",
-    "poisson", "geometric", "model.npz", "missing.npz", "none.py:family", "no_such_module:f", "os:getcwd", "../x", "a\\b", "$x", "$\\frac{$", "x" * 300,
-    "\\u0000", [], [0], [1, 2], [2, 1], [1, 1], [0.1, "a"], ["interface", "interface"], ["limit"], [[1]], [["a", 2]], [["a", 0], ["a", 1]],
-    [["a", -1]], [["a"], ["b"]], [math.nan], [10**400], {}, {"from": 0, "to": 1, "count": 3}, {"from": 0, "to": 1, "count": 3, "spacing": "log"},
-    {"from": 1, "to": 1, "count": 2}, {"from": 1e308, "to": -1e308, "count": 3}, {"from": 1, "to": 10**400, "count": 2}, {"from": 1, "to": 2, "count": 10**9},
-    {"from": math.nan, "to": 1, "count": 2}, {"a": {"b": 1}}, {"x": "gap"}, Literal("1979-05-27T07:32:00Z"), Literal("07:32:00"), Literal("1979-05-27"),
-    Literal("0x10"), Literal("1__0"), Literal("'''a\nb'''"), Literal("\"\\u001b[31m\""), Literal("[1, 2"), Literal("nan"), Literal("-inf"), Literal("=")
+    0, 1, 2, 3, -1, 64, 10**6, 2**31, 2**63 - 1, 2**63, -(2**63), 10**30, 10**400, 0.0, -0.0, 0.5, 1.0, 2.0, -0.5,
+    1e-320, 1e-12,
+    1e16, 1e150, 1e300, 1.7e308, math.nan, math.inf, -math.inf, True, False, "", "gap", "planted", "random",
+    "uniform",
+    "poisson", "geometric", "model.npz", "missing.npz", "none.py:family", "no_such_module:f", "os:getcwd", "../x",
+    "a\\b", "$x", "$\\frac{$", "x" * 300,
+    "\\u0000", [], [0], [1, 2], [2, 1], [1, 1], [0.1, "a"], ["interface", "interface"], ["limit"], [[1]],
+    [["a", 2]], [["a", 0], ["a", 1]],
+    [["a", -1]], [["a"], ["b"]], [math.nan], [10**400], {}, {"from": 0, "to": 1, "count": 3},
+    {"from": 0, "to": 1, "count": 3, "spacing": "log"},
+    {"from": 1, "to": 1, "count": 2}, {"from": 1e308, "to": -1e308, "count": 3},
+    {"from": 1, "to": 10**400, "count": 2}, {"from": 1, "to": 2, "count": 10**9},
+    {"from": math.nan, "to": 1, "count": 2}, {"a": {"b": 1}}, {"x": "gap"}, Literal("1979-05-27T07:32:00Z"),
+    Literal("07:32:00"), Literal("1979-05-27"),
+    Literal("0x10"), Literal("1__0"), Literal("'''a\nb'''"),
+    Literal("\"\\u001b[31m\""), Literal("[1, 2"), Literal("nan"), Literal("-inf"), Literal("=")
 )  # fmt: skip
 
 
@@ -153,7 +161,10 @@ def _change(draw: st.DrawFn, content: Content) -> None:
     if kind == "axis":
         axes = content.get("axes")
         if isinstance(axes, dict):
-            axes[draw(st.sampled_from(KEYS))] = [copy.deepcopy(draw(st.sampled_from(VALUES))), *draw(st.sampled_from(([], [1], [0.5])))]
+            axes[draw(st.sampled_from(KEYS))] = [
+                copy.deepcopy(draw(st.sampled_from(VALUES))),
+                *draw(st.sampled_from(([], [1], [0.5]))),
+            ]
     elif kind == "add" or not names:
         place[draw(st.sampled_from(KEYS))] = copy.deepcopy(draw(st.sampled_from(VALUES)))
     elif kind == "drop":

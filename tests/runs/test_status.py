@@ -36,7 +36,7 @@ def test_while_the_table_is_written_the_run_is_running(tmp_path):
     def finish(done: engine.Finished) -> None:
         assert done.contents == [{"value": 1}]
         seen.append(status.status(tmp_path))
-        with pytest.raises(ValueError, match="another process is running there"):
+        with pytest.raises(ValueError, match="another process is already running there"):
             run(tmp_path)
 
     run(tmp_path, finish)
