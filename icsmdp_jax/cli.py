@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from icsmdp_jax.devices.cache import set_compilation_cache
-from icsmdp_jax.endings import ended, printable
+from icsmdp_jax.endings import LONGEST, ended, printable
 
 COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) -> None that add a command
 LARGEST = 2**63 - 1
@@ -31,7 +31,8 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line."""
 
     def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog}: {printable(message)}\n")
+        line = printable(message)
+        self.exit(2, f"{self.prog}: {line if len(line) <= LONGEST else f'{line[:LONGEST]} ...'}\n")
 
 
 def positive_integer(text: str) -> int:
@@ -254,7 +255,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(argv: Sequence[str] | None) -> int:
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    for name, value in vars(args).items():
+        if value == []:  # some versions of Python read --out=-- as no value at all
+            parser.error(f"argument {name}: expected a value")
     return int(args.handler(args))
 
 

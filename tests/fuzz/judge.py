@@ -84,8 +84,8 @@ def judged(folder: Path, *arguments: object, codes: tuple[int, ...] = (0, 1, INV
         assert not changed, f"{changed} changed: {explained(arguments, outcome)}"
     elif outcome.code in (0, 1) and "--json" in arguments and "--help" not in arguments and "-h" not in arguments:
         strict_json(outcome.out)
-    assert not [name for name in after if name.endswith(".part") and name not in before],
-    explained(arguments, outcome)
+    left = [name for name in after if name.endswith(".part") and name not in before]
+    assert not left, explained(arguments, outcome)
     return outcome
 
 

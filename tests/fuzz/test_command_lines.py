@@ -77,7 +77,7 @@ FIRST = {"sweep": "sweep.toml", "status": "run", "compare": "run", "experiment":
 LIKELY = {
     "solve": ("--out", "new.npz"), "learn": ("--out", "new.npz", "--samples", "10", "--replicas", "2"),
     "validate": ("--preset", "testing", "--out", "empty"), "sweep": ("--out", "empty"),
-    "bound": ("--samples", "10", "1000"),
+    "bound": ("--samples", "5", "20"),
 }  # fmt: skip
 STRANGERS = (
     "--help",

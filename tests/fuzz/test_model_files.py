@@ -143,8 +143,8 @@ COMMANDS = (
     ("analyse", "MODEL"),
     ("solve", "MODEL", "--out", "OUT", "--json"),
     ("solve", "MODEL", "--out", "OUT", "--full"),
-    ("bound", "MODEL", "--samples", "1", "1000", "--json"),
-    ("bound", "MODEL", "--samples", "50", "--schedule", "harmonic"),
+    ("bound", "MODEL", "--samples", "1", "20", "--json"),
+    ("bound", "MODEL", "--samples", "20", "--schedule", "harmonic"),
 )
 
 
