@@ -42,14 +42,19 @@ def _run(args: argparse.Namespace) -> int:
     samples = sorted(set(args.samples))
     set_compilation_cache()
     from bound_validation.certificates import tabular_certificates
-    from icsmdp_jax.commands import read_behaviour
+    from icsmdp_jax.commands import read_behaviour, warned
     from icsmdp_jax.exact.constants import analyse
     from icsmdp_jax.models.files import load_model
 
     known = analyse(load_model(args.model), read_behaviour(args.behaviour))
     found = tabular_certificates(known, samples, args.schedule)
+    content = {
+        "schedule": args.schedule,
+        "samples": [one.plain() for one in found],
+        "warnings": warned(known.interface),
+    }
     if args.json:
-        print(json.dumps({"schedule": args.schedule, "samples": [one.plain() for one in found]}, allow_nan=False))
+        print(json.dumps(content, allow_nan=False))
         return 0
     print(_table([one.plain() for one in found]))
     trivial, useful = found[0].trivial, [one.samples for one in found if one.informative]

@@ -23,6 +23,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 SPACED = ("from", "to", "count", "spacing")
 SPACINGS: dict[str, Callable[..., np.ndarray]] = {"linear": np.linspace, "log": np.geomspace}
 LISTS = ("measure", "sizes", "samples")
+LARGEST = 2**24  # bytes of a file, so that a device is not read for ever
 DIGITS = 12  # significant digits of spaced values, so that ids are free of rounding
 
 
@@ -34,10 +35,14 @@ def read_sweep(path: str | os.PathLike[str]) -> Sweep:
     """
     place = Path(path)
     try:
-        content = tomllib.loads(place.read_text(encoding="utf-8-sig"))
+        with open(place, "rb") as stream:
+            data = stream.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError(f"{place}: has more than {LARGEST} bytes, expected a TOML file that describes a sweep")
+        content = tomllib.loads(data.decode("utf-8-sig"))
     except FileNotFoundError:
         raise ValueError(f"{place}: no such file, expected a TOML file that describes a sweep") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{place}: cannot be read as TOML ({' '.join(str(error).split())})") from None
     try:
         return sweep_of(content, place.resolve().parent)

@@ -70,7 +70,7 @@ class RunDirectory:
             header = json.loads(line)
             if not isinstance(header, dict) or set(header) != {"task", "run", "sha256"}:
                 raise ValueError("the first line is not the header of a part")
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise ValueError(f"{place}: damaged part file ({_one_line(error)}); {hint}") from None
         if header["sha256"] != _digest(body.encode()) or line != json.dumps(header):
             raise ValueError(f"{place}: damaged part file (checksum does not match); {hint}")
@@ -259,7 +259,7 @@ def resuming(manifest: dict[str, Any]) -> str:
 def _read_or_none(place: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("tasks", []), list) else None
 

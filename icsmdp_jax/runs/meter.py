@@ -7,6 +7,7 @@ is what JAX itself reports, and is taken off before anything is divided by time.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import statistics
@@ -76,6 +77,10 @@ class Report(NamedTuple):
     pid: int
     process: int
     updated: float
+
+
+TEXTS, FLOATS = ("state", "task", "host"), ("compile_s", "elapsed_s", "updated")
+OPTIONAL = ("handoffs_per_second", "seconds_left")
 
 
 class CompileClock:
@@ -314,10 +319,22 @@ def read_reports(folder: Path) -> list[Report]:
     found = []
     for path in (folder / PROGRESS).glob("process-*.json"):
         try:
-            found.append(Report(**json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError, OSError):
+            report = Report(**json.loads(path.read_text(encoding="utf-8")))
+            if all(_fits(name, value) for name, value in report._asdict().items()):
+                found.append(report)
+        except (ValueError, TypeError, OSError, RecursionError):
             continue
     return sorted(found, key=lambda report: report.process)
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value from a file is what a report has under this name."""
+    if name in TEXTS:
+        return isinstance(value, str)
+    if value is None:
+        return name in OPTIONAL
+    whole = isinstance(value, int) and abs(value) < 2**63
+    return whole or (name in (*FLOATS, *OPTIONAL) and isinstance(value, float) and math.isfinite(value))
 
 
 def sentence(report: Report) -> str:

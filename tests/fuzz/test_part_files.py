@@ -30,7 +30,7 @@ OTHERS = (
 )  # fmt: skip
 CONTENTS = (
     b"", b"\n", b"\n\n", b"{}", b"[]\n", b"null\n{}\n", b"{}\n{}\n", b"\xff\xfe",
-    b"[" * 100_000, b'{"tasks": 3}', b'{"tasks": [1], "schema": null}',
+    b"[" * 100_000, b"[" * 100_000 + b"\n{}\n", b'{"tasks": 3}', b'{"tasks": [1], "schema": null}',
     b'{"a": NaN}\n', b'{"state": "running"}', b"PAR1", b"1" * 5000, b'"' + b"x" * 300 + b'"',
 )  # fmt: skip
 Change = Callable[[Path], None]

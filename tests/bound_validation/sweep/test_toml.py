@@ -132,5 +132,19 @@ def test_bad_files_are_refused_in_one_line(tmp_path, old, new, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a = " + "[" * 5000, "cannot be read as TOML"),
+        ("# long\n" * 3_000_000, "has more than 16777216 bytes"),
+    ],
+)
+def test_files_that_no_parser_should_see(tmp_path, content, message):
+    """Brackets without end would exhaust the stack; a device without end, the memory."""
+    place = tmp_path / "bad.toml"
+    place.write_text(content)
+    refused(icsmdp("sweep", place, "--out", tmp_path / "out"), message)
+
+
 def test_a_missing_file_is_named(tmp_path):
     refused(icsmdp("sweep", tmp_path / "none.toml", "--out", tmp_path / "out"), "none.toml: no such file")
