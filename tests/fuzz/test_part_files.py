@@ -81,7 +81,7 @@ def edit(draw: st.DrawFn, place: Path) -> None:
     try:
         head, line, rest = place.read_text(encoding="utf-8").partition("\n")
         content = json.loads(head) if place.suffix == ".jsonl" else json.loads(head + line + rest)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if not isinstance(content, dict) or not content:
         return

@@ -86,7 +86,8 @@ VALUES: tuple[Any, ...] = (
     {"from": math.nan, "to": 1, "count": 2}, {"a": {"b": 1}}, {"x": "gap"}, Literal("1979-05-27T07:32:00Z"),
     Literal("07:32:00"), Literal("1979-05-27"),
     Literal("0x10"), Literal("1__0"), Literal("'''a\nb'''"),
-    Literal("\"\\u001b[31m\""), Literal("[1, 2"), Literal("nan"), Literal("-inf"), Literal("=")
+    Literal("\"\\u001b[31m\""), Literal("[1, 2"), Literal("nan"), Literal("-inf"), Literal("="),
+    Literal("9" * 5000), Literal("[" * 3000)
 )  # fmt: skip
 
 

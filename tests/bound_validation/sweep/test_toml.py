@@ -136,6 +136,15 @@ def test_bad_files_are_refused_in_one_line(tmp_path, old, new, message):
     ("content", "message"),
     [
         ("a = " + "[" * 5000, "cannot be read as TOML"),
+        ("a = " + "9" * 5000, "cannot be read as TOML"),
+        (
+            BASE.replace("[axes]", "[model.fixed]\nplanted_scale = 1e300\n[axes]", 1),
+            "[model.fixed] planted_scale = 1e+300: expected a finite",
+        ),
+        (
+            BASE.replace("[axes]", f"[axes]\ngamma = {{ from = 0, to = {10**400}, count = 2 }}", 1),
+            "[axes] gamma.to = 1000",
+        ),
         ("# long\n" * 3_000_000, "has more than 16777216 bytes"),
     ],
 )
