@@ -55,7 +55,8 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if len(archive.files) != _promised_members(name):
             archive.close()
             raise ValueError(f"{name}: its directory is damaged, members are missing")
-        _check_size(name, sum(member.file_size for member in archive.zip.infolist()))
+        if archive.zip is not None:
+            _check_size(name, sum(int(member.file_size) for member in archive.zip.infolist()))
         for key in archive.files:
             try:
                 arrays[key] = archive[key]

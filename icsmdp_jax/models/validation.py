@@ -198,6 +198,6 @@ def _lumps(given: Mapping[str, Any], law: Mapping[str, Array], used: Array) -> d
         else:
             possible = law["transition" if "transition" in law else "probability"] > 0
         lump = real("lump_reward_next", given["lump_reward_next"], possible.shape)
-        finite("lump_reward_next", lump, possible)
+        finite("lump_reward_next", lump, np.asarray(possible))
         out["lump_reward_next"] = np.where(possible, lump, 0.0)
     return out
