@@ -14,12 +14,15 @@ import numpy as np
 
 from bound_validation import theorem
 from bound_validation.cell import radius, residual_bound
+from icsmdp_jax.devices.placement import host_memory
 from icsmdp_jax.exact.comparison import comparison, linear_process
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.poisson import linear_bounds, poisson_constants
+from icsmdp_jax.learner.memory import in_units
 
 SCHEDULES = ("constant", "harmonic", "polynomial")
 POWER = 0.7  # of the polynomial schedule
+WORDS = 16  # float64 for each handoff: steps on host and device, and what the recursions leave after it
 
 
 class Certificate(NamedTuple):
@@ -88,8 +91,9 @@ def tabular_certificates(known: Analysis, samples: Sequence[int], schedule: str 
       schedule: as in ``steps``.
 
     Raises:
-      ValueError: as in ``steps``, and if the moments of the model do not fit into memory.
+      ValueError: as in ``steps``, and if the moments of the model, or so many handoffs, do not fit into memory.
     """
+    _check_memory(max(samples))
     interface = known.interface
     process = linear_process(interface, known.q_phi_table)
     if schedule == "constant":
@@ -113,6 +117,16 @@ def tabular_certificates(known: Analysis, samples: Sequence[int], schedule: str 
             bool(theorem.informative(best, trivial)), best + aware, aware,
         ))  # fmt: skip
     return out
+
+
+def _check_memory(samples: int) -> None:
+    """Refuses more handoffs than the recursions could keep what they find of."""
+    wanted, most = 8 * WORDS * samples, host_memory()
+    if wanted > most:
+        raise ValueError(
+            f"samples = {samples}: the forecast is {in_units(wanted)}, expected at most {in_units(most)}; "
+            f"{most // (8 * WORDS)} would fit"
+        )
 
 
 def poisson_residuals(known: Analysis, samples: Sequence[int]) -> list[float]:

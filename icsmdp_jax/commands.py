@@ -111,10 +111,10 @@ def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict
 
 
 def _bar() -> Any:
-    """A progress bar on stderr that shows up after two seconds."""
+    """A progress bar that shows up after two seconds, if stderr is a terminal."""
     from tqdm import tqdm
 
-    return tqdm(unit=" handoffs", unit_scale=True, file=sys.stderr, delay=2, leave=False)
+    return tqdm(unit=" handoffs", unit_scale=True, file=sys.stderr, delay=2, leave=False, disable=None)
 
 
 def learn_file(

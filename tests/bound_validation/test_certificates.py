@@ -83,8 +83,11 @@ def test_the_command_prints_what_is_computed(capsys: pytest.CaptureFixture[str])
     assert head.split()[:2] == ["handoffs", "predicted"]
     assert line.split()[:2] == ["50", f"{expected[0]['prediction']:.4g}"]
     assert found["warnings"] == []
-    wrong = parser.parse_args(["bound", path, "--samples", "0"])
-    with pytest.raises(ValueError, match="--samples 0: expected 1 or more"):
+    with pytest.raises(SystemExit):
+        parser.parse_args(["bound", path, "--samples", "0"])
+    assert "expected a number from 1" in capsys.readouterr().err
+    wrong = parser.parse_args(["bound", path, "--samples", "50", str(10**18)])
+    with pytest.raises(ValueError, match=r"samples = 10{18}: the forecast is .* TiB, expected at most .* would fit"):
         wrong.handler(wrong)
 
 

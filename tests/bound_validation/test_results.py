@@ -53,6 +53,18 @@ def test_a_row_without_a_bound_is_not_judged():
     assert (judged.ci_low, judged.ci_high) == (5.0, 5.0)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e16])
+def test_rounding_is_relative_to_the_models_values(scale):
+    """What is lost in sums of values of this size is forgiven, and a hundred-millionth of them is not."""
+    noise, excess = (
+        row(measured=4e-10 * scale, bound=0.0, q_norm=scale),
+        row(measured=1e-8 * scale, bound=0.0, q_norm=scale),
+    )
+    assert checked(noise).holds == 1 and checked(excess).holds == 0
+    assert math.isnan(row(bound=1e-10 * scale, q_norm=scale).ratio)
+    assert row(measured=scale, bound=1e-6 * scale, q_norm=scale).ratio == pytest.approx(1e6)
+
+
 @pytest.mark.parametrize("bound", [NAN, math.inf])
 def test_a_bound_that_says_nothing_is_not_judged(bound):
     assert checked(row(measured=5.0, bound=bound)).holds == -1
