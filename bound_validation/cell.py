@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from bound_validation import theorem
-from bound_validation.intervals import root_interval
+from bound_validation.intervals import root_interval, spread_interval
 from bound_validation.results import NAN, Row, checked
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.constants import Analysis, analyse
@@ -211,12 +211,18 @@ def limit_rows(cell: AnalysedCell, tables: np.ndarray, samples: int, series: Seq
         "alternative": theorem.central_limit_spread(law.coefficient_iid, tail),
     }
     every = {
-        "spread": root_interval(errors.deviations, degrees_lost=1),
+        "spread": spread_interval(errors.deviations, _scaled(cell.known.interface, tables - tables.mean(axis=0))),
         "bias": (errors.bias, max(errors.raw_bias - 2 * noise, 0.0), errors.raw_bias + 2 * noise),
         "rmse": root_interval(errors.squares),
     }
     shared = {"samples": samples, "tail_samples": tail, "replicas": replicas}
     return [cell.row(name, every[name], **shared, **(lines if name == "spread" else {})) for name in series]
+
+
+def _scaled(interface: InterfaceModel, tables: np.ndarray) -> np.ndarray:
+    """``[replicas, Z O]`` tables scaled so that squares add up to that of ``||.||_d``."""
+    weight = np.where(interface.mask, interface.pair_weight, 0.0)
+    return (np.where(interface.mask, tables, 0.0) * np.sqrt(weight)).reshape(len(tables), -1)
 
 
 def residual_row(
