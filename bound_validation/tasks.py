@@ -12,7 +12,7 @@ from bound_validation.results import NAN, Row
 from icsmdp_jax.io import to_plain
 from icsmdp_jax.runs.tasks import Progress, Task
 
-__all__ = ["Claim", "Progress", "Task", "TaskResult", "dominance", "in_range", "line_ratio"]
+__all__ = ["Claim", "Progress", "Task", "TaskResult", "dominance", "in_range", "line_ratio", "outside"]
 
 TERM_OF = {"residual": "residual", "approximation": "approximation", "interface": "interface", "gap": "interface"}
 
@@ -49,6 +49,13 @@ def in_range(
     passed = judged(value, ci_low, ci_high, low, high)
     first, last = (end if math.isfinite(end) else None for end in (ci_low, ci_high))
     return Claim(name, text, value, f"in [{low:g}, {high:g}]", passed, first, last, undecided=passed is None)
+
+
+def outside(name: str, text: str, value: float, low: float, high: float, ci_low: float, ci_high: float) -> Claim:
+    """A claim that a value does not lie in ``[low, high]``: that its whole interval is outside."""
+    inside = in_range(name, text, value, low, high, ci_low, ci_high)
+    passed = None if inside.passed is None else not inside.passed
+    return dataclasses.replace(inside, target=f"outside [{low:g}, {high:g}]", passed=passed)
 
 
 def line_ratio(name: str, text: str, row: Row, low: float, high: float) -> Claim:

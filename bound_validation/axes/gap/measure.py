@@ -31,12 +31,13 @@ def tasks(spec: GapSpec, settings: Settings) -> list[Task]:
     ]
 
 
-def cells(spec: GapSpec) -> list[AnalysedCell]:
+def cells(spec: GapSpec, learned: bool = False) -> list[AnalysedCell]:
     """The planted model at every eta."""
+    model, below = (spec.finite_model, "learned/") if learned else (spec.model, "")
     return [
         AnalysedCell(
-            analysed(spec.model.replace(gap=eta)),
-            {"axis": "gap", "cell": f"gap/{index}", "x_name": "eta", "x": eta, "gap": eta},
+            analysed(model.replace(gap=eta)),
+            {"axis": "gap", "cell": f"gap/{below}{index}", "x_name": "eta", "x": eta, "gap": eta},
         )
         for index, eta in enumerate(spec.gaps)
     ]
@@ -92,8 +93,8 @@ def sharp(spec: GapSpec, progress: Progress) -> TaskResult:
 
 
 def learned_error(spec: GapSpec, settings: Settings, progress: Progress) -> TaskResult:
-    """Error of tabular IC-Q against ``Q*`` at every gap, one lane per gap, beside T3 + T1 (T4)."""
-    lanes, k = cells(spec), spec.samples
+    """Error of tabular IC-Q against ``Q*`` at every gap, one lane per gap, beside T3+ and T1.1 together (T4)."""
+    lanes, k = cells(spec, learned=True), spec.samples
     key = jax.random.key(spec.seed)
     learned = theorem_run([(cell.known, k) for cell in lanes], key, spec.replicas, settings.chunk, progress)
     rows = [
