@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from bound_validation.drawing.curves import Curve, line, measured
 from bound_validation.drawing.legends import key, outside
 from bound_validation.drawing.panels import Panel, draw_panel, tick_at
-from bound_validation.drawing.style import LINE
+from bound_validation.drawing.style import LINE, narrow
 from bound_validation.results import Row
 from bound_validation.views import select
-from icsmdp_jax.drawing.style import BLACK, BLUE, FULL_WIDTH, GREY, ORANGE, VERMILLION, letter, new_figure
+from icsmdp_jax.drawing.style import BLACK, BLUE, COLUMN_WIDTH, FULL_WIDTH, GREY, ORANGE, VERMILLION, letter, new_figure
 
 LineStyle = tuple[int, tuple[float, ...]]
 SHARE = "share of agents that lie"
@@ -49,9 +49,10 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     count = len(panels) + len(moved)
     if not panels:
         return None
-    lines = -(-count // COLUMNS)
-    whole = new_figure(FULL_WIDTH, 1.95 * lines + 0.6)
-    grid = whole.subplots(lines, COLUMNS, squeeze=False)
+    columns = 2 if narrow() else COLUMNS
+    lines = -(-count // columns)
+    whole = new_figure(COLUMN_WIDTH if narrow() else FULL_WIDTH, 1.95 * lines + 0.6)
+    grid = whole.subplots(lines, columns, squeeze=False)
     lowest = min(0.0, *(row.ci_low for row in returns))
     for index, (kinds, title, x_label) in enumerate(panels):
         axes = grid.flat[index]
@@ -60,7 +61,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         axes.set_xlabel(x_label)
         axes.set_ylim(lowest - 0.08, 1.14)
         axes.set_yticks([0.0, 0.5, 1.0])
-        if index % COLUMNS == 0:
+        if index % columns == 0:
             axes.set_ylabel("normalised return")
     for index, panel in enumerate(moved, len(panels)):
         draw_panel(grid.flat[index], panel, index)

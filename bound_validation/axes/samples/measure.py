@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bound_validation.axes.samples.spec import SCHEDULES, AxisSpec, FiniteSpec, SamplesSpec
+from bound_validation.axes.samples.spec import SCHEDULES, AxisSpec, PlainSpec, SamplesSpec
 from bound_validation.axis import Settings
 from bound_validation.cell import (
     ASYMPTOTIC_FROM,
@@ -38,20 +38,18 @@ def tasks(spec: AxisSpec, settings: Settings) -> list[Task]:
     for one in spec.limits:
         work, lanes = one.replicas * max(one.limit_samples), len(one.limit_samples)
         out.append(Task(f"samples/{one.slug}/limit", partial(limit, one, settings), work, lanes))
-    for finite in spec.finite:
-        plain_lanes, projected_lanes = len(finite.plain_samples) + 2, len(finite.projected_samples) + 1
-        plain_work = finite.replicas * max(finite.plain_samples) * plain_lanes
-        projected_work = finite.replicas * max(finite.projected_samples) * projected_lanes
-        out += [
-            Task(f"samples/{finite.slug}/plain", partial(plain, finite), plain_work, plain_lanes),
-            Task(
-                f"samples/{finite.slug}/projected", partial(bounds, finite, settings), projected_work, projected_lanes
-            ),
-        ]
+    for two in spec.plain:
+        lanes = len(two.samples) + 2
+        work = two.replicas * max(two.samples) * lanes
+        out.append(Task(f"samples/{two.slug}/plain", partial(plain, two), work, lanes))
+    for three in spec.projected:
+        lanes = len(three.theorem_samples) + 1
+        work = three.theorem_replicas * max(three.theorem_samples) * lanes
+        out.append(Task(f"samples/{three.slug}/projected", partial(bounds, three, settings), work, lanes))
     return out
 
 
-def known_of(spec: SamplesSpec | FiniteSpec) -> Analysis:
+def known_of(spec: SamplesSpec | PlainSpec) -> Analysis:
     """The planted model of a spec with its function class."""
     known = analysed(spec.model)
     if spec.width == 0:
@@ -60,7 +58,7 @@ def known_of(spec: SamplesSpec | FiniteSpec) -> Analysis:
     return known.with_features(whiten(raw, known.interface))
 
 
-def place_of(spec: SamplesSpec | FiniteSpec) -> dict[str, Any]:
+def place_of(spec: SamplesSpec | PlainSpec) -> dict[str, Any]:
     """Columns that all rows of a function class share."""
     return {"axis": "samples", "width": spec.width, "gap": spec.model.gap}
 
@@ -70,19 +68,17 @@ def limit(spec: SamplesSpec, settings: Settings, progress: Progress) -> TaskResu
     return measure_limit(spec, known_of(spec), place_of(spec), settings, progress)[0]
 
 
-def bounds(spec: FiniteSpec, settings: Settings, progress: Progress) -> TaskResult:
+def bounds(spec: SamplesSpec, settings: Settings, progress: Progress) -> TaskResult:
     """RMSE of the uniform average of projected runs under the two schedules of Theorem 3, beside T3+."""
-    place, runs = place_of(spec), (spec.projected_samples, spec.replicas)
-    learner = SamplesSpec(spec.slug, spec.label, (), 0, *runs, model=spec.model, width=spec.width, seed=spec.seed)
-    return measure_bounds(learner, known_of(spec), place, settings, progress, "projected")
+    return measure_bounds(spec, known_of(spec), place_of(spec), settings, progress, "projected")
 
 
-def plain(spec: FiniteSpec, progress: Progress) -> TaskResult:
+def plain(spec: PlainSpec, progress: Progress) -> TaskResult:
     """RMSE of the uniform average of plain runs under every schedule, beside prediction and certificate of theorem B.
 
     The constant step needs a lane for each K; the other schedules are looked at on the way.
     """
-    known, counts = known_of(spec), spec.plain_samples
+    known, counts = known_of(spec), spec.samples
     lanes = [("constant", k) for k in counts] + [(name, max(counts)) for name in SCHEDULES[1:]]
     learned = plain_run(
         [(known, step_size(name, k, known)) for name, k in lanes], counts, jax.random.key(spec.seed), spec.replicas,
@@ -98,7 +94,7 @@ def plain(spec: FiniteSpec, progress: Progress) -> TaskResult:
 
 
 def _cell(
-    spec: SamplesSpec | FiniteSpec, known: Analysis, place: Mapping[str, Any], name: str, samples: int
+    spec: SamplesSpec | PlainSpec, known: Analysis, place: Mapping[str, Any], name: str, samples: int
 ) -> AnalysedCell:
     here = {"cell": f"{place['axis']}/{spec.slug}/{name}", "group": spec.label, "x_name": "handoffs", "x": samples}
     return AnalysedCell(known, {**place, **here})

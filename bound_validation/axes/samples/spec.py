@@ -44,16 +44,15 @@ class SamplesSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class FiniteSpec:
-    """One function class in finite time: plain runs beside theorem B, projected runs beside T3+.
+class PlainSpec:
+    """One function class in plain runs, as theorem B has them.
 
     Attributes:
       slug: part of the cell id.
       label: name in figures.
-      plain_samples: handoff counts of plain runs under each of ``SCHEDULES``.
-      projected_samples: handoff counts of projected runs, multiples of the chunk.
-      replicas: replicas of all of them.
-      chunk: handoffs per compiled chunk of plain runs.
+      samples: handoff counts under each of ``SCHEDULES``, multiples of the chunk.
+      replicas: of all runs.
+      chunk: handoffs per compiled chunk.
       model: the planted model.
       width: features per agent, 0 for tables.
       seed: seed of the runs.
@@ -61,8 +60,7 @@ class FiniteSpec:
 
     slug: str
     label: str
-    plain_samples: tuple[int, ...]
-    projected_samples: tuple[int, ...]
+    samples: tuple[int, ...]
     replicas: int
     chunk: int = 100
     model: PlantedConfig = dataclasses.field(default_factory=lambda: COMPACT.replace(gap=0.2))
@@ -72,10 +70,17 @@ class FiniteSpec:
 
 @dataclasses.dataclass(frozen=True)
 class AxisSpec:
-    """The whole axis: the central limit of long runs, and finite time."""
+    """The whole axis.
+
+    Attributes:
+      limits: tail averages of long runs (P2).
+      plain: average iterates of plain runs (theorem B).
+      projected: average iterates of projected runs (T3+); only their ``theorem_samples`` count.
+    """
 
     limits: tuple[SamplesSpec, ...]
-    finite: tuple[FiniteSpec, ...]
+    plain: tuple[PlainSpec, ...]
+    projected: tuple[SamplesSpec, ...]
 
 
 def doubling(first: int, count: int) -> tuple[int, ...]:
@@ -86,33 +91,40 @@ def doubling(first: int, count: int) -> tuple[int, ...]:
 def classes(
     limits: tuple[tuple[int, ...], tuple[int, ...]],
     replicas: tuple[int, int],
-    plain_samples: tuple[int, ...],
-    projected_samples: tuple[int, ...],
-    finite_replicas: int,
+    plain: tuple[tuple[int, ...], tuple[int, ...]],
+    plain_replicas: int,
+    projected: tuple[tuple[int, ...], int],
 ) -> AxisSpec:
-    """Tables and linear features, all with the gap open; the finite-time runs of both are on the compact model."""
-    runs = ((), 0)  # none under Theorem 3's schedules on the models of the limit
-    finite = (plain_samples, projected_samples, finite_replicas)
+    """Tables and linear features, all with the gap open: handoff counts, and replicas, of each kind of run."""
+    none = ((), 0)
+    eight = COMPACT.replace(gap=0.2, num_agents=8)
     return AxisSpec(
         (
-            SamplesSpec("tabular", "tabular", limits[0], replicas[0], *runs, model=PlantedConfig.small(gap=0.2)),
-            SamplesSpec(
-                "linear", "linear, m = 8", limits[1], replicas[1], *runs, model=MEDIUM.replace(gap=0.2), width=8
-            ),
+            SamplesSpec("tabular", "tabular", limits[0], replicas[0], *none, PlantedConfig.small(gap=0.2)),
+            SamplesSpec("linear", "linear, m = 8", limits[1], replicas[1], *none, MEDIUM.replace(gap=0.2), 8),
         ),
-        (FiniteSpec("tabular", "tabular", *finite), FiniteSpec("linear", "linear, m = 2", *finite, width=2)),
+        (
+            PlainSpec("tabular", "tabular, 3 agents", plain[0], plain_replicas),
+            PlainSpec("linear", "linear, m = 2, 3 agents", plain[1], plain_replicas, width=2),
+        ),
+        (
+            SamplesSpec("tabular", "tabular, 8 agents", *none, *projected, eight),
+            SamplesSpec("linear", "linear, m = 2, 8 agents", *none, *projected, eight, 2),
+        ),
     )
 
 
 LINE = (100, 300, 1000, 3000, 10_000)
 PRESETS = {
     "testing": classes(
-        ((4000, 8000, 16_000, 32_000), (4000, 8000, 16_000)), (32, 16), (100, 400), (1000, 4000), 16
+        ((4000, 8000, 16_000, 32_000), (4000, 8000, 16_000)), (32, 16), ((100, 400), (100,)), 16, ((1000, 4000), 8)
     ),
-    "quick": classes((doubling(4000, 9),) * 2, (128, 64), LINE, (1000, 10_000, 100_000), 64),
+    "quick": classes(
+        (doubling(4000, 9),) * 2, (128, 64), (LINE, LINE[:-1]), 64, ((1000, 10_000, 100_000), 24)
+    ),
     "full": classes(
-        (doubling(10_000, 11), doubling(10_000, 9)), (128, 64), (*LINE, 30_000), (1000, 10_000, 100_000, 1_000_000),
-        256,
+        (doubling(10_000, 11), doubling(10_000, 9)), (128, 64), ((*LINE, 30_000), LINE), 256,
+        ((1000, 10_000, 100_000, 1_000_000), 64),
     ),
 }  # fmt: skip
 ACCELERATED = {  # to 10^8 handoffs
