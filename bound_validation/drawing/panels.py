@@ -84,8 +84,15 @@ def compose(
     return figure
 
 
-def draw_panel(axes: Axes, panel: Panel, index: int | None = None) -> None:
-    """Scales, curves, title, labels and legend of one panel; ``index`` is the number behind its letter."""
+def draw_panel(axes: Axes, panel: Panel, index: int | None = None, room: float | None = None) -> None:
+    """Scales, curves, title, labels and legend of one panel.
+
+    Args:
+      axes: where to draw.
+      panel: what to draw.
+      index: the number behind its letter; None for a single panel.
+      room: width of its legend in points, if that is not the width of its place in the figure.
+    """
     abscissae = np.concatenate([curve.x for curve in panel.curves if curve.kind != "fit"])
     dress(axes, "x", abscissae)
     if panel.ticks is not False:
@@ -101,7 +108,7 @@ def draw_panel(axes: Axes, panel: Panel, index: int | None = None) -> None:
         above.xaxis.set_ticklabels(panel.top[1], fontsize=SMALL)
         above.xaxis.set_minor_locator(FixedLocator([]))
     letter(axes, index, panel.title)
-    panel_legend(axes, panel.curves, room_of(axes) - 20)
+    panel_legend(axes, panel.curves, room_of(axes) - 20 if room is None else room)
 
 
 def room_of(axes: Axes) -> float:

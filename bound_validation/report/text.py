@@ -14,7 +14,7 @@ PROVENANCE = (
 
 OVERVIEW = (
     "The sources of error one at a time: too few features, an interface that hides part of the state, too few "
-    "samples. " + READING
+    "samples; nets whose hidden layer is trained; and all sources together. " + READING
 )
 
 INFORMATIVE = (
@@ -26,8 +26,8 @@ INFORMATIVE = (
 
 SHARES = (
     "The total error is at most residual + approximation + interface (T4). Each share below is one of the three "
-    f"divided by their sum, once as measured and once in the bound. Residual and approximation are in {NORM}, the "
-    "interface gap is in the sup norm, as in the theorem; so the measured parts add up to at least the measured total."
+    f"divided by their sum, once as measured and once in the bound. All are measured in {NORM}, and add up to at least "
+    "the measured total; the bound of the interface is that on the sup norm, which dominates."
 )
 
 UNCERTIFIED = (

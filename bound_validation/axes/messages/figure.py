@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,9 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     lowest = min(0.0, *(row.ci_low for row in returns))
     for index, (kinds, title, x_label) in enumerate(panels):
         axes = grid.flat[index]
-        letter(axes, index, title)
+        letter(axes, index, _fitting(title))
         _returns(axes, returns, kinds)
-        axes.set_xlabel(x_label)
+        axes.set_xlabel(_fitting(x_label))
         axes.set_ylim(lowest - 0.08, 1.14)
         axes.set_yticks([0.0, 0.5, 1.0])
         if index % columns == 0:
@@ -70,6 +71,11 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     _key(whole, returns)
     key(whole, [curve for panel in moved for curve in panel.curves])
     return whole
+
+
+def _fitting(text: str) -> str:
+    """In lines that fit above or below half a column of a page."""
+    return textwrap.fill(text, 20) if narrow() else text
 
 
 def _kind(row: Row) -> str:
@@ -116,7 +122,9 @@ def _rounding(shifts: list[Row]) -> Panel:
         *measured(nearest, "nearest", BLACK, "o"),
         *measured(random, "at random", ORANGE, "s"),
     ]
-    return Panel("what rounding does to values", "bits per message", "shift (reward units)", curves, ticks=True)
+    return Panel(
+        _fitting("what rounding does to values"), "bits per message", "shift (reward units)", curves, ticks=True
+    )
 
 
 def _lies(shifts: list[Row]) -> Panel:
@@ -129,7 +137,7 @@ def _lies(shifts: list[Row]) -> Panel:
             curves += line(clipped, "bound", "bound, clipped", GREY)
         curves += measured(sent, f"{kind}, as sent", colour, marker)
         curves += measured(clipped, f"{kind}, clipped", colour, {"^": "2", "v": "1"}[marker])
-    return Panel("what lies do to values", SHARE, "shift (reward units)", curves, ticks=True)
+    return Panel(_fitting("what lies do to values"), SHARE, "shift (reward units)", curves, ticks=True)
 
 
 def _key(whole: Figure, returns: list[Row]) -> None:

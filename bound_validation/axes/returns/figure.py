@@ -21,6 +21,7 @@ from icsmdp_jax.learner.methods import METHODS, WHOLE_STATE
 
 CLASSES = {"tabular": "tables", "mlp": "networks"}
 ENOUGH = 0.99
+LEGEND = 110.0  # points beside the names of learners in a column of a page
 TICKS = (1.0, 0.999, 0.99, 0.9, 0.0)  # normalised returns
 
 
@@ -58,7 +59,12 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     ]
     if loss:
         title, label = "IC-Q at growing gap", "loss (reward units)"
-        draw_panel(grid[-1], Panel(title, r"interface gap $\eta$", label, curves, ticks=True), len(kinds))
+        draw_panel(
+            grid[-1],
+            Panel(title, r"interface gap $\eta$", label, curves, ticks=True),
+            len(kinds),
+            LEGEND if below else None,
+        )
     groups(whole, [Entry(name, *looks[name]) for name in names])
     key(whole, curves if loss else measured(found))
     return whole

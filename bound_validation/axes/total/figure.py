@@ -137,7 +137,8 @@ def against_samples(totals: list[Row], title: str = "corners of the grid") -> Pa
     """Measured total and bound against K at the corners of the grid: where more samples no longer help."""
     widths, gaps = ({getattr(row, name) for row in totals} or {0} for name in ("width", "gap"))
     corners = dict.fromkeys((w, g) for g in (min(gaps), max(gaps)) for w in (min(widths), max(widths)))
-    curves: list[Curve] = []
+    hardest = [row for row in totals if (row.width, row.gap) == (min(widths), max(gaps))]
+    curves: list[Curve] = line(hardest, "trivial", "table of zeros", GREY)
     for (width, gap), (colour, marker) in zip(corners, CORNER_LOOKS, strict=False):
         here = [row for row in totals if (row.width, row.gap) == (width, gap)]
         name = rf"{_class(width)}, $\eta={gap:g}$"
