@@ -10,10 +10,10 @@ SECTION = Section(
         "which account for the memory of the chain, gives the dotted line. The bias is of higher order and should fall "
         "faster than the spread.",
         "In finite time, transients included, two more statements are made, each about runs of its own kind. Plain "
-        "runs (no projection, steps known in advance and at most 1) have a linear process beside them, IC-Q with the greedy "
-        "options of its limit held fixed, whose moments follow exactly at every K: dashed, a prediction without any "
-        "limit. For tables theorem B adds what the maximum can contribute and gives a bound (solid). With the constant "
-        "step points and prediction agree; with decreasing steps, whose first ones are near 1, the runs are a few "
+        "runs (no projection, steps known in advance and at most 1) have a linear process beside them, IC-Q with the "
+        "greedy options of its limit held fixed, whose moments follow exactly at every K: dashed, a prediction without "
+        "any limit. For tables theorem B adds what the maximum can contribute and gives a bound (solid). With the "
+        "constant step points and prediction agree; with decreasing steps, whose first ones are near 1, the runs are a few "
         "percent better than the prediction, because the maximum looks ahead with the better of two noisy values, and "
         "the difference closes as K grows.",
         "Projected runs are covered by T3+, the bound of T3 with constants of the Poisson equation in the place of the "
