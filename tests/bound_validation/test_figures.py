@@ -230,25 +230,10 @@ def test_only_rows_of_an_axis_draw_its_figure():
 
 
 def test_the_overview_has_a_panel_for_nets_where_there_are_some():
-    nets = [
-        Row(
-            "neural",
-            f"neural/{m}",
-            "projected_net",
-            "m",
-            m,
-            0.3,
-            bound=2 / m**0.5,
-            trivial=0.6,
-            ci_low=0.2,
-            ci_high=0.4,
-        )
-        for m in (16.0, 64.0, 256.0)
-    ]
-    drawn = [
-        [axes.get_title(loc="left") for axes in panels_of(figure_of("overview", rows))] for rows in (ROWS, ROWS + nets)
-    ]
-    titles = [[title.rpartition(" ")[2] for title in one] for one in drawn]
+    shared = dict(axis="neural", series="projected_net", x_name="m", measured=0.3, ci_low=0.2, ci_high=0.4, trivial=0.6)
+    nets = [Row(cell=f"neural/{m}", x=m, bound=2 / m**0.5, **shared) for m in (16.0, 64.0, 256.0)]
+    drawn = [panels_of(figure_of("overview", rows)) for rows in (ROWS, ROWS + nets)]
+    titles = [[axes.get_title(loc="left").rpartition(" ")[2] for axes in one] for one in drawn]
     assert titles[0] == ["approximation", "interface", "residual", "total"]
     assert titles[1] == ["approximation", "interface", "residual", "neural", "total"]
     axes = drawn[1][3]

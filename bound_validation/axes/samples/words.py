@@ -9,16 +9,16 @@ SECTION = Section(
         "limit (P2) predicts the spread, including its constant, from the model alone; leaving out its Poisson terms, "
         "which account for the memory of the chain, gives the dotted line. The bias is of higher order and should fall "
         "faster than the spread.",
-        "In finite time, transients included, two more statements are made, each about runs of its own kind. Plain "
-        "runs (no projection, steps known in advance and at most 1) have a linear process beside them, IC-Q with the "
-        "greedy options of its limit held fixed, whose moments follow exactly at every K: dashed, a prediction without "
-        "any limit. For tables theorem B adds what the maximum can contribute and gives a bound (solid). With the "
-        "constant step points and prediction agree; with decreasing steps, whose first ones are near 1, the runs are a few "
-        "percent better than the prediction, because the maximum looks ahead with the better of two noisy values, and "
-        "the difference closes as K grows.",
-        "Projected runs are covered by T3+, the bound of T3 with constants of the Poisson equation in the place of the "
-        "mixing time. T3 and T3.1 themselves are drawn for comparison and are not checked. A bound above the error of "
-        "a table of zeros says nothing: the dotted black line marks that error.",
+        "In finite time, transients included, two more statements are made, each about runs of its own kind. Plain"
+        " runs (no projection, steps known in advance and at most 1) have a linear process beside them, IC-Q with "
+        "the greedy options of its limit held fixed, whose moments follow exactly at every K: dashed, a prediction"
+        " without any limit. For tables theorem B adds what the maximum can contribute and gives a bound (solid). "
+        "With the constant step points and prediction agree; with decreasing steps, whose first ones are near 1, "
+        "the runs are a few percent better than the prediction, because the maximum looks ahead with the better of"
+        " two noisy values, and the difference closes as K grows.",
+        "Projected runs are covered by T3+, the bound of T3 with constants of the Poisson equation in the place of"
+        " the mixing time. T3 and T3.1 themselves are drawn for comparison and are not checked. A bound above the "
+        "error of a table of zeros says nothing: the dotted black line marks that error.",
     ),
     {
         "samples": "Above: spread, bias and RMSE of the tail average against K, with the central-limit line for "
