@@ -14,8 +14,8 @@ SECTION = Section(
         "the greedy options of its limit held fixed, whose moments follow exactly at every K: dashed, a prediction"
         " without any limit. For tables theorem B adds what the maximum can contribute and gives a bound (solid). "
         "With the constant step points and prediction agree; with decreasing steps, whose first ones are near 1, "
-        "the runs are a few percent better than the prediction, because the maximum looks ahead with the better of"
-        " two noisy values, and the difference closes as K grows.",
+        "the runs are a few percent better than the prediction: while values are noisy the maximum lifts them above "
+        "the linear process, towards the limit. The difference closes as K grows.",
         "Projected runs are covered by T3+, the bound of T3 with constants of the Poisson equation in the place of"
         " the mixing time. T3 and T3.1 themselves are drawn for comparison and are not checked. A bound above the "
         "error of a table of zeros says nothing: the dotted black line marks that error.",
