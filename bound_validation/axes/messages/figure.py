@@ -75,7 +75,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
 
 def _fitting(text: str) -> str:
     """In lines that fit above or below half a column of a page."""
-    return textwrap.fill(text, 20) if narrow() else text
+    return textwrap.fill(text, 24) if narrow() else text
 
 
 def _kind(row: Row) -> str:
