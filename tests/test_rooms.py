@@ -33,7 +33,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"results", "axis"},
         {"intervals"},
         {"tasks"},
-        {"views"},
+        {"views", "bounds"},
         {"cell"},
         {"certificates"},
         {"drawing"},
