@@ -17,9 +17,7 @@ from bound_validation.cell import radius, residual_bound
 from icsmdp_jax.exact.comparison import comparison, linear_process
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.poisson import linear_bounds, poisson_constants
-
-SCHEDULES = ("constant", "harmonic", "polynomial")
-POWER = 0.7  # of the polynomial schedule
+from icsmdp_jax.learner.schedules import shared_clock
 
 
 class Certificate(NamedTuple):
@@ -55,28 +53,9 @@ class Certificate(NamedTuple):
 
 
 def steps(schedule: str, count: int, omega: float, kappa: float) -> np.ndarray:
-    """``[count]`` step sizes of a schedule on the shared clock, all at most 1 (theorem B).
-
-    Args:
-      schedule: ``constant`` (``K^(-1/2)`` throughout), ``harmonic`` (``1/(1 + (1 - kappa) omega k)``) or ``polynomial``
-        (``(1 + omega k)^(-0.7)``).
-      count: K.
-      omega: smallest ``d(z, o)``.
-      kappa: certificate of A6.
-
-    Raises:
-      ValueError: for another schedule, or for the harmonic one where A6 is not certified.
-    """
-    k = np.arange(count)
-    if schedule == "constant":
-        return np.full(count, float(theorem.constant_step(count)))
-    if schedule == "harmonic":
-        if not kappa < 1:
-            raise ValueError(f"schedule harmonic: A6 is not certified (kappa = {kappa:.6g}), expected less than 1")
-        return np.minimum(1.0, 1.0 / (1.0 + (1.0 - kappa) * omega * k))
-    if schedule == "polynomial":
-        return np.minimum(1.0, (1.0 + omega * k) ** -POWER)
-    raise ValueError(f"schedule = {schedule!r}: expected one of {', '.join(SCHEDULES)}")
+    """``[count]`` float64 step sizes of a schedule on the shared clock, all at most 1; as in ``shared_clock``."""
+    scale, rescale, power = shared_clock(schedule, count, omega, kappa)
+    return np.minimum(1.0, scale * (1.0 + rescale * np.arange(count)) ** -power)
 
 
 def tabular_certificates(known: Analysis, samples: Sequence[int], schedule: str = "constant") -> list[Certificate]:

@@ -22,7 +22,7 @@ import numpy as np
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff, Segment
 from icsmdp_jax.core.sampling import AliasTable
-from icsmdp_jax.learner import rollout
+from icsmdp_jax.learner import networks, rollout
 from icsmdp_jax.learner.audit_limits import BATCHES, METHODS, Sums, covered, half_width
 from icsmdp_jax.learner.exploration import fixed_behaviour, uniform_option
 from icsmdp_jax.learner.icq import take
@@ -83,15 +83,18 @@ class Audit:
         def finite(value: float) -> float | None:
             return float(value) if np.isfinite(value) else None
 
-        missing = [[int(z), int(o)] for z, o in self.pairs[~self.covered.all(axis=0)]]
+        whole = self.covered.all(axis=0)
+        size = np.where(np.isnan(self.residual), 0.0, np.abs(self.residual))
+        missing = [[int(z), int(o)] for z, o in self.pairs[~whole]]
         return {
             "handoffs": self.handoffs,
-            "largest_residual": finite(np.nanmax(np.abs(self.residual))),
+            "largest_residual": finite(size[:, whole if whole.any() else slice(None)].max()),
             "upper_limit": finite(self.limit.max()),
             "error_bound": finite(self.error_bounds.max()),
             "method": self.method,
             "modulus_limit": finite(self.modulus.max()),
             "pairs": len(self.pairs),
+            "covered": int(whole.sum()),
             "not_covered": missing,
             "batch_correlation": self.correlation,
         }
@@ -163,6 +166,15 @@ def audit(
         handoffs, method, labels, interfaces, errors, discounts, errors.mean, limit, np.minimum(modulus, gamma),
         covered(errors, method),
     )  # fmt: skip
+
+
+def mean_modulus(env: Environment, env_params: Any, key: chex.PRNGKey, handoffs: int) -> float:
+    """Mean ``gamma^tau`` over some handoffs under uniform behaviour, terminal ones left out."""
+    values = networks.tabular(1, env.spec.num_options)
+    first, then = jax.random.split(key)
+    frozen, inputs = _Frozen(env, values, True), (env_params, None, jnp.zeros((1, 1, env.spec.num_options)), None)
+    discount = np.asarray(frozen.run(then, frozen.start(first, inputs, 1), inputs, handoffs)[1]["discount"], float)
+    return float(discount[discount > 0].mean()) if (discount > 0).any() else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
