@@ -86,13 +86,13 @@ def audit_rows(cell: AnalysedCell, tables: np.ndarray, found: Audit, samples: in
         entrywise[index] = entrywise_bound(interface, whole).max() if np.isfinite(limit).all() else np.inf
     shared: Mapping[str, Any] = {"samples": samples, "tail_samples": samples - samples // 2, "replicas": len(tables)}
     below = found.limit.max(axis=1) < np.abs(exact).max(axis=1)
-    further = {**shared, "tail_samples": found.handoffs}  # what these are averages over
+    further = {**shared, "samples": samples + found.handoffs, "tail_samples": found.handoffs}  # averages of the audit
     rows = [
         cell.row(
             "error", root_interval(errors**2), term="residual", bound=_root(found.error_bounds),
             alternative=_root(entrywise), trivial=float(np.abs(q_phi).max()), **shared,
         ),
-        cell.row("certificate_over_error", _median_interval(found.error_bounds / errors), **shared),
+        cell.row("certificate_over_error", _median_interval(found.error_bounds / errors), **further),
         cell.row("largest_missed", _share(int(below.sum()), len(below)), **further),
     ]  # fmt: skip
     for series, method in MISS_SERIES.items():
@@ -143,9 +143,9 @@ def claims(rows: list[Row]) -> list[Claim]:
         slug = group.replace(" ", "_")
         for series, method in MISS_SERIES.items():
             text = f"{group}: share of 95 % intervals by {method.replace('-', ' ')} that miss the exact residual."
-            low = float(np.sqrt(np.mean([(r.ci_high - r.ci_low) ** 2 for r in here[series]]) / len(here[series]))) / 2
+            half = float(np.sqrt(np.mean([(r.ci_high - r.ci_low) ** 2 for r in here[series]]) / len(here[series]))) / 2
             value = float(np.mean([row.measured for row in here[series]]))
-            out.append(_claim(f"audit_{series}_{slug}", text, here[series], (value, value - low, value + low), 0.02))
+            out.append(_claim(f"audit_{series}_{slug}", text, here[series], (value, value - half, value + half), 0.02))
         missed = here["largest_missed"]
         text = f"{group}: share of audits whose upper limit is below the largest residual."
         count = sum(round(row.measured * row.replicas) for row in missed)
@@ -153,7 +153,7 @@ def claims(rows: list[Row]) -> list[Claim]:
         out.append(_claim(f"audit_largest_{slug}", text, missed, found, 0.0))
         ratios = here["certificate_over_error"]
         middle = sorted(ratios, key=lambda row: row.measured)[(len(ratios) - 1) // 2]
-        text = f"{group}: certificate over true error, median (at {middle.samples} handoffs learned from)."
+        text = f"{group}: certificate over true error, median (at {middle.x:g} handoffs learned from)."
         if missed[0].tail_samples < LONG_ENOUGH:
             why = f"{text} The audits of this preset are too short to claim it."
             out.append(Claim(f"audit_ratio_{slug}", why, middle.measured, "not claimed", None))
