@@ -36,6 +36,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"views"},
         {"cell"},
         {"certificates"},
+        {"handoffs"},
         {"drawing"},
         {"axes"},
         {"sweep"},

@@ -65,7 +65,7 @@ def figures():
 
 
 def test_every_axis_has_its_figure_in_the_order_of_the_report(figures):
-    assert tuple(figures) == NAMES and len(NAMES) == 10
+    assert tuple(figures) == NAMES and len(NAMES) == 11
 
 
 def panels_of(figure):
