@@ -18,10 +18,8 @@ from icsmdp_jax.devices.placement import host_memory
 from icsmdp_jax.exact.comparison import comparison, linear_process
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.learner.memory import in_units
-from icsmdp_jax.learner.schedules import StepSize, constant, polynomial
+from icsmdp_jax.learner.schedules import StepSize, polynomial, shared_clock
 
-SCHEDULES = ("constant", "harmonic", "polynomial")
-POWER = 0.7  # of the polynomial schedule
 WORDS = 16  # float64 for each handoff: steps on host and device, and what the recursions leave after it
 
 
@@ -58,36 +56,15 @@ class Certificate(NamedTuple):
 
 
 def steps(schedule: str, count: int, omega: float, kappa: float) -> np.ndarray:
-    """``[count]`` step sizes of a schedule on the shared clock, all at most 1 (theorem B).
-
-    Args:
-      schedule: ``constant`` (``K^(-1/2)`` throughout), ``harmonic`` (``1/(1 + (1 - kappa) omega k)``) or ``polynomial``
-        (``(1 + omega k)^(-0.7)``).
-      count: K.
-      omega: smallest ``d(z, o)``.
-      kappa: certificate of A6.
-
-    Raises:
-      ValueError: for another schedule, or for the harmonic one where A6 is not certified.
-    """
-    k = np.arange(count)
-    if schedule == "constant":
-        return np.full(count, float(theorem.constant_step(count)))
-    if schedule == "harmonic":
-        if not kappa < 1:
-            raise ValueError(f"schedule harmonic: A6 is not certified (kappa = {kappa:.6g}), expected less than 1")
-        return np.minimum(1.0, 1.0 / (1.0 + (1.0 - kappa) * omega * k))
-    if schedule == "polynomial":
-        return np.minimum(1.0, (1.0 + omega * k) ** -POWER)
-    raise ValueError(f"schedule = {schedule!r}: expected one of {', '.join(SCHEDULES)}")
+    """``[count]`` float64 step sizes of a schedule on the shared clock, all at most 1; as in ``shared_clock``."""
+    scale, rescale, power = shared_clock(schedule, count, omega, kappa)
+    return np.minimum(1.0, scale * (1.0 + rescale * np.arange(count)) ** -power)
 
 
 def step_size(schedule: str, samples: int, known: Analysis) -> StepSize:
     """The schedule as the learner takes it, in float32; arguments as in ``steps``, ``samples`` is K."""
-    if schedule == "constant":
-        return constant(theorem.constant_step(samples))
-    omega = known.omega
-    return polynomial(POWER, omega) if schedule == "polynomial" else polynomial(1.0, (1.0 - known.kappa) * omega)
+    scale, rescale, power = shared_clock(schedule, samples, known.omega, known.kappa)
+    return polynomial(power, rescale, scale)
 
 
 def forecast(known: Analysis, samples: Sequence[int], schedule: str) -> tuple[list[float], list[float]]:

@@ -23,7 +23,7 @@ class Row:
     """One measurement of one cell beside everything the theory says about it.
 
     Attributes:
-      axis: width, gap, samples, mixing, durations, total, returns, messages or model.
+      axis: width, gap, samples, mixing, durations, total, agents, audit, returns, messages or model.
       cell: frozen readable id, e.g. ``width/3``.
       series: what was measured (see docs/validation.md for the list).
       term: which term of the bound it checks: approximation, interface, residual or total; empty if none.

@@ -58,19 +58,22 @@ def seed(text: str) -> int:
 
 
 def emit(result: dict[str, Any], as_json: bool) -> None:
-    """Prints a flat result on stdout, as one JSON object or as aligned lines.
+    """Prints a result on stdout, as one JSON object or as aligned lines.
 
     Raises:
       ArithmeticError: if a value is not finite, which must not look like a success.
     """
+    flat: dict[str, Any] = {}
     for name, value in result.items():
+        flat |= {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+    for name, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ArithmeticError(f"{name} = {value}: expected a finite number")
     if as_json:
         print(json.dumps(result, allow_nan=False))
         return
-    width = max(len(name) for name in result)
-    for name, value in result.items():
+    width = max(len(name) for name in flat)
+    for name, value in flat.items():
         if isinstance(value, list):  # warnings are on stderr already
             continue
         print(f"{name:<{width}}  {value:.10g}" if isinstance(value, float) else f"{name:<{width}}  {value}")
@@ -104,6 +107,9 @@ def _learn(args: argparse.Namespace) -> int:
         function_class=args.function_class,
         width=args.width,
         tail=args.tail,
+        schedule=args.schedule,
+        audited=args.audit,
+        env=args.env,
     )
     emit(result, args.json)
     return 0
@@ -169,8 +175,8 @@ def _experiment(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help="model file (.npz)")
+def _add_model(command: argparse.ArgumentParser, count: str | None = None) -> None:
+    command.add_argument("model", nargs=count, help="model file (.npz)")
     command.add_argument(
         "--behaviour", default="uniform", help="'uniform' or a .npy file [Z, O] with the behaviour policy"
     )
@@ -197,14 +203,24 @@ def build_parser() -> argparse.ArgumentParser:
     solve.add_argument("--full", action="store_true", help="also write the discounted kernel [S, O, S]")
     solve.set_defaults(handler=_solve)
 
-    learn = commands.add_parser("learn", help="run IC-Q on a model")
-    _add_model(learn)
+    learn = commands.add_parser("learn", help="run IC-Q on a model or an environment")
+    _add_model(learn, "?")
+    learn.add_argument("--env", default=None, metavar="NAME", help="an environment instead of a model: icsmdp envs")
     learn.add_argument("--samples", type=positive_integer, required=True, help="handoffs per replica")
     learn.add_argument("--replicas", type=positive_integer, default=32)
     learn.add_argument("--seed", type=seed, default=0)
     learn.add_argument("--function-class", choices=FUNCTION_CLASSES, default="tabular")
     learn.add_argument("--width", type=positive_integer, default=32, help="features or hidden units per agent")
     learn.add_argument("--tail", type=positive_integer, default=None, help="handoffs in the tail average")
+    learn.add_argument(
+        "--schedule", choices=("constant", "harmonic", "polynomial"), default=None,
+        help="steps on the shared clock as in 'bound', with prediction and certificate of the average (by default of "
+        "all iterates); without it steps count visits",
+    )  # fmt: skip
+    learn.add_argument(
+        "--audit", type=positive_integer, default=None, metavar="M",
+        help="M further handoffs with what was learned frozen: its largest residual and a bound on its error",
+    )  # fmt: skip
     learn.add_argument("--out", required=True, help="where to write q_last and q_average (.npz)")
     learn.set_defaults(handler=_learn)
 

@@ -36,6 +36,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"views", "bounds"},
         {"cell"},
         {"certificates"},
+        {"handoffs"},
         {"drawing"},
         {"axes"},
         {"sweep"},

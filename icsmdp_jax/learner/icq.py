@@ -29,7 +29,7 @@ class Inputs(NamedTuple):
     Attributes:
       env_params: parameters of the environment.
       data: data of the function class (features), or None.
-      behaviour: alias tables of the behaviour policy, leading axis Z.
+      behaviour: alias tables of the behaviour policy, leading axis Z; uniform over what is available if None.
       step_size: the schedule.
       radius: ``[]`` float32 radius of the projection; ignored unless the learner projects.
       epsilon: ``[]`` float32; 1 follows the behaviour policy always; ignored unless the learner is epsilon-greedy.
@@ -37,7 +37,7 @@ class Inputs(NamedTuple):
 
     env_params: Any
     data: Any
-    behaviour: AliasTable
+    behaviour: AliasTable | None
     step_size: StepSize
     radius: chex.Array
     epsilon: chex.Array
@@ -108,6 +108,10 @@ class Learner:
     def act(self, words: chex.Array, state: LearnerState, inputs: Inputs) -> chex.Array:
         """Option of the active agent, from its own interface and its own parameters only."""
         now = state.handoff
+        if inputs.behaviour is None:
+            if self.greedy:
+                raise ValueError("behaviour = None: expected alias tables to explore with where behaviour is greedy")
+            return exploration.uniform_option(words[0], now.mask)
         if not self.greedy:
             return exploration.fixed_behaviour(words[0], now.interface, inputs.behaviour)
         own = take(state.params, self.values.slot(now.agent, now.interface))

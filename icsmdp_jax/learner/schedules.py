@@ -59,6 +59,34 @@ def polynomial(power: Any = 0.7, rescale: Any = 1.0, scale: Any = 1.0, cap: Any 
     return _size(scale, rescale, power, cap)
 
 
+SHARED_CLOCK = ("constant", "harmonic", "polynomial")
+POWER = 0.7  # of polynomial steps; any value in (1/2, 1) gives the same limit law (P2), this one less bias
+
+
+def shared_clock(schedule: str, count: int, omega: float, kappa: float) -> tuple[float, float, float]:
+    """``(scale, rescale, power)`` of a schedule on the shared clock for K handoffs (theorem B); steps are at most 1.
+
+    Args:
+      schedule: ``constant`` (``K^(-1/2)`` throughout), ``harmonic`` (``1/(1 + (1 - kappa) omega k)``) or ``polynomial``
+        (``(1 + omega k)^(-0.7)``).
+      count: K.
+      omega: smallest ``d(z, o)``.
+      kappa: certificate of A6.
+
+    Raises:
+      ValueError: for another schedule, or for the harmonic one where A6 is not certified.
+    """
+    if schedule == "constant":
+        return count**-0.5, 0.0, 0.0
+    if schedule == "harmonic":
+        if not kappa < 1:
+            raise ValueError(f"schedule harmonic: A6 is not certified (kappa = {kappa:.6g}), expected less than 1")
+        return 1.0, (1.0 - kappa) * omega, 1.0
+    if schedule == "polynomial":
+        return 1.0, omega, POWER
+    raise ValueError(f"schedule = {schedule!r}: expected one of {', '.join(SHARED_CLOCK)}")
+
+
 def rescaled_linear(gamma_bar: Any) -> StepSize:
     """``1 / (1 + (1 - gamma_bar) c)``: the step of the last-iterate analyses of synchronous Q-learning."""
     return _size(1.0, 1.0 - gamma_bar, 1.0, 1.0)

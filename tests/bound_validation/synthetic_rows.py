@@ -238,6 +238,19 @@ def agents_rows(rng: np.random.Generator) -> list[Row]:
     return rows
 
 
+def audit_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    for group, size in (("gap closed", 1.0), ("gap open", 1.3), ("slow mixing", 2.0)):
+        for k in (2000, 8000, 32_000):
+            common: dict[str, Any] = dict(axis="audit", x_name="handoffs", x=k, group=group, replicas=48, samples=k)
+            error = size * 5 / k**0.5
+            bound, alternative = 2 * error + 0.1, 1.6 * error + 0.08
+            rows.append(_row(series="error", **common, **_noisy(rng, error), bound=bound, alternative=alternative,
+                             trivial=2.0, term="residual"))  # fmt: skip
+            rows.append(_row(series="miss_batch_means", **common, **_noisy(rng, 0.05), prediction=0.05))
+    return rows
+
+
 def durations_rows(rng: np.random.Generator) -> list[Row]:
     rows = []
     for law, curvature in LAWS.items():
@@ -367,7 +380,7 @@ def full_rows(seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
     builders = (
         width_rows, gap_rows, samples_rows, mixing_rows, durations_rows, total_rows, agents_rows, returns_rows,
-        messages_rows,
+        messages_rows, audit_rows,
     )  # fmt: skip
     return _numbered([row for build in builders for row in build(rng)])
 

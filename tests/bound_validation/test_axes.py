@@ -12,6 +12,7 @@ import pytest
 from bound_validation import theorem
 from bound_validation.axes.agents import measure as agents
 from bound_validation.axes.agents.spec import AgentsSpec
+from bound_validation.axes.audit import measure as audit
 from bound_validation.axes.durations import measure as durations
 from bound_validation.axes.durations.spec import LAWS
 from bound_validation.axes.gap import measure as gap
@@ -52,6 +53,8 @@ TERM_OF = {
     ("durations", "planted_ratio"): "interface",
     ("agents", "gap"): "interface", ("agents", "policy_loss"): "interface", ("agents", "spread"): "",
     ("agents", "constant_step"): "residual",
+    ("audit", "error"): "residual", ("audit", "certificate_over_error"): "", ("audit", "largest_missed"): "",
+    ("audit", "miss_batch_means"): "", ("audit", "miss_random_scaling"): "",
     ("total", "total"): "total", ("total", "residual"): "residual", ("total", "approximation"): "approximation",
     ("total", "interface"): "interface",
     ("returns", "reference"): "", ("returns", "return"): "", ("returns", "crossing"): "", ("returns", "gap_loss"): "",
@@ -60,7 +63,8 @@ TERM_OF = {
 }  # fmt: skip
 UNBOUNDED = {("width", "approximant"), ("width", "trained"), ("width", "trained_bias"), ("width", "trained_spread"),
              ("samples", "spread"), ("samples", "bias"), ("samples", "rmse"),
-             ("mixing", "spread"), ("agents", "spread"),
+             ("mixing", "spread"), ("agents", "spread"), ("audit", "certificate_over_error"),
+             ("audit", "largest_missed"), ("audit", "miss_batch_means"), ("audit", "miss_random_scaling"),
              ("returns", "reference"), ("returns", "return"), ("returns", "crossing"), ("returns", "gap_loss"),
              ("messages", "return"), ("messages", "clean_error"),
              ("messages", "shift")}  # fmt: skip
@@ -409,6 +413,24 @@ def test_interfaces_whose_options_differ_are_not_grouped():
 
 def ignore(done: int) -> None:
     """No progress is shown."""
+
+
+def test_audit_axis(rows):
+    """The error is that of the tables, the certificate lies above it, and intervals miss as rarely as they should."""
+    spec = TESTING.audit
+    for lane, (group, config) in enumerate(spec.models):
+        known = analysed(config)
+        for index, k in enumerate(spec.samples):
+            cell = f"audit/{lane}/{index}"
+            (error,) = of(rows, "audit", "error", cell=cell)
+            assert (error.group, error.x, error.samples, error.replicas) == (group, k, k, spec.replicas)
+            assert error.trivial == pytest.approx(np.abs(known.q_phi_table).max())
+            assert 0 < error.measured <= error.alternative <= error.bound
+            (missed,) = of(rows, "audit", "miss_batch_means", cell=cell)
+            assert missed.measured < 0.25 and missed.tail_samples == spec.handoffs
+            (largest,) = of(rows, "audit", "largest_missed", cell=cell)
+            assert largest.measured <= 0.25
+    assert all(claim.passed is None for claim in audit.claims(rows))  # audits of this preset are too short
 
 
 # Without A6

@@ -43,6 +43,7 @@ PANELS = [
     ("durations", 0, "amplification", None), ("durations", 1, "contraction", None),
     ("durations", 2, "planted_ratio", None),
     ("agents", 0, "gap", None), ("agents", 1, "spread", None), ("agents", 2, "constant_step", None),
+    ("audit", 0, "error", "gap closed"), ("audit", 3, "miss_batch_means", "slow mixing"),
     ("returns", 2, "gap_loss", None), ("messages", 7, "shift", "nearest"), ("messages", 8, "shift", "high, clipped"),
 ]  # fmt: skip
 
@@ -67,7 +68,7 @@ def figures():
 
 
 def test_every_axis_has_its_figure_in_the_order_of_the_report(figures):
-    assert tuple(figures) == tuple(f"{name}{kind}" for name in NAMES for kind in ("", "-column")) and len(NAMES) == 10
+    assert tuple(figures) == tuple(f"{name}{kind}" for name in NAMES for kind in ("", "-column")) and len(NAMES) == 11
     for name in NAMES:
         assert figures[name].get_figwidth() == style.FULL_WIDTH
         assert figures[f"{name}-column"].get_figwidth() == style.COLUMN_WIDTH
@@ -147,7 +148,7 @@ def test_a_learner_that_no_number_of_scalars_serves_shares_the_whole_state():
 
 
 def test_theory_and_measurement_differ_without_colour(figures):
-    for name in ("overview", "width", "gap", "samples", "mixing", "durations", "agents"):
+    for name in ("overview", "width", "gap", "samples", "mixing", "durations", "agents", "audit"):
         for axes in panels_of(figures[name]):
             for drawn in axes.lines:
                 assert (drawn.get_marker() == "None") != (drawn.get_linestyle() == "None"), f"{name}: both or neither"
