@@ -218,18 +218,18 @@ def least_radius(start: NetStart, table: np.ndarray, tolerance: float = 1e-6) ->
                 continue
             active = (start.activation[rows, option] > 0) * start.sign / np.sqrt(start.width)  # [n, m]
             x, wanted = start.x[rows], table[rows, option]
-            delta[agent, option] = _flattest(active, x, wanted, tolerance)
-            met = np.einsum("nr,nd,rd->n", active, x, delta[agent, option], optimize=True)
-            if np.abs(met - wanted).max(initial=0.0) > 1e-8 * (1 + np.abs(wanted).max(initial=0.0)):
+            found = _flattest(active, x, wanted, tolerance)
+            if found is None:
                 raise ValueError(
                     f"table: the {start.width} features of agent {agent} and option {option} cannot represent it, "
                     "expected more units"
                 )
+            delta[agent, option] = found
     return float(np.linalg.norm(delta, axis=3).max()), delta
 
 
-def _flattest(active: np.ndarray, x: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
-    """``[m, dim]`` parameters that meet ``wanted`` with a largest unit close to the least one.
+def _flattest(active: np.ndarray, x: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray | None:
+    """``[m, dim]`` parameters that meet ``wanted`` with a largest unit close to the least one; None if none do.
 
     The dual is the least ``sum_r |A_r^T v|`` over ``v . wanted = 1``, a sum of lengths, and Weiszfeld's iteration
     descends on it. At its minimum ``delta_r`` points along ``A_r^T v`` and all units are equally long.
@@ -245,13 +245,13 @@ def _flattest(active: np.ndarray, x: np.ndarray, wanted: np.ndarray, tolerance: 
         size = np.linalg.norm(pull, axis=1)
         found = weight[:, None] * pull
         reached = float(np.linalg.norm(found, axis=1).max())
-        if reached < largest:
+        met = np.einsum("nr,nd,rd->n", active, x, found, optimize=True)
+        if reached < largest and np.abs(met - wanted).max() <= 1e-8 * (1 + np.abs(wanted).max()):
             best, largest = found, reached
         least = float(dual @ wanted / size.sum())  # no set of units that are all shorter meets the table
         if largest <= least * (1 + tolerance):
             break
         weight = 1 / np.maximum(size, 1e-9 * size.max())
-    assert best is not None
     return best
 
 
