@@ -33,6 +33,7 @@ from icsmdp_jax.learner.experiment import (
     tables_of,
 )
 from icsmdp_jax.learner.icq import Learner
+from icsmdp_jax.learner.message_bounds import model_value_range
 from icsmdp_jax.learner.schedules import StepSize, constant, theorem_decaying
 from icsmdp_jax.learner.train import Run, train
 from icsmdp_jax.runs.tasks import Progress
@@ -160,6 +161,16 @@ def feature_errors(
     return projected, interface.norm(fixed.q - q_phi) ** 2 if fixed.converged else NAN
 
 
+def value_width(known: Analysis) -> float:
+    """``h - l``, the width of the a-priori range of values (L6): no interface gap and no loss of a policy exceeds it.
+
+    Both value functions that a gap compares lie in the range; so does the value of every policy, since the expected
+    rewards that make it up do.
+    """
+    low, high = model_value_range(known.interface.model, known.interface.moments)
+    return high - low
+
+
 def total_bound(known: Analysis, samples: int) -> float:
     """Sum of the three terms under the constant step; NaN if A6 is not certified (T4)."""
     if not known.a6_certified:
@@ -179,7 +190,8 @@ def interface_rows(cell: AnalysedCell, forms: Sequence[str] = FORMS) -> list[Row
         "gap_mass_span": (gap.gap, gap.bound_mass_span),
         "policy_loss": (gap.policy_loss, theorem.policy_loss_bound(gap.bound)),
     }
-    return [cell.row(form, every[form][0], term="interface", bound=every[form][1]) for form in forms]
+    shared = {"term": "interface", "trivial": value_width(cell.known)}
+    return [cell.row(form, every[form][0], bound=every[form][1], **shared) for form in forms]
 
 
 def limit_rows(cell: AnalysedCell, tables: np.ndarray, samples: int, series: Sequence[str] = LIMIT) -> list[Row]:
@@ -214,22 +226,29 @@ def residual_row(
     errors = measure_errors(cell.known.interface, tables, cell.known.fixed.q)
     return cell.row(
         series, root_interval(errors.squares), term="residual", bound=residual_bound(cell.known, samples, decaying),
-        samples=samples, tail_samples=samples, replicas=len(tables),
+        trivial=cell.known.interface.norm(cell.known.fixed.q), samples=samples, tail_samples=samples,
+        replicas=len(tables),
     )  # fmt: skip
 
 
 def approximation_row(cell: AnalysedCell) -> Row:
     """Distance of ``Q_m`` from ``Q_phi``, exact, beside T2."""
     error, bound = approximation(cell.known)
-    return cell.row("approximation", error, term="approximation", bound=bound)
+    trivial = cell.known.interface.norm(cell.known.q_phi_table)
+    return cell.row("approximation", error, term="approximation", bound=bound, trivial=trivial)
 
 
 def total_row(cell: AnalysedCell, tables: np.ndarray, samples: int, series: str = "total", **columns: Any) -> Row:
     """RMSE of ``[replicas, Z, O]`` average iterates to ``Q*``, constant step, beside the sum of the terms (T4)."""
     return cell.row(
         series, root_interval(oracle_squares(cell.known, tables)), term="total", bound=total_bound(cell.known, samples),
-        samples=samples, tail_samples=samples, replicas=len(tables), **columns,
+        trivial=oracle_norm(cell.known), samples=samples, tail_samples=samples, replicas=len(tables), **columns,
     )  # fmt: skip
+
+
+def oracle_norm(known: Analysis) -> float:
+    """``||Q*||_d``, weighted over states: the error of a table of zeros against the oracle (D12)."""
+    return float(np.sqrt(oracle_squares(known, np.zeros((1, *known.interface.mask.shape)))[0]))
 
 
 def oracle_squares(known: Analysis, tables: np.ndarray) -> np.ndarray:

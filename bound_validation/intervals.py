@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +31,24 @@ def root_interval(squares: np.ndarray, degrees_lost: int = 0) -> tuple[float, fl
     return float(np.sqrt(mean)), float(np.sqrt(max(mean - half, 0.0))), float(np.sqrt(mean + half))
 
 
+def judged(value: float, ci_low: float, ci_high: float, low: float, high: float) -> bool | None:
+    """Whether a value lies in ``[low, high]``: True if its whole interval does, False if none of it, None if part.
+
+    Args:
+      value: the value, by which it is judged if an end of the interval is not known.
+      ci_low: lower end of its interval.
+      ci_high: upper end.
+      low: lower end of the admitted range.
+      high: upper end.
+    """
+    if math.isnan(value):
+        return False
+    first, last = (ci_low, ci_high) if math.isfinite(ci_low) and math.isfinite(ci_high) else (value, value)
+    if low <= first and last <= high:
+        return True
+    return False if last < low or first > high else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Slope:
     """A fitted slope in log-log coordinates.
@@ -54,10 +73,15 @@ class Slope:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the fitted slope lies in the admitted range; None if there is none."""
+        """Whether the slope lies in the admitted range, by its interval; None if there is no range, or undecided."""
         if self.target_low is None or self.target_high is None:
             return None
-        return self.target_low <= self.slope <= self.target_high
+        return judged(self.slope, self.ci_low, self.ci_high, self.target_low, self.target_high)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there is an admitted range and the interval lies partly inside it."""
+        return self.target_low is not None and self.target_high is not None and self.passed is None
 
 
 def fitted_slope(x: np.ndarray, y: np.ndarray, draws: np.ndarray | None = None, **target: float) -> Slope:

@@ -123,8 +123,8 @@ def _summary(place: Path) -> dict[str, Any] | None:
         missing = [name for name in SUMMARY_KEYS if name not in summary]
         if missing or not isinstance(summary, dict):
             raise ValueError(f"{', '.join(missing)} missing" if missing else "not a JSON object")
-        _ = [(claim["name"], claim["passed"]) for claim in summary["claims"]]
-        _ = [slope["passed"] for slope in summary["slopes"].values()]
+        _ = [(claim["name"], claim["passed"], claim["undecided"]) for claim in summary["claims"]]
+        _ = [(slope["passed"], slope["undecided"]) for slope in summary["slopes"].values()]
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{place}: cannot be read as the summary of a run ({reason})") from None

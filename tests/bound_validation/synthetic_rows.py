@@ -50,7 +50,11 @@ def _noisy(rng: np.random.Generator, value: float, spread: float = 0.04) -> dict
     return dict(measured=measured, ci_low=measured * (1 - 1.96 * spread), ci_high=measured * (1 + 1.96 * spread))
 
 
+TRIVIAL = {"residual": Q_NORM, "approximation": Q_NORM, "total": 1.3, "interface": 9.5}  # by term
+
+
 def _row(axis: str, series: str, x_name: str, x: float, **values: Any) -> Row:
+    values = {"trivial": TRIVIAL.get(values.get("term", ""), math.nan), **values}
     return checked(Row(**{**CONSTANTS, **dict(axis=axis, cell="", series=series, x_name=x_name, x=x), **values}))
 
 
@@ -387,7 +391,14 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
     """The summary that goes with the rows (slopes and timings are invented)."""
     tests = [row for row in rows if row.holds >= 0]
     ratios = {term: [r.ratio for r in tests if r.term == term and math.isfinite(r.ratio)] for term in TERMS}
-    held = {term: [r.holds for r in tests if r.term == term] for term in TERMS}
+    counts = {
+        term: {
+            "held": sum(r.holds for r in tests if r.term == term),
+            "checked": sum(r.term == term for r in tests),
+            "informative": sum(r.evidence for r in tests if r.term == term),
+        }
+        for term in TERMS
+    }
 
     def slope(value: float, half: float, target: float | None, width: float = 0.1) -> dict[str, Any]:
         low, high = (None, None) if target is None else (target - width, target + width)
@@ -400,6 +411,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             target_low=low,
             target_high=high,
             passed=passed,
+            undecided=False,
         )
 
     slopes = {"samples_spread_tabular": slope(-0.502, 0.011, -0.5)}
@@ -421,6 +433,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             ci_high=None,
             target="0 violations",
             passed=violations == 0,
+            undecided=False,
         ),
         dict(
             name="spread_meets_central_limit",
@@ -430,6 +443,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             ci_high=1.08,
             target="in [0.85, 1.15]",
             passed=True,
+            undecided=False,
         ),
         dict(
             name="bias_slope",
@@ -439,6 +453,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             ci_high=-0.8,
             target="below -0.5",
             passed=True,
+            undecided=False,
         ),
         dict(
             name="trained_width",
@@ -448,6 +463,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             ci_high=None,
             target="none",
             passed=None,
+            undecided=False,
         ),
     ]
     constants = ("gamma", "gamma_bar", "kappa", "epsilon", "delta", "omega", "mixing_time", "clt_coefficient")
@@ -459,7 +475,8 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
         bound_holds=violations == 0,
         worst_ratio={term: max(values, default=None) for term, values in ratios.items()},
         median_ratio={term: float(np.median(values)) if values else None for term, values in ratios.items()},
-        checks_per_term={term: {"held": sum(values), "checked": len(values)} for term, values in held.items()},
+        checks_per_term=counts,
+        informative=sum(r.evidence for r in tests),
         slopes=slopes,
         claims=claims,
         a6_uncertified_cells=sorted({row.cell for row in rows if not row.certified}),

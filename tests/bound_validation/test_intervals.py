@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pytest
 
-from bound_validation.intervals import Slope, fitted_slope, resampled_roots, resampled_spreads, root_interval
+from bound_validation.intervals import Slope, fitted_slope, judged, resampled_roots, resampled_spreads, root_interval
 
 LEVEL = 0.95
 
@@ -60,6 +60,23 @@ def test_root_interval_by_hand():
     assert root_interval(np.array([0.0, 0.0, 100.0]))[1] == 0.0  # the interval of the square reaches below 0
 
 
+# Verdicts
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [((1.0, 2.0), True), ((1.2, 1.8), True), ((0.9, 1.5), None), ((1.5, 2.1), None), ((0.5, 3.0), None),
+     ((0.5, 0.9), False), ((2.1, 3.0), False), ((math.nan, 1.5), True), ((0.5, 1.0), None)],
+)  # fmt: skip
+def test_a_value_is_judged_on_its_whole_interval(interval, verdict):
+    """In [1, 2]; the value itself, 1.5, counts only where the interval is not known."""
+    assert judged(1.5, *interval, 1.0, 2.0) is verdict
+
+
+def test_what_is_not_a_number_is_in_no_range():
+    assert judged(math.nan, math.nan, math.nan, -math.inf, math.inf) is False
+
+
 # Slopes
 
 
@@ -101,6 +118,8 @@ def test_interval_from_draws_is_that_of_their_slopes():
 @pytest.mark.parametrize(("slope", "passed"), [(-0.56, False), (-0.55, True), (-0.45, True), (-0.44, False)])
 def test_a_slope_passes_inside_its_range(slope, passed):
     assert Slope(slope, slope, slope, 0.0, -0.5, -0.55, -0.45).passed is passed
+    wide = Slope(slope, -0.6, -0.4, 0.0, -0.5, -0.55, -0.45)
+    assert wide.passed is None and wide.undecided and not Slope(slope, -0.6, -0.4, 0.0, -0.5).undecided
     assert Slope(slope, slope, slope, 0.0, -0.5).passed is None
 
 

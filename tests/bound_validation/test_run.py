@@ -94,7 +94,12 @@ def test_summary_has_what_the_contract_names(testing, summary):
     for term, worst in summary["worst_ratio"].items():
         ratios = [row.ratio for row in rows if row.term == term and row.holds >= 0]
         assert worst == max(ratio for ratio in ratios if ratio == ratio) <= 1
-        assert summary["checks_per_term"][term] == {"held": len(ratios), "checked": len(ratios)}
+        assert summary["checks_per_term"][term] == {
+            "held": len(ratios),
+            "checked": len(ratios),
+            "informative": sum(row.bound < row.trivial for row in rows if row.term == term),
+        }
+    assert summary["informative"] == sum(row.bound < row.trivial for row in rows)
     for name, slope in summary["slopes"].items():
         assert {"slope", "ci_low", "ci_high", "target", "passed"} <= set(slope), name
     assert set(summary["slopes"]) == {
@@ -166,11 +171,11 @@ def test_a_violated_bound_is_a_finding(tmp_path):
         outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path)
     assert outcome.code == 1
     assert outcome.out.splitlines()[-1] == str(tmp_path / "report.html")
-    assert "The bound held in 1 of 2 checks" in outcome.err
+    assert "The bound held in 1 of 2 checks over 3 cells, 0 of these checks informative" in outcome.err
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["bound_holds"] is False and (summary["violations"], summary["checks"]) == (1, 2)
     assert summary["worst_ratio"]["approximation"] == pytest.approx(1.5)
-    assert summary["checks_per_term"]["approximation"] == {"held": 1, "checked": 2}
+    assert summary["checks_per_term"]["approximation"] == {"held": 1, "checked": 2, "informative": 0}
     page = (tmp_path / "report.html").read_text().lower()
     assert "violated" in page and "width/1" in page
 
@@ -207,8 +212,23 @@ def test_a_failed_claim_is_named_but_no_violation(tmp_path):
     assert "0 of 1" in outcome.err and "(failed: slope_of_something)" in outcome.err
     claims = json.loads((tmp_path / "summary.json").read_text())["claims"]
     assert [claim["passed"] for claim in claims] == [False, None]
-    line = verdict({"checks": 3, "violations": 1, "cells": 2, "claims": []})
-    assert line.startswith("The bound held in 2 of 3 checks over 2 cells") and "\n" not in line
+    line = verdict({"checks": 3, "violations": 1, "cells": 2, "informative": 1, "claims": []})
+    assert line.startswith("The bound held in 2 of 3 checks over 2 cells, 1 of these checks informative")
+    assert "\n" not in line
+
+
+def test_an_undecided_claim_is_reported_and_ends_well(tmp_path):
+    claims = [
+        in_range("clear", "A slope.", -0.5, -0.55, -0.45, -0.52, -0.48),
+        in_range("open", "A slope.", -0.5, -0.55, -0.45, -0.6, -0.48),
+    ]
+    with running([Task("one", lambda progress: TaskResult([cheap_row(0)], {}, claims), 1)]):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path)
+    assert outcome.code == 0
+    assert "1 of 2 judged claims passed (undecided: open)" in outcome.err
+    found = json.loads((tmp_path / "summary.json").read_text())["claims"]
+    assert [(claim["passed"], claim["undecided"]) for claim in found] == [(True, False), (None, True)]
+    assert "undecided" in (tmp_path / "report.html").read_text()
 
 
 def test_ratios_of_the_summary():

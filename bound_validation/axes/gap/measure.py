@@ -10,7 +10,7 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes.gap.spec import GapSpec
 from bound_validation.axis import Settings
-from bound_validation.cell import AnalysedCell, analysed, interface_rows, theorem_run, total_row
+from bound_validation.cell import AnalysedCell, analysed, interface_rows, theorem_run, total_row, value_width
 from bound_validation.intervals import fitted_slope
 from bound_validation.results import NAN, Row, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
@@ -74,7 +74,8 @@ def sharp(spec: GapSpec, progress: Progress) -> TaskResult:
             axis="gap", cell=f"gap/sharp/{index}", series="sharp_family", group="sharp", term="interface",
             x_name="flip probability", x=flip, measured=gap.gap,
             bound=theorem.interface_bound(ais.epsilon, ais.delta, gap.value_norm, modulus),
-            prediction=theorem.sharp_gap(ais.epsilon, modulus, flip), gamma=model.gamma, gamma_bar=modulus,
+            trivial=value_width(known), prediction=theorem.sharp_gap(ais.epsilon, modulus, flip),
+            gamma=model.gamma, gamma_bar=modulus,
             epsilon=ais.epsilon, delta=ais.delta, value_norm=gap.value_norm, mixing_time=known.clock(0.25),
         )  # fmt: skip
         rows.append(checked(row))

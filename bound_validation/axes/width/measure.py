@@ -68,10 +68,11 @@ def measure(spec: WidthSpec, settings: Settings, progress: Progress) -> TaskResu
         projected = root_interval(errors["projection"])
         lines: dict[str, dict[str, Any]] = {
             "approximant": {"prediction": rate},
-            "projection": {"bound": rate, "term": "approximation"},
+            "projection": {"bound": rate, "trivial": planted.q_norm, "term": "approximation"},
             "fixed_point": {
                 "bound": theorem.approximation_bound(projected[0], kappa) if kappa < 1 else np.nan,
                 "alternative": theorem.approximation_guarantee(c, width, kappa) if kappa < 1 else np.nan,
+                "trivial": planted.q_norm,
                 "term": "approximation",
             },
         }
