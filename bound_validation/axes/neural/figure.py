@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from bound_validation.drawing.curves import cross, fitted, line, measured, points, reference
+from bound_validation.drawing.curves import cross, fitted, line, measured, reference
 from bound_validation.drawing.legends import key, outside
 from bound_validation.drawing.panels import ERROR, Panel, draw_panel
 from bound_validation.drawing.style import TERM_COLOUR
@@ -20,10 +22,8 @@ from icsmdp_jax.drawing.style import (
     BLACK,
     BLUE,
     FULL_WIDTH,
-    GREY,
     ORANGE,
     PURPLE,
-    SMALL,
     VERMILLION,
     letter,
     new_figure,
@@ -37,6 +37,10 @@ LOOKS = {
     "linearisation": ("linearisation", ORANGE, r"\\\\"),
     "approximation": ("approximation (N3)", TERM_COLOUR["approximation"], "////"),
 }
+NOTHING: dict[str, Any] = dict(color=BLACK, linewidth=1.2, linestyle=(0, (4.5, 1.8)), zorder=3)
+MEASURED: dict[str, Any] = dict(
+    linestyle="none", marker="o", markersize=5.0, color=BLACK, markerfacecolor="white", markeredgewidth=1.0, zorder=4
+)
 
 
 def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
@@ -49,6 +53,8 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     widest = max(row.width for row in runs)
     whole = new_figure(FULL_WIDTH, 8.0)
     grid = whole.subplots(3, 2)
+    grid[2, 1].remove()
+    grid[2, 0].set_subplotspec(grid[2, 0].get_gridspec()[2, :])
     stacks = (
         ("gap closed", {"samples": shown}, "width", UNITS, f"gap closed, $K = {shown}$"),
         ("gap open", {"samples": shown}, "width", UNITS, f"gap open, $K = {shown}$"),
@@ -76,9 +82,10 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     )
     for index, panel in enumerate(panels, 3):
         draw_panel(grid.flat[index], panel, index)
-    grid.flat[5].set_axis_off()
-    outside(whole, "upper", [Patch(**_fill(name)) for name in PARTS], [LOOKS[name][0] for name in PARTS])
-    key(whole, [curve for panel in panels for curve in panel.curves])
+    handles = [*(Patch(**_fill(name)) for name in PARTS), Line2D([], [], **NOTHING), Line2D([], [], **MEASURED)]
+    names = [*(LOOKS[name][0] for name in PARTS), r"nothing learned, $\|Q_\phi\|_d$", "measured error"]
+    outside(whole, "upper", handles, names)
+    key(whole, [*(curve for panel in panels for curve in panel.curves), *measured(runs)])
     return whole
 
 
@@ -107,19 +114,14 @@ def _stack(axes: Axes, rows: Sequence[Row], fixed: dict[str, int], free: str) ->
             axes.bar(position, heights[name], bottom=bottom, width=0.66, zorder=1, **_fill(name))
             bottom += heights[name]
     found = [row for row in rows if row.series == "projected_net" and matches(row) and getattr(row, free) in places]
-    spots = [places.index(getattr(row, free)) for row in found]
-    values = [row.measured for row in found]
-    if found:
-        points(axes, spots, values, "white", "o")
-        points(axes, spots, values, BLACK, "o", filled=False)
-        bad = [i for i, row in enumerate(found) if row.holds == 0]
-        if bad:
-            cross(axes, [spots[i] for i in bad], [values[i] for i in bad])
-    trivial = next((row.trivial for row in near.values() if math.isfinite(row.trivial)), None)
-    if trivial is not None:
-        axes.axhline(trivial, color=GREY, linewidth=1.0, linestyle=(0, (4.5, 1.8)), zorder=3)
-        place = dict(xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=SMALL)
-        axes.annotate(r"nothing learned, $\|Q_\phi\|_d$", (1, trivial), **place)
+    spots = np.array([places.index(getattr(row, free)) for row in found], float)
+    values = np.array([row.measured for row in found])
+    axes.plot(spots, values, **MEASURED)
+    bad = np.array([row.holds == 0 for row in found], bool)
+    if bad.any():
+        cross(axes, spots[bad], values[bad])
+    for trivial in {row.trivial for row in near.values() if math.isfinite(row.trivial)}:
+        axes.axhline(trivial, **NOTHING)
     axes.set_xticks(range(len(places)), [_power(place) if free == "samples" else str(place) for place in places])
     axes.set_ylabel(ERROR)
 
