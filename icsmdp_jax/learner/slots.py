@@ -34,9 +34,14 @@ def add(tree: Any, slot: chex.Array, term: Any) -> Any:
     return jax.tree.map(one, tree, term)
 
 
+def wide(tree: Any) -> bool:
+    """Whether a slot of some leaf has many numbers."""
+    return any(leaf.size >= WIDE * leaf.shape[0] for leaf in jax.tree.leaves(tree))
+
+
 def _masked(leaf: chex.Array) -> bool:
     """Whether to go through all slots: replicas side by side make an index a scatter, number after number."""
-    return leaf.shape[0] <= FEW and leaf.size >= WIDE * leaf.shape[0]
+    return leaf.shape[0] <= FEW and wide(leaf)
 
 
 def _here(leaf: chex.Array, slot: chex.Array) -> chex.Array:

@@ -50,13 +50,18 @@ TERM_OF = {
     ("returns", "reference"): "", ("returns", "return"): "", ("returns", "crossing"): "", ("returns", "gap_loss"): "",
     ("returns", "gap_loss_exact"): "interface",
     ("messages", "return"): "", ("messages", "shift"): "", ("messages", "clean_error"): "",
+    ("neural", "projected_net"): "residual", ("neural", "total"): "total", ("neural", "approximation"): "approximation",
+    ("neural", "linearisation_seen"): "", ("neural", "part_linearisation"): "", ("neural", "part_hidden"): "",
+    ("neural", "part_sampling"): "", ("neural", "floor"): "", ("neural", "frobenius_floor"): "",
 }  # fmt: skip
 UNBOUNDED = {("width", "approximant"), ("width", "trained"), ("width", "trained_bias"), ("width", "trained_spread"),
              ("samples", "spread"), ("samples", "bias"), ("samples", "rmse"),
              ("mixing", "spread"), ("agents", "spread"),
              ("returns", "reference"), ("returns", "return"), ("returns", "crossing"), ("returns", "gap_loss"),
              ("messages", "return"), ("messages", "clean_error"),
-             ("messages", "shift")}  # fmt: skip
+             ("messages", "shift"),
+             ("neural", "part_linearisation"), ("neural", "part_hidden"), ("neural", "part_sampling"),
+             ("neural", "floor"), ("neural", "frobenius_floor")}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
