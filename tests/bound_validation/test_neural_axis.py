@@ -11,8 +11,9 @@ import pytest
 from bound_validation import theorem
 from bound_validation.axes.neural import measure
 from bound_validation.axes.neural.certificate import NetCertificate, certificate
-from bound_validation.axes.neural.spec import MODEL, NetRun
+from bound_validation.axes.neural.spec import MODEL
 from bound_validation.axis import SETTINGS
+from bound_validation.results import checked
 from bound_validation.tasks import TaskResult
 from icsmdp_jax.exact import nets
 from icsmdp_jax.exact.fixed_point import bellman
@@ -122,11 +123,14 @@ def test_a_run_repeats_to_the_bit() -> None:
 
 
 def test_claims_can_fail() -> None:
-    promised = NetRun(0.0, *measure.PROMISED, 2)
-    assert measure.claims_of(promised, 0.5, 0.6)[0].passed is True
-    assert measure.claims_of(promised, 0.61, 0.6)[0].passed is False
-    for other in (dataclasses.replace(promised, gap=0.5), dataclasses.replace(promised, samples=10_000)):
-        assert measure.claims_of(other, 0.5, 0.6) == []
+    known = ran(0.0).rows[0]
+    width, samples = measure.PROMISED
+    good = checked(dataclasses.replace(known, width=width, samples=samples, bound=0.5, trivial=0.6))
+    bad = checked(dataclasses.replace(good, bound=0.61))
+    assert [claim.passed for claim in measure.claims([known, good])] == [True]
+    assert [claim.passed for claim in measure.claims([good, bad])] == [False]
+    for change in ({"gap": 0.5}, {"samples": 10_000}, {"width": 256}, {"series": "total"}):
+        assert measure.claims([dataclasses.replace(bad, **change)]) == []
     widths, rng = np.array([64.0, 256.0, 1024.0]), np.random.default_rng(0)
     noise = np.exp(0.05 * rng.standard_normal((3, 8)))
     admitted = {"target_low": -0.6, "target_high": -0.4}
