@@ -79,7 +79,7 @@ class NetStart:
     def per_unit(self, delta: np.ndarray, radius: float) -> np.ndarray:
         """``delta`` with every unit brought back to the ball of that radius."""
         size = np.linalg.norm(delta, axis=3, keepdims=True)
-        return delta * np.minimum(1.0, radius / np.maximum(size, np.finfo(float).tiny))
+        return delta * (radius / np.maximum(size, radius)) if radius > 0 else 0.0 * delta
 
 
 def draw_start(interface: InterfaceModel, x: np.ndarray, width: int, rng: np.random.Generator) -> NetStart:

@@ -260,18 +260,14 @@ def runs(case: Case, weak: Weak) -> Iterator[Check]:
         exact = float(found.prediction[1])
         bound = exact + weak("order", float(found.certificate[1]) - exact)
         yield check("B", error, weak("certificate", bound), size)
-        lifted = interface.lift(_table(mask, done.learned_sum / 3) + known.q_phi_table)[:, interface.decision_pairs]
-        state_weight = interface.chain.stationary[:, None] * interface.lift(interface.chain.behaviour)
-        square = ((lifted - known.q_star.q[interface.decision_pairs]) ** 2) @ state_weight[interface.decision_pairs]
+        entries = np.zeros((len(done.probability), *mask.shape))
+        entries[:, mask] = done.learned_sum / 3 + known.q_phi_table[mask]
+        keep = interface.decision_pairs
+        state_weight = (interface.chain.stationary[:, None] * interface.lift(interface.chain.behaviour))[keep]
+        square = ((entries[:, interface.model.interface][:, keep] - known.q_star.q[keep]) ** 2) @ state_weight
         total = theorem.total_bound(bound, 0.0, weak("interface", known.gap.bound_value_aware))
         yield check("T4", np.sqrt(done.probability @ square), weak("sum", total), size)
     yield from _projected(case, weak, size)
-
-
-def _table(mask: np.ndarray, entries: np.ndarray) -> np.ndarray:
-    out = np.zeros((*mask.shape, len(entries)))
-    out[mask] = entries.T
-    return out
 
 
 def _projected(case: Case, weak: Weak, size: float) -> Iterator[Check]:
