@@ -1,4 +1,4 @@
-"""A referee's attack: every inequality on hundreds of tiny models with extreme numbers, and errors planted in constants.
+"""A referee's attack: every inequality on hundreds of extreme tiny models, and errors planted in constants.
 
 Most inequalities are attained somewhere, so that an error of a per cent in a constant shows. No model is known on which
 T3, T3.1 and T3+ are sharp, so errors in ``t_mix``, ``C_Z`` and ``M`` are caught by their twins only
