@@ -21,6 +21,7 @@ BUILT_IN = (
     "audit",
     "returns",
     "messages",
+    "neural",
     "model",
 )
 

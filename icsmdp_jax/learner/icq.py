@@ -21,6 +21,7 @@ from icsmdp_jax.learner import exploration
 from icsmdp_jax.learner.message import Protocol, Rule, protocol
 from icsmdp_jax.learner.networks import ValueClass
 from icsmdp_jax.learner.schedules import StepSize, from_optax, stochastic_approximation
+from icsmdp_jax.learner.slots import put, take
 
 
 class Inputs(NamedTuple):
@@ -69,7 +70,8 @@ class Learner:
       env: the environment.
       values: the function class.
       clock: ``"visits"`` (own updates) or ``"epoch"`` (shared clock) for the step-size schedule.
-      project: whether each option's vector is projected onto a ball (linear and tabular classes).
+      project: whether parameters are projected after each step, onto balls of the radius of the inputs: one for each
+        option's vector, or what ``values.project`` says.
       greedy: whether behaviour is epsilon-greedy instead of the fixed policy.
       optimiser: an optax optimiser that replaces the step-size schedule, or None.
     """
@@ -91,7 +93,9 @@ class Learner:
         if self.optimiser is not None:
             return from_optax(self.optimiser)
         radius = inputs.radius if self.project else None
-        return stochastic_approximation(inputs.step_size, self.clock, self.values.per_option, radius)
+        return stochastic_approximation(
+            inputs.step_size, self.clock, self.values.per_option, radius, self.values.project
+        )
 
     def protocol(self, inputs: Inputs) -> Protocol:
         """``offer`` and ``absorb`` of this learner."""
@@ -163,13 +167,3 @@ class Learner:
         option = self.act(words[split:], state, inputs)
         handoff, env_state = self.env.step_from_words(words[:split], state.env_state, option, inputs.env_params)
         return self.update(state, option, handoff, env_state, inputs)
-
-
-def take(tree: Any, slot: chex.Array) -> Any:
-    """The entries of one slot of a stacked pytree."""
-    return jax.tree.map(lambda leaf: leaf[slot], tree)
-
-
-def put(tree: Any, slot: chex.Array, entry: Any) -> Any:
-    """The stacked pytree with one slot replaced; all others keep their bits."""
-    return jax.tree.map(lambda leaf, value: leaf.at[slot].set(value), tree, entry)

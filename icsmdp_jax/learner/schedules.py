@@ -6,6 +6,7 @@ One traced form covers the schedules of the theory: ``min(cap, scale (1 + rescal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -98,7 +99,13 @@ class Visits(NamedTuple):
     count: chex.Array
 
 
-def stochastic_approximation(size: StepSize, clock: str, per_option: bool, radius: chex.Array | None = None) -> Rule:
+def stochastic_approximation(
+    size: StepSize,
+    clock: str,
+    per_option: bool,
+    radius: chex.Array | None = None,
+    project: Callable[[Params, chex.Array], Params] | None = None,
+) -> Rule:
     """Plain semi-gradient step ``theta <- Proj(theta + alpha error grad Q_i(z, o))`` (D9).
 
     Args:
@@ -106,8 +113,8 @@ def stochastic_approximation(size: StepSize, clock: str, per_option: bool, radiu
       clock: ``"epoch"`` for the shared clock, ``"visits"`` for the agent's own count of updates.
       per_option: with ``"visits"``, whether each option of the parameter slot keeps a count of its own
         (tabular: every pair (z, o) has one).
-      radius: ``[]`` float32; if given, each option's parameter vector is projected onto a ball of this radius
-        around 0 (T3). Parameters must then be one array ``[O, ...]``.
+      radius: ``[]`` float32; if given, parameters are projected after each step.
+      project: how, given the agent's parameters and the radius; ``project_rows`` if None (T3).
 
     Returns:
       The rule of one agent.
@@ -136,7 +143,7 @@ def stochastic_approximation(size: StepSize, clock: str, per_option: bool, radiu
         count = state.count + hit
         params = jax.tree.map(lambda p, g: p + alpha * error * g, params, direction)
         if radius is not None:
-            params = project_rows(params, radius)
+            params = (project or project_rows)(params, radius)
         return params, Visits(count)
 
     return Rule(init, update)

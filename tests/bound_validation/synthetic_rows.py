@@ -364,6 +364,30 @@ def messages_rows(rng: np.random.Generator) -> list[Row]:
     return rows
 
 
+def neural_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    for group, eta in (("gap closed", 0.0), ("gap open", 0.5)):
+        for m in (16, 64, 256, 1024):
+            common = dict(axis="neural", x_name="units per agent and option", x=m, width=m, group=group, gap=eta)
+            floor, hidden, near = 13.0 * m**-0.5, 0.1 * (eta > 0), 1.2 * m**-0.5 * (m < 256)
+            rows.append(_row(series="approximation", **common, measured=0.9 * near, bound=near, term="approximation"))
+            for k in (10_000, 100_000):
+                left, trivial = 12.0 * k**-0.5 + 0.02, 0.95 * Q_NORM
+                parts = {"linearisation": floor, "hidden": hidden, "sampling": left}
+                rows += [_row(series=f"part_{name}", **common, measured=v, samples=k) for name, v in parts.items()]
+                if k == 10_000 or (m, eta) == (1024, 0.0):
+                    shared = dict(**common, samples=k, replicas=4)
+                    bound = floor + hidden + left
+                    rows.append(_row(series="projected_net", **shared, **_noisy(rng, 10 * k**-0.5), bound=bound,
+                                     term="residual", trivial=trivial))  # fmt: skip
+                if k == 10_000:
+                    rows.append(_row(series="linearisation_seen", **shared, measured=0.1 * m**-0.5, bound=m**-0.5))
+            if eta == 0:
+                rows.append(_row(series="floor", **common, replicas=8, **_noisy(rng, floor)))
+                rows.append(_row(series="frobenius_floor", **common, replicas=8, **_noisy(rng, 20 * m ** (-1 / 6))))
+    return rows
+
+
 def _numbered(rows: list[Row]) -> list[Row]:
     """The rows with ids ``axis/n``, one number for each point of an axis."""
     seen: dict[str, dict[tuple, int]] = {}
@@ -380,7 +404,7 @@ def full_rows(seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
     builders = (
         width_rows, gap_rows, samples_rows, mixing_rows, durations_rows, total_rows, agents_rows, returns_rows,
-        messages_rows, audit_rows,
+        messages_rows, audit_rows, neural_rows,
     )  # fmt: skip
     return _numbered([row for build in builders for row in build(rng)])
 

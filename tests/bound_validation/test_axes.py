@@ -60,6 +60,9 @@ TERM_OF = {
     ("returns", "reference"): "", ("returns", "return"): "", ("returns", "crossing"): "", ("returns", "gap_loss"): "",
     ("returns", "gap_loss_exact"): "interface",
     ("messages", "return"): "", ("messages", "shift"): "", ("messages", "clean_error"): "",
+    ("neural", "projected_net"): "residual", ("neural", "total"): "total", ("neural", "approximation"): "approximation",
+    ("neural", "linearisation_seen"): "", ("neural", "part_linearisation"): "", ("neural", "part_hidden"): "",
+    ("neural", "part_sampling"): "", ("neural", "floor"): "", ("neural", "frobenius_floor"): "",
 }  # fmt: skip
 UNBOUNDED = {("width", "approximant"), ("width", "trained"), ("width", "trained_bias"), ("width", "trained_spread"),
              ("samples", "spread"), ("samples", "bias"), ("samples", "rmse"),
@@ -67,7 +70,9 @@ UNBOUNDED = {("width", "approximant"), ("width", "trained"), ("width", "trained_
              ("audit", "largest_missed"), ("audit", "miss_batch_means"), ("audit", "miss_random_scaling"),
              ("returns", "reference"), ("returns", "return"), ("returns", "crossing"), ("returns", "gap_loss"),
              ("messages", "return"), ("messages", "clean_error"),
-             ("messages", "shift")}  # fmt: skip
+             ("messages", "shift"),
+             ("neural", "part_linearisation"), ("neural", "part_hidden"), ("neural", "part_sampling"),
+             ("neural", "floor"), ("neural", "frobenius_floor")}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,8 @@ PANELS = [
     ("agents", 0, "gap", None), ("agents", 1, "spread", None), ("agents", 2, "constant_step", None),
     ("audit", 0, "error", "gap closed"), ("audit", 3, "miss_batch_means", "slow mixing"),
     ("returns", 2, "gap_loss", None), ("messages", 7, "shift", "nearest"), ("messages", 8, "shift", "high, clipped"),
+    ("neural", 3, "linearisation_seen", "gap closed"), ("neural", 4, "floor", None),
+    ("neural", 4, "frobenius_floor", None),
 ]  # fmt: skip
 
 
@@ -68,7 +70,7 @@ def figures():
 
 
 def test_every_axis_has_its_figure_in_the_order_of_the_report(figures):
-    assert tuple(figures) == tuple(f"{name}{kind}" for name in NAMES for kind in ("", "-column")) and len(NAMES) == 11
+    assert tuple(figures) == tuple(f"{name}{kind}" for name in NAMES for kind in ("", "-column")) and len(NAMES) == 12
     for name in NAMES:
         assert figures[name].get_figwidth() == style.FULL_WIDTH
         assert figures[f"{name}-column"].get_figwidth() == style.COLUMN_WIDTH
@@ -138,6 +140,32 @@ def test_the_shares_and_returns_of_the_table_are_drawn(figures):
         np.testing.assert_allclose(np.sort(lost), np.sort([1 - row.measured for row in rows]), atol=1e-12)
         numbers = [text.get_text() for text in axes.texts]
         assert [f"{i}" for i in range(6)] == numbers[:6]
+
+
+def test_the_bound_of_nets_is_stacked_beside_the_measurement(figures):
+    rows = [row for row in ROWS if row.axis == "neural"]
+    parts = ("part_sampling", "part_hidden", "part_linearisation")
+    for index, group, name, fixed in ((0, "gap closed", "width", ("samples", 10_000)),
+                                      (1, "gap open", "width", ("samples", 10_000)),
+                                      (2, "gap closed", "samples", ("width", 1024))):  # fmt: skip
+        axes = panels_of(figures["neural"])[index]
+        here = [row for row in rows if row.group == group and getattr(row, fixed[0]) == fixed[1]]
+        places = sorted({getattr(row, name) for row in here if row.series in parts})
+        top = {round(bar.get_x() + bar.get_width() / 2): bar.get_y() + bar.get_height() for bar in axes.patches}
+        for place in places:
+            found = [row for row in here if getattr(row, name) == place]
+            width = found[0].width
+            (near,) = [r.bound for r in rows if (r.series, r.group, r.width) == ("approximation", group, width)]
+            whole = sum(row.measured for row in found if row.series in parts) + near
+            assert top[places.index(place)] == pytest.approx(whole)
+            for row in found:
+                if row.series == "projected_net":
+                    assert holds(marks(axes), places.index(place), row.measured)
+                    assert row.bound == pytest.approx(whole - near)
+    broken = violated(rows, "projected_net")
+    figure = figure_of("neural", broken)
+    assert CROSSED in legend_texts(figure)
+    assert [d for axes in figure.axes[:3] for d in axes.lines if to_hex(d.get_color()).upper() == ALARM]
 
 
 def test_a_learner_that_no_number_of_scalars_serves_shares_the_whole_state():
