@@ -9,7 +9,7 @@ PRESET ?= quick
 OUT ?= results/$(PRESET)
 EXPERIMENTS := $(if $(filter file,$(origin OUT)),results,$(OUT))/experiments
 JAX ?= cpu
-# An interrupted run goes on; one of other code is begun afresh, unless it may have taken hours.
+# Resumes an interrupted run; starts over if the code has changed, except with PRESET=full, which may have taken hours.
 AGAIN := $(if $(filter full,$(PRESET)),--resume,--resume --overwrite)
 PYTEST_ARGS ?=
 BENCH_ARGS ?=

@@ -20,11 +20,14 @@ COLUMNS = {  # field, head, what it is
 
 def add_command(commands: Any) -> None:
     """Adds ``bound`` to the parser of the command line (an entry point of this package)."""
+    from icsmdp_jax.cli import positive_integer
+
     command = commands.add_parser(
         "bound", help="what K handoffs guarantee on a model, and what they are predicted to give"
     )
     command.add_argument("model", metavar="MODEL.npz")
-    command.add_argument("--samples", required=True, nargs="+", type=int, metavar="K", help="numbers of handoffs")
+    command.add_argument("--samples", required=True, nargs="+", type=positive_integer, metavar="K",
+                         help="numbers of handoffs")  # fmt: skip
     command.add_argument(
         "--schedule", choices=("constant", "harmonic", "polynomial"), default="constant",
         help="steps on the shared clock k = 0, 1, ...: K^(-1/2); 1/(1 + (1 - kappa) omega k); (1 + omega k)^(-0.7)",
@@ -38,8 +41,6 @@ def _run(args: argparse.Namespace) -> int:
     from icsmdp_jax.devices.cache import set_compilation_cache
 
     samples = sorted(set(args.samples))
-    if samples[0] < 1:
-        raise ValueError(f"--samples {samples[0]}: expected 1 or more")
     set_compilation_cache()
     from bound_validation.certificates import tabular_certificates
     from icsmdp_jax.commands import read_behaviour, warned
@@ -51,9 +52,13 @@ def _run(args: argparse.Namespace) -> int:
     if known.uncertified:
         print(f"icsmdp: {known.uncertified}", file=sys.stderr)
     found = tabular_certificates(known, samples, args.schedule)
+    content = {
+        "schedule": args.schedule,
+        "samples": [one.plain() for one in found],
+        "warnings": warnings,
+    }
     if args.json:
-        shown = {"schedule": args.schedule, "samples": [one.plain() for one in found], "warnings": warnings}
-        print(json.dumps(shown, allow_nan=False))
+        print(json.dumps(content, allow_nan=False))
         return 0
     print(_table([one.plain() for one in found]))
     trivial, useful = found[0].trivial, [one.samples for one in found if one.informative]

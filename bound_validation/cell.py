@@ -17,7 +17,16 @@ import jax
 import numpy as np
 
 from bound_validation import theorem
-from bound_validation.intervals import root_interval
+from bound_validation.bounds import (
+    approximation,
+    classic_bound,
+    oracle_norm,
+    radius,
+    residual_bound,
+    total_bound,
+    value_width,
+)
+from bound_validation.intervals import root_interval, spread_interval
 from bound_validation.results import NAN, Row, checked
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.constants import Analysis, analyse
@@ -37,7 +46,6 @@ from icsmdp_jax.learner.schedules import StepSize, constant, theorem_decaying
 from icsmdp_jax.learner.train import Run, train
 from icsmdp_jax.runs.tasks import Progress
 
-RADIUS_MARGIN = 1.25  # the balls' radius over the largest block of theta*; any value of 1 or more is admissible
 TIE = 1e-9  # lead of the best option up to which two options count as equally good; P2 is not claimed there
 ASYMPTOTIC_FROM = 100_000  # handoffs from which the central-limit line and the slope -1/2 are claimed
 FORMS = ("gap", "gap_value_aware", "gap_mass_span", "policy_loss")
@@ -81,19 +89,6 @@ class AnalysedCell:
         return checked(Row(series=series, measured=value, ci_low=low, ci_high=high, **shared))
 
 
-# What the theorems need to know
-
-
-def radius(known: Analysis) -> float:
-    """Radius of the ball on which each (agent, option) block is projected in runs of T3."""
-    if known.basis is None:
-        norms = np.abs(known.q_phi_table)
-    else:
-        blocks = known.basis.unpack(known.fixed.theta, known.interface.mask)
-        norms = np.sqrt((blocks**2).sum(axis=-1))
-    return RADIUS_MARGIN * float(norms.max())
-
-
 def constants(known: Analysis) -> dict[str, Any]:
     """Constants of a model with its function class, by column."""
     return {
@@ -115,34 +110,6 @@ def constants(known: Analysis) -> dict[str, Any]:
     }
 
 
-def residual_bound(known: Analysis, samples: int, decaying: bool = False) -> float:
-    """Root of T3 (constant step) or T3.1 (decaying) for a stationary start from 0; NaN if A6 is not certified."""
-    if not known.a6_certified:
-        return NAN
-    kappa, omega = known.kappa, known.operator.omega
-    gradient = theorem.gradient_bound(known.reward_max, radius(known))
-    if gradient == 0:  # no reward at all: every iterate is 0, and so is the residual
-        return 0.0
-    if decaying:
-        mixing = known.clock(theorem.decaying_step(samples, omega, kappa))
-        square = theorem.residual_bound_decaying_step(gradient, mixing, kappa, omega, samples)
-    else:
-        mixing = known.clock(theorem.constant_step(samples))
-        distance = float(np.linalg.norm(known.fixed.theta))
-        square = theorem.residual_bound_constant_step(distance, gradient, mixing, kappa, samples)
-    return float(theorem.residual_rms(square))
-
-
-def approximation(known: Analysis) -> tuple[float, float]:
-    """``||Q_m - Q_phi||_d`` and its bound, NaN if A6 is not certified (T2); both are 0 for tables."""
-    if known.basis is None:
-        return 0.0, 0.0
-    interface, q = known.interface, known.q_phi_table
-    projected = interface.norm(known.operator(q) - q)
-    bound = theorem.approximation_bound(projected, known.kappa) if known.a6_certified else NAN
-    return interface.norm(known.fixed.q - q), bound
-
-
 def feature_errors(
     interface: InterfaceModel, raw: np.ndarray, q_phi: np.ndarray, max_iterations: int = 20_000
 ) -> tuple[float, float]:
@@ -160,13 +127,6 @@ def feature_errors(
     return projected, interface.norm(fixed.q - q_phi) ** 2 if fixed.converged else NAN
 
 
-def total_bound(known: Analysis, samples: int) -> float:
-    """Sum of the three terms under the constant step; NaN if A6 is not certified (T4)."""
-    if not known.a6_certified:
-        return NAN
-    return theorem.total_bound(residual_bound(known, samples), approximation(known)[1], known.gap.bound)
-
-
 # Rows
 
 
@@ -180,7 +140,8 @@ def interface_rows(cell: AnalysedCell, forms: Sequence[str] = FORMS) -> list[Row
         "gap_mass_span": (gap.gap, gap.bound_mass_span),
         "policy_loss": (gap.policy_loss, theorem.policy_loss_bound(gap.bound)),
     }
-    return [cell.row(form, every[form][0], term="interface", bound=every[form][1]) for form in forms]
+    shared = {"term": "interface", "trivial": value_width(cell.known)}
+    return [cell.row(form, every[form][0], bound=every[form][1], **shared) for form in forms]
 
 
 def limit_rows(cell: AnalysedCell, tables: np.ndarray, samples: int, series: Sequence[str] = LIMIT) -> list[Row]:
@@ -200,7 +161,7 @@ def limit_rows(cell: AnalysedCell, tables: np.ndarray, samples: int, series: Seq
         "alternative": theorem.central_limit_spread(law.coefficient_iid, tail),
     }
     every = {
-        "spread": root_interval(errors.deviations, degrees_lost=1),
+        "spread": spread_interval(errors.deviations, _scaled(cell.known.interface, tables - tables.mean(axis=0))),
         "bias": (errors.bias, max(errors.raw_bias - 2 * noise, 0.0), errors.raw_bias + 2 * noise),
         "rmse": root_interval(errors.squares),
     }
@@ -208,28 +169,52 @@ def limit_rows(cell: AnalysedCell, tables: np.ndarray, samples: int, series: Seq
     return [cell.row(name, every[name], **shared, **(lines if name == "spread" else {})) for name in series]
 
 
+def _scaled(interface: InterfaceModel, tables: np.ndarray) -> np.ndarray:
+    """``[replicas, Z O]`` tables scaled so that squares add up to that of ``||.||_d``."""
+    weight = np.where(interface.mask, interface.pair_weight, 0.0)
+    return (np.where(interface.mask, tables, 0.0) * np.sqrt(weight)).reshape(len(tables), -1)
+
+
 def residual_row(
     cell: AnalysedCell, tables: np.ndarray, samples: int, series: str = "residual", decaying: bool = False
 ) -> Row:
-    """RMSE of ``[replicas, Z, O]`` average iterates to ``Q_m`` beside the root of T3 or, decaying, of T3.1."""
-    errors = measure_errors(cell.known.interface, tables, cell.known.fixed.q)
-    return cell.row(
-        series, root_interval(errors.squares), term="residual", bound=residual_bound(cell.known, samples, decaying),
-        samples=samples, tail_samples=samples, replicas=len(tables),
+    """RMSE of ``[replicas, Z, O]`` average iterates to ``Q_m``, projected, beside the best of T3+ and T3 (or T3.1).
+
+    The column ``alternative`` has the root of T3 or T3.1, which is not checked.
+    """
+    return _residual(
+        cell, tables, samples, series, bound=residual_bound(cell.known, samples, decaying),
+        alternative=classic_bound(cell.known, samples, decaying),
     )  # fmt: skip
+
+
+def plain_row(
+    cell: AnalysedCell, tables: np.ndarray, samples: int, series: str, prediction: float, certificate: float
+) -> Row:
+    """The same of a plain run, beside prediction and certificate of theorem B; a linear class has no certificate."""
+    unclaimed = {} if cell.known.basis is None else {"term": "", "trivial": NAN}
+    return _residual(cell, tables, samples, series, prediction=prediction, bound=certificate, **unclaimed)
+
+
+def _residual(cell: AnalysedCell, tables: np.ndarray, samples: int, series: str, **columns: Any) -> Row:
+    interface, q = cell.known.interface, cell.known.fixed.q
+    shared = {"term": "residual", "trivial": interface.norm(q), "samples": samples, "tail_samples": samples}
+    squares = measure_errors(interface, tables, q).squares
+    return cell.row(series, root_interval(squares), **{**shared, "replicas": len(tables), **columns})
 
 
 def approximation_row(cell: AnalysedCell) -> Row:
     """Distance of ``Q_m`` from ``Q_phi``, exact, beside T2."""
     error, bound = approximation(cell.known)
-    return cell.row("approximation", error, term="approximation", bound=bound)
+    trivial = cell.known.interface.norm(cell.known.q_phi_table)
+    return cell.row("approximation", error, term="approximation", bound=bound, trivial=trivial)
 
 
 def total_row(cell: AnalysedCell, tables: np.ndarray, samples: int, series: str = "total", **columns: Any) -> Row:
     """RMSE of ``[replicas, Z, O]`` average iterates to ``Q*``, constant step, beside the sum of the terms (T4)."""
     return cell.row(
         series, root_interval(oracle_squares(cell.known, tables)), term="total", bound=total_bound(cell.known, samples),
-        samples=samples, tail_samples=samples, replicas=len(tables), **columns,
+        trivial=oracle_norm(cell.known), samples=samples, tail_samples=samples, replicas=len(tables), **columns,
     )  # fmt: skip
 
 
@@ -310,6 +295,18 @@ def limit_run(
     checkpoints = sorted({*samples, *(k // 2 for k in samples)})
     run = _run([(known, step(known)) for known in lanes], "visits", False, key, replicas, checkpoints, chunk, progress)
     return Learned(lanes, checkpoints, run, tail=True)
+
+
+def plain_run(
+    lanes: Sequence[tuple[Analysis, StepSize]], samples: Sequence[int], key: jax.Array, replicas: int, chunk: int,
+    progress: Progress,
+) -> Learned:  # fmt: skip
+    """IC-Q as theorem B asks: no projection, steps on the shared clock.
+
+    Every lane is looked at after each of ``samples``. Other arguments as for ``limit_run``.
+    """
+    run = _run(lanes, "epoch", False, key, replicas, sorted(samples), chunk, progress)
+    return Learned([known for known, _ in lanes], sorted(samples), run, tail=False)
 
 
 def theorem_run(

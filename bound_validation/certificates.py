@@ -1,7 +1,7 @@
-"""What is guaranteed and what is predicted of tabular IC-Q on one model, for a step rule known in advance.
+"""What is guaranteed and what is predicted of IC-Q on one model, for a step rule known in advance.
 
-Projected runs have T3, T3.1 and T3+; plain runs on the shared clock have the prediction and the certificate of
-theorem B.
+Projected runs have T3, T3.1 and T3+; plain runs on the shared clock have the prediction of theorem B and, with tables,
+its certificate.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bound_validation import theorem
-from bound_validation.cell import radius, residual_bound
+from bound_validation.bounds import classic_bound, interface_bound, poisson_bound
+from icsmdp_jax.devices.placement import host_memory
 from icsmdp_jax.exact.comparison import comparison, linear_process
 from icsmdp_jax.exact.constants import Analysis
-from icsmdp_jax.exact.poisson import linear_bounds, poisson_constants
+from icsmdp_jax.learner.memory import in_units
+from icsmdp_jax.learner.schedules import StepSize, polynomial, shared_clock
 
-SCHEDULES = ("constant", "harmonic", "polynomial")
-POWER = 0.7  # of the polynomial schedule
+WORDS = 16  # float64 for each handoff: steps on host and device, and what the recursions leave after it
 
 
 class Certificate(NamedTuple):
@@ -55,72 +56,73 @@ class Certificate(NamedTuple):
 
 
 def steps(schedule: str, count: int, omega: float, kappa: float) -> np.ndarray:
-    """``[count]`` step sizes of a schedule on the shared clock, all at most 1 (theorem B).
+    """``[count]`` float64 step sizes of a schedule on the shared clock, all at most 1; as in ``shared_clock``."""
+    scale, rescale, power = shared_clock(schedule, count, omega, kappa)
+    return np.minimum(1.0, scale * (1.0 + rescale * np.arange(count)) ** -power)
+
+
+def step_size(schedule: str, samples: int, known: Analysis) -> StepSize:
+    """The schedule as the learner takes it, in float32; arguments as in ``steps``, ``samples`` is K."""
+    scale, rescale, power = shared_clock(schedule, samples, known.omega, known.kappa)
+    return polynomial(power, rescale, scale)
+
+
+def forecast(known: Analysis, samples: Sequence[int], schedule: str) -> tuple[list[float], list[float]]:
+    """Prediction of the RMSE to ``Q_m`` of the uniform average, and its certificate, for plain runs from 0 (theorem B).
 
     Args:
-      schedule: ``constant`` (``K^(-1/2)`` throughout), ``harmonic`` (``1/(1 + (1 - kappa) omega k)``) or ``polynomial``
-        (``(1 + omega k)^(-0.7)``).
-      count: K.
-      omega: smallest ``d(z, o)``.
-      kappa: certificate of A6.
+      known: the analysed model; of a linear class there is a prediction only, and the certificates are NaN.
+      samples: increasing numbers of handoffs; under the constant schedule each is a run with a step of its own.
+      schedule: as in ``steps``.
+
+    Returns:
+      Two lists, one number for each K.
 
     Raises:
-      ValueError: for another schedule, or for the harmonic one where A6 is not certified.
+      ValueError: as in ``steps``, and if the moments of the model, or so many handoffs, do not fit into memory.
     """
-    k = np.arange(count)
-    if schedule == "constant":
-        return np.full(count, float(theorem.constant_step(count)))
-    if schedule == "harmonic":
-        if not kappa < 1:
-            raise ValueError(f"schedule harmonic: A6 is not certified (kappa = {kappa:.6g}), expected less than 1")
-        return np.minimum(1.0, 1.0 / (1.0 + (1.0 - kappa) * omega * k))
-    if schedule == "polynomial":
-        return np.minimum(1.0, (1.0 + omega * k) ** -POWER)
-    raise ValueError(f"schedule = {schedule!r}: expected one of {', '.join(SCHEDULES)}")
+    _check_memory(max(samples))
+    interface, tabular = known.interface, known.basis is None
+    if tabular:
+        process = linear_process(interface, known.q_phi_table)
+    else:
+        assert known.basis is not None
+        read = known.basis.psi(interface.mask).toarray().reshape(*interface.mask.shape, -1)
+        process = linear_process(interface, known.fixed.q, read, start=-known.fixed.theta)
+    runs = [(k,) for k in samples] if schedule == "constant" else [tuple(samples)]
+    found = [
+        comparison(process, steps(schedule, counts[-1], known.omega, known.kappa), counts, certify=tabular)
+        for counts in runs
+    ]
+    prediction = np.concatenate([moments.prediction for moments in found])
+    return prediction.tolist(), np.concatenate([moments.certificate for moments in found]).tolist()
 
 
 def tabular_certificates(known: Analysis, samples: Sequence[int], schedule: str = "constant") -> list[Certificate]:
     """Prediction and certificates of the uniform average, from a table of zeros and a stationary start.
 
-    Args:
-      known: the analysed model.
-      samples: increasing numbers of handoffs; under the constant schedule each is a run with a step of its own.
-      schedule: as in ``steps``.
-
-    Raises:
-      ValueError: as in ``steps``, and if the moments of the model do not fit into memory.
+    Arguments and errors as for ``forecast``, with tables.
     """
-    interface = known.interface
-    process = linear_process(interface, known.q_phi_table)
-    if schedule == "constant":
-        runs = [comparison(process, steps(schedule, k, known.omega, known.kappa), [k]) for k in samples]
-        prediction = [float(run.prediction[0]) for run in runs]
-        certificate = [float(run.certificate[0]) for run in runs]
-    else:
-        run = comparison(process, steps(schedule, max(samples), known.omega, known.kappa), samples)
-        prediction, certificate = run.prediction.tolist(), run.certificate.tolist()
-    trivial = interface.norm(known.q_phi_table)
-    modulus, killing = interface.gamma_bar, interface.least_killing
-    aware = float(theorem.interface_bound_value_aware(known.gap.value_numerator, modulus, killing))
-    projected = schedule == "constant" and known.a6_certified
-    poissons = poisson_residuals(known, samples) if projected else [math.nan] * len(samples)
+    predictions, certificates = forecast(known, samples, schedule)
+    trivial, aware = known.interface.norm(known.q_phi_table), interface_bound(known)
+    projected = schedule == "constant"
     out = []
-    for index, (k, poisson) in enumerate(zip(samples, poissons, strict=True)):
-        classic = residual_bound(known, k) if projected else math.nan
-        best = float(np.nanmin([certificate[index], poisson, classic]))
+    for k, prediction, certificate in zip(samples, predictions, certificates, strict=True):
+        poisson = poisson_bound(known, k) if projected else math.nan
+        classic = classic_bound(known, k) if projected else math.nan
+        best = float(np.nanmin([certificate, poisson, classic]))
         out.append(Certificate(
-            k, prediction[index], certificate[index], poisson, classic, best, trivial,
-            bool(theorem.informative(best, trivial)), best + aware, aware,
+            k, prediction, certificate, poisson, classic, best, trivial, bool(theorem.informative(best, trivial)),
+            best + aware, aware,
         ))  # fmt: skip
     return out
 
 
-def poisson_residuals(known: Analysis, samples: Sequence[int]) -> list[float]:
-    """Roots of T3+ with the step ``K^(-1/2)`` for each K, tables, a start from 0; needs A6."""
-    constants = poisson_constants(known.interface, linear_bounds(known.interface, radius(known)))
-    distance = float(np.linalg.norm(known.fixed.theta))
-    squares = [
-        theorem.poisson_bound_constant_step(distance, *constants, known.kappa, theorem.constant_step(k), k)
-        for k in samples
-    ]
-    return [float(theorem.residual_rms(square)) for square in squares]
+def _check_memory(samples: int) -> None:
+    """Refuses more handoffs than the recursions could keep what they find of."""
+    wanted, most = 8 * WORDS * samples, host_memory()
+    if wanted > most:
+        raise ValueError(
+            f"samples = {samples}: the forecast is {in_units(wanted)}, expected at most {in_units(most)}; "
+            f"{most // (8 * WORDS)} would fit"
+        )

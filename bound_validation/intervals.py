@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,23 +12,69 @@ from scipy import stats
 from bound_validation.results import NAN
 
 
-def root_interval(squares: np.ndarray, degrees_lost: int = 0) -> tuple[float, float, float]:
+def root_interval(squares: np.ndarray) -> tuple[float, float, float]:
     """Root mean square with a 95 % t-interval for the mean square; NaN ends for a single replica, which tells no noise.
 
     Args:
-      squares: ``[replicas]`` squared errors (or squared deviations, with ``degrees_lost=1``).
-      degrees_lost: 1 to divide by ``replicas - 1``; the value is NaN then as well for a single replica.
+      squares: ``[replicas]`` squared errors.
 
     Returns:
       ``(value, low, high)``.
     """
     count = len(squares)
     if count == 1:
-        return NAN if degrees_lost else float(np.sqrt(squares[0])), NAN, NAN
-    factor = count / (count - degrees_lost)
-    mean = float(np.mean(squares)) * factor
-    half = float(stats.t.ppf(0.975, count - 1)) * float(np.std(squares, ddof=1)) * factor / np.sqrt(count)
+        return float(np.sqrt(squares[0])), NAN, NAN
+    mean = float(np.mean(squares))
+    half = float(stats.t.ppf(0.975, count - 1)) * float(np.std(squares, ddof=1)) / np.sqrt(count)
     return float(np.sqrt(mean)), float(np.sqrt(max(mean - half, 0.0))), float(np.sqrt(mean + half))
+
+
+def spread_interval(squares: np.ndarray, deviations: np.ndarray) -> tuple[float, float, float]:
+    """Root of the total variance over replicas with its 95 % interval by Satterthwaite's chi-square.
+
+    The total variance of Gaussian vectors is a weighted sum of chi-squares with n = replicas - 1 degrees of freedom
+    each. One chi-square with the same mean and variance has ``n (tr S)^2 / tr S^2`` degrees; ``tr S^2`` is estimated
+    without bias from the inner products of all pairs of replicas. In a chain that mixes slowly one direction dominates,
+    and a t-interval of the squared deviations covers too little.
+
+    Args:
+      squares: ``[replicas]`` squared distances from the replicas' mean.
+      deviations: ``[replicas, n]`` the deviations behind them, scaled so that their squares add up to ``squares``.
+
+    Returns:
+      ``(value, low, high)``, all NaN for a single replica.
+    """
+    count, coordinates = deviations.shape
+    if count == 1:
+        return NAN, NAN, NAN
+    free = count - 1
+    products = deviations @ deviations.T
+    total = float(np.mean(squares)) * (count / free)
+    if total == 0:
+        return 0.0, 0.0, 0.0
+    raw = float((products**2).sum()) / free**2 - total**2 / free
+    second = raw * free**2 / ((free - 1) * (free + 2)) if free > 1 else total**2
+    degrees = free * float(np.clip(total**2 / second, 1.0, coordinates)) if second > 0 else free * coordinates
+    low, high = (total * degrees / float(stats.chi2.ppf(level, degrees)) for level in (0.975, 0.025))
+    return float(np.sqrt(total)), float(np.sqrt(low)), float(np.sqrt(high))
+
+
+def judged(value: float, ci_low: float, ci_high: float, low: float, high: float) -> bool | None:
+    """Whether a value lies in ``[low, high]``: True if its whole interval does, False if none of it, None if part.
+
+    Args:
+      value: the value, by which it is judged if an end of the interval is not known.
+      ci_low: lower end of its interval.
+      ci_high: upper end.
+      low: lower end of the admitted range.
+      high: upper end.
+    """
+    if math.isnan(value):
+        return False
+    first, last = (ci_low, ci_high) if math.isfinite(ci_low) and math.isfinite(ci_high) else (value, value)
+    if low <= first and last <= high:
+        return True
+    return False if last < low or first > high else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +101,15 @@ class Slope:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the fitted slope lies in the admitted range; None if there is none."""
+        """Whether the slope lies in the admitted range, by its interval; None if there is no range, or undecided."""
         if self.target_low is None or self.target_high is None:
             return None
-        return self.target_low <= self.slope <= self.target_high
+        return judged(self.slope, self.ci_low, self.ci_high, self.target_low, self.target_high)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there is an admitted range and the interval lies partly inside it."""
+        return self.target_low is not None and self.target_high is not None and self.passed is None
 
 
 def fitted_slope(x: np.ndarray, y: np.ndarray, draws: np.ndarray | None = None, **target: float) -> Slope:

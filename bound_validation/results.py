@@ -7,12 +7,13 @@ import math
 import os
 from typing import Any
 
+from bound_validation import theorem
 from icsmdp_jax.io import atomic_write
 from icsmdp_jax.io import to_plain as to_plain
 from icsmdp_jax.io import write_json as write_json
 
 NAN = float("nan")
-SCHEMA = 3  # of the table and of the manifest, see docs/table.md
+SCHEMA = 4  # of the table and of the manifest, see docs/table.md
 TERMS = ("approximation", "interface", "residual", "total")
 ROUNDING = 1e-9  # float64 noise allowed where a bound itself is (nearly) zero, relative to the row's scale and values
 
@@ -22,7 +23,7 @@ class Row:
     """One measurement of one cell beside everything the theory says about it.
 
     Attributes:
-      axis: width, gap, samples, mixing, durations, total, returns, messages or model.
+      axis: width, gap, samples, mixing, durations, total, agents, audit, returns, messages or model.
       cell: frozen readable id, e.g. ``width/3``.
       series: what was measured (see docs/validation.md for the list).
       term: which term of the bound it checks: approximation, interface, residual or total; empty if none.
@@ -33,10 +34,13 @@ class Row:
       ci_low: lower end of the 95 % interval (equal to ``measured`` if the value is exact); NaN for a single replica.
       ci_high: upper end.
       bound: what the theorem guarantees; NaN where none is claimed.
+      trivial: error of the zero function, where runs start, in the same norm against the same reference; for the
+        interface, and for losses of policies, the width of the a-priori range of values (D12, L6). NaN without a bound.
       prediction: sharp prediction (not a bound); NaN if there is none.
       alternative: a second line that the figure sets against the prediction, e.g. without the Poisson terms.
       certified: whether A6 is certified in this cell.
       holds: 1 if measured <= bound, 0 if violated, -1 if no bound is claimed.
+      informative: 1 if bound < trivial, 0 if not, -1 if either is unknown (D12).
       replicas: number of replicas or draws behind the value; 0 if exact.
       width: features per agent, 0 for tabular.
       gap: eta.
@@ -59,10 +63,12 @@ class Row:
     ci_low: float = NAN
     ci_high: float = NAN
     bound: float = NAN
+    trivial: float = NAN
     prediction: float = NAN
     alternative: float = NAN
     certified: bool = True
     holds: int = -1
+    informative: int = -1
     replicas: int = 0
     width: int = 0
     gap: float = 0.0
@@ -102,6 +108,18 @@ class Row:
         return max(sizes, default=1.0)
 
     @property
+    def over_trivial(self) -> float:
+        """``bound / trivial``, below 1 for an informative bound; NaN where either is unknown or both are zero."""
+        if not (math.isfinite(self.bound) and self.trivial > ROUNDING * self.scale):
+            return NAN
+        return self.bound / self.trivial
+
+    @property
+    def evidence(self) -> bool:
+        """Whether the row speaks for the theory: its bound holds and is informative (D12)."""
+        return self.holds == 1 and self.informative == 1
+
+    @property
     def constants(self) -> dict[str, Any]:
         """The constants of its cell's model, with zero for what is rounding noise beside 1 or beside its values."""
         values = {name: getattr(self, name) for name in CONSTANTS}
@@ -110,15 +128,19 @@ class Row:
 
 
 def checked(row: Row) -> Row:
-    """The row with its interval completed, unless a single replica tells none, and ``holds`` decided."""
+    """The row with its interval completed, unless a single replica tells none; ``holds`` and ``informative`` decided.
+
+    An infinite bound or one without a trivial value beside it is neither informative nor vacuous.
+    """
     known = row.replicas != 1
     low = row.measured if known and math.isnan(row.ci_low) else row.ci_low
     high = row.measured if known and math.isnan(row.ci_high) else row.ci_high
-    holds = -1
+    holds = informative = -1
     if math.isfinite(row.bound):
         slack = ROUNDING * (row.scale + abs(row.measured) + abs(row.bound))
         holds = int(math.isfinite(row.measured) and row.measured <= row.bound + slack)
-    return dataclasses.replace(row, ci_low=low, ci_high=high, holds=holds)
+        informative = -1 if math.isnan(row.trivial) else int(theorem.informative(row.bound, row.trivial))
+    return dataclasses.replace(row, ci_low=low, ci_high=high, holds=holds, informative=informative)
 
 
 COLUMNS = [field.name for field in dataclasses.fields(Row)]

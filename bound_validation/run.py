@@ -67,12 +67,17 @@ def _say_uncertified(uncertified: list[str], cells: int) -> None:
 def verdict(summary: dict[str, Any]) -> str:
     """One line for the end of a run."""
     checks, violations = summary["checks"], summary["violations"]
-    judged = [claim for claim in summary["claims"] if claim["passed"] is not None]
-    failed = [claim["name"] for claim in judged if not claim["passed"]]
-    claims = f"{len(judged) - len(failed)} of {len(judged)} judged claims passed" if judged else "no claim was judged"
-    if failed:
-        claims += f" (failed: {', '.join(failed)})"
-    return f"The bound held in {checks - violations} of {checks} checks over {summary['cells']} cells; {claims}."
+    undecided = [claim["name"] for claim in summary["claims"] if claim["undecided"]]
+    passed = sum(claim["passed"] is True for claim in summary["claims"])
+    failed = [claim["name"] for claim in summary["claims"] if claim["passed"] is False]
+    judged = passed + len(failed) + len(undecided)
+    claims = f"{passed} of {judged} judged claims passed" if judged else "no claim was judged"
+    named = [f"{word}: {', '.join(names)}" for word, names in (("failed", failed), ("undecided", undecided)) if names]
+    claims += f" ({'; '.join(named)})" if named else ""
+    return (
+        f"The bound held in {checks - violations} of {checks} checks over {summary['cells']} cells, "
+        f"{summary['informative']} of these checks informative; {claims}."
+    )
 
 
 def validate(
@@ -111,10 +116,11 @@ def validate(
     if model is not None:
         from icsmdp_jax.commands import read_behaviour, warned
         from icsmdp_jax.exact.constants import analyse
+        from icsmdp_jax.learner.experiment import precision_warnings
         from icsmdp_jax.models.files import load_model
 
         known = analyse(load_model(model), read_behaviour(behaviour))
-        warnings = warned(known.interface)
+        warnings = warned(known.interface, precision_warnings(known))
         settings = dataclasses.replace(settings, known=known)
         about |= {"model": Path(model).name, "model_sha256": _sha256(model), "behaviour": "uniform"}
         if behaviour != "uniform":
@@ -261,10 +267,19 @@ def summarise(total: TaskResult, manifest: dict[str, Any], run_s: float) -> dict
         "bound_holds": violations == 0,
         "worst_ratio": reduced(np.max),
         "median_ratio": reduced(np.median),
+        "informative": sum(row.evidence for row in checked),
         "checks_per_term": {
-            term: {"held": sum(row.holds == 1 for row in group), "checked": len(group)} for term, group in terms.items()
+            term: {
+                "held": sum(row.holds == 1 for row in group),
+                "checked": len(group),
+                "informative": sum(row.evidence for row in group),
+            }
+            for term, group in terms.items()
         },
-        "slopes": {name: {**vars(slope), "passed": slope.passed} for name, slope in total.slopes.items()},
+        "slopes": {
+            name: {**vars(slope), "passed": slope.passed, "undecided": slope.undecided}
+            for name, slope in total.slopes.items()
+        },
         "claims": [to_plain(vars(claim)) for claim in total.claims],
         "a6_uncertified_cells": sorted({row.cell for row in rows if not row.certified}),
         "handoffs": total.handoffs,

@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from bound_validation.intervals import Slope
-from bound_validation.results import Row
+from bound_validation.intervals import Slope, judged
+from bound_validation.results import NAN, Row
 from icsmdp_jax.io import to_plain
 from icsmdp_jax.runs.tasks import Progress, Task
 
-__all__ = ["Claim", "Progress", "Task", "TaskResult", "dominance", "in_range", "line_ratio"]
+__all__ = ["Claim", "Progress", "Task", "TaskResult", "dominance", "in_range", "line_ratio", "outside"]
 
 TERM_OF = {"residual": "residual", "approximation": "approximation", "interface": "interface", "gap": "interface"}
 
@@ -26,9 +26,10 @@ class Claim:
       text: the claim, for the report.
       value: the number measured.
       target: the admitted range, in words.
-      passed: True, False, or None where the claim is not made (and ``text`` says why).
+      passed: True, False, or None where the claim is not made (and ``text`` says why) or is undecided.
       ci_low: lower end of the value's 95 % interval, or None.
       ci_high: upper end, or None.
+      undecided: whether the claim is made but the interval is partly inside the admitted range and partly outside.
     """
 
     name: str
@@ -38,17 +39,29 @@ class Claim:
     passed: bool | None
     ci_low: float | None = None
     ci_high: float | None = None
+    undecided: bool = False
 
 
-def in_range(name: str, text: str, value: float, low: float, high: float, **interval: float | None) -> Claim:
-    """A claim that a value lies in ``[low, high]``."""
-    return Claim(name, text, value, f"in [{low:g}, {high:g}]", bool(low <= value <= high), **interval)
+def in_range(
+    name: str, text: str, value: float, low: float, high: float, ci_low: float = NAN, ci_high: float = NAN
+) -> Claim:
+    """A claim that a value lies in ``[low, high]``, judged on its interval; a value without one is judged itself."""
+    passed = judged(value, ci_low, ci_high, low, high)
+    first, last = (end if math.isfinite(end) else None for end in (ci_low, ci_high))
+    return Claim(name, text, value, f"in [{low:g}, {high:g}]", passed, first, last, undecided=passed is None)
+
+
+def outside(name: str, text: str, value: float, low: float, high: float, ci_low: float, ci_high: float) -> Claim:
+    """A claim that a value does not lie in ``[low, high]``: that its whole interval is outside."""
+    inside = in_range(name, text, value, low, high, ci_low, ci_high)
+    passed = None if inside.passed is None else not inside.passed
+    return dataclasses.replace(inside, target=f"outside [{low:g}, {high:g}]", passed=passed)
 
 
 def line_ratio(name: str, text: str, row: Row, low: float, high: float) -> Claim:
     """A claim that a measured value over its prediction lies in ``[low, high]``."""
-    interval = {"ci_low": row.ci_low / row.prediction, "ci_high": row.ci_high / row.prediction}
-    return in_range(name, text, row.measured / row.prediction, low, high, **interval)
+    ends = (row.ci_low / row.prediction, row.ci_high / row.prediction)
+    return in_range(name, text, row.measured / row.prediction, low, high, *ends)
 
 
 def dominance(name: str, where: str, rows: Iterable[Row]) -> list[Claim]:
@@ -114,15 +127,14 @@ class TaskResult:
     @staticmethod
     def from_plain(content: dict[str, Any]) -> TaskResult:
         """The inverse of ``plain``."""
-        floats = {f.name for f in dataclasses.fields(Row) if f.type == "float"}
 
-        def row(record: dict[str, Any]) -> Row:
-            fields: dict[str, Any] = {k: float("nan") if v is None and k in floats else v for k, v in record.items()}
-            return Row(**fields)
+        def restored(kind: type[Any], record: dict[str, Any]) -> Any:
+            floats = {f.name for f in dataclasses.fields(kind) if f.type == "float"}
+            return kind(**{k: NAN if v is None and k in floats else v for k, v in record.items()})
 
         return TaskResult(
-            rows=[row(record) for record in content["rows"]],
-            slopes={name: Slope(**slope) for name, slope in content["slopes"].items()},
+            rows=[restored(Row, record) for record in content["rows"]],
+            slopes={name: restored(Slope, slope) for name, slope in content["slopes"].items()},
             claims=[Claim(**claim) for claim in content["claims"]],
             compile_s=content["compile_s"],
             handoffs=content["handoffs"],

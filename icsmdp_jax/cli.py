@@ -1,4 +1,4 @@
-"""The command ``icsmdp``: analyse, solve, learn, envs, experiment, and what other packages register (validate).
+"""The command ``icsmdp``: analyse, solve, learn, envs, experiment, status, and what other packages register (validate).
 
 Exit codes and what is said of errors: ``icsmdp_jax.endings``. With ``--json`` one JSON object goes to stdout and
 everything else to stderr. JAX is not imported before a command needs it, and the persistent compilation cache is set up
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from icsmdp_jax.devices.cache import set_compilation_cache
-from icsmdp_jax.endings import ended
+from icsmdp_jax.endings import LONGEST, ended, printable
 
 COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) -> None that add a command
 LARGEST = 2**63 - 1
@@ -31,7 +31,8 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line."""
 
     def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog}: {message}\n")
+        line = printable(message)
+        self.exit(2, f"{self.prog}: {line if len(line) <= LONGEST else f'{line[:LONGEST]} ...'}\n")
 
 
 def positive_integer(text: str) -> int:
@@ -57,19 +58,22 @@ def seed(text: str) -> int:
 
 
 def emit(result: dict[str, Any], as_json: bool) -> None:
-    """Prints a flat result on stdout, as one JSON object or as aligned lines.
+    """Prints a result on stdout, as one JSON object or as aligned lines.
 
     Raises:
-      ArithmeticError: if a value is no number, which must not look like a success.
+      ArithmeticError: if a value is not finite, which must not look like a success.
     """
+    flat: dict[str, Any] = {}
     for name, value in result.items():
+        flat |= {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+    for name, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ArithmeticError(f"{name} = {value}: expected a finite number")
     if as_json:
         print(json.dumps(result, allow_nan=False))
         return
-    width = max(len(name) for name in result)
-    for name, value in result.items():
+    width = max(len(name) for name in flat)
+    for name, value in flat.items():
         if isinstance(value, list):  # warnings are on stderr already
             continue
         print(f"{name:<{width}}  {value:.10g}" if isinstance(value, float) else f"{name:<{width}}  {value}")
@@ -103,6 +107,9 @@ def _learn(args: argparse.Namespace) -> int:
         function_class=args.function_class,
         width=args.width,
         tail=args.tail,
+        schedule=args.schedule,
+        audited=args.audit,
+        env=args.env,
     )
     emit(result, args.json)
     return 0
@@ -131,14 +138,16 @@ def _experiment(args: argparse.Namespace) -> int:
 
     every = args.name == catalogue.ALL
     if every and (args.oracle_only or args.load is not None):
-        raise ValueError(f"experiment {catalogue.ALL}: --oracle-only and --load belong to a single name")
+        raise ValueError(f"experiment {catalogue.ALL}: --oracle-only and --load need the name of one experiment")
     if not every and (args.force or args.overwrite):
-        raise ValueError(f"experiment {args.name}: --force and --overwrite belong to the name {catalogue.ALL}")
+        raise ValueError(f"experiment {args.name}: --force and --overwrite apply to {catalogue.ALL} only")
     if not every:
         catalogue.checked(args.name)
     options = Options(args.name, args.preset, args.load, args.seed)
     if args.oracle_only and args.load is not None:
-        raise ValueError(f"experiment {args.name}: --load is about learning, expected without --oracle-only")
+        raise ValueError(
+            f"experiment {args.name}: --load applies to learning, so it cannot be combined with --oracle-only"
+        )
     if args.out is not None:
         check_folder(args.out)
     out = Path(args.out) if args.out is not None else Path("results") / "experiments"
@@ -166,8 +175,8 @@ def _experiment(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help="model file (.npz)")
+def _add_model(command: argparse.ArgumentParser, count: str | None = None) -> None:
+    command.add_argument("model", nargs=count, help="model file (.npz)")
     command.add_argument(
         "--behaviour", default="uniform", help="'uniform' or a .npy file [Z, O] with the behaviour policy"
     )
@@ -184,40 +193,56 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"icsmdp {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
-    analyse = commands.add_parser("analyse", help="every constant of the theory for a model")
+    analyse = commands.add_parser("analyse", help="compute every constant of the theory for a model")
     _add_model(analyse)
     analyse.set_defaults(handler=_analyse)
 
-    solve = commands.add_parser("solve", help="exact solutions Q* and Q_phi of a model")
+    solve = commands.add_parser("solve", help="compute the exact solutions Q* and Q_phi of a model")
     _add_model(solve)
     solve.add_argument("--out", required=True, help="where to write the solution (.npz)")
     solve.add_argument("--full", action="store_true", help="also write the discounted kernel [S, O, S]")
     solve.set_defaults(handler=_solve)
 
-    learn = commands.add_parser("learn", help="run IC-Q on a model")
-    _add_model(learn)
+    learn = commands.add_parser("learn", help="run IC-Q on a model or an environment")
+    _add_model(learn, "?")
+    learn.add_argument("--env", default=None, metavar="NAME", help="an environment instead of a model: icsmdp envs")
     learn.add_argument("--samples", type=positive_integer, required=True, help="handoffs per replica")
     learn.add_argument("--replicas", type=positive_integer, default=32)
     learn.add_argument("--seed", type=seed, default=0)
     learn.add_argument("--function-class", choices=FUNCTION_CLASSES, default="tabular")
     learn.add_argument("--width", type=positive_integer, default=32, help="features or hidden units per agent")
     learn.add_argument("--tail", type=positive_integer, default=None, help="handoffs in the tail average")
+    learn.add_argument(
+        "--schedule", choices=("constant", "harmonic", "polynomial"), default=None,
+        help="steps on the shared clock as in 'bound', with prediction and certificate of the average (by default of "
+        "all iterates); without it steps count visits",
+    )  # fmt: skip
+    learn.add_argument(
+        "--audit", type=positive_integer, default=None, metavar="M",
+        help="M further handoffs with what was learned frozen: its largest residual and a bound on its error",
+    )  # fmt: skip
     learn.add_argument("--out", required=True, help="where to write q_last and q_average (.npz)")
     learn.set_defaults(handler=_learn)
 
-    envs = commands.add_parser("envs", help="all environments, and what is known of them")
+    envs = commands.add_parser("envs", help="list all environments and what is known about them")
     envs.add_argument("--json", action="store_true", help="print one JSON object")
     envs.set_defaults(handler=_envs)
 
-    experiment = commands.add_parser("experiment", help="IC-Q against the oracle and other methods on an environment")
+    experiment = commands.add_parser("experiment", help="compare IC-Q with the oracle and other methods")
     experiment.add_argument("name", help="name of the environment, or 'all' for all of them and a report")
-    experiment.add_argument("--out", default=None, help="where to write result.json (or oracle.json), tables, figures")
+    experiment.add_argument(
+        "--out", default=None, help="directory for result.json (or oracle.json), tables and figures"
+    )
     experiment.add_argument("--preset", choices=("testing", "quick", "full"), default="quick")
     experiment.add_argument("--seed", type=seed, default=0)
     experiment.add_argument("--load", type=float, default=None, help="packets per time unit (routing-6x6)")
-    experiment.add_argument("--oracle-only", action="store_true", help="exact quantities only, nothing is learned")
+    experiment.add_argument(
+        "--oracle-only", action="store_true", help="compute exact quantities only, without learning"
+    )
     experiment.add_argument("--force", action="store_true", help="with 'all': run everything again")
-    experiment.add_argument("--overwrite", action="store_true", help="with 'all': start over if --out is another run")
+    experiment.add_argument(
+        "--overwrite", action="store_true", help="with 'all': start over if another run is in --out"
+    )
     experiment.add_argument("--json", action="store_true", help="print one JSON object")
     add_host_arguments(experiment)
     experiment.set_defaults(handler=_experiment)
@@ -246,12 +271,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(argv: Sequence[str] | None) -> int:
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    for name, value in vars(args).items():
+        if value == []:  # some versions of Python read --out=-- as no value at all
+            parser.error(f"argument {name}: expected a value")
     return int(args.handler(args))
 
 
 def _plain_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"icsmdp: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"icsmdp: warning: {printable(str(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,9 @@ def read_behaviour(source: str) -> np.ndarray | None:
     return law
 
 
-def warned(interface: InterfaceModel) -> list[str]:
-    """The warnings about a model's structure, which also go to stderr."""
-    found = structure_warnings(interface.model, interface.chain)
+def warned(interface: InterfaceModel, more: Sequence[str] = ()) -> list[str]:
+    """The warnings about a model's structure, and further ones, which also go to stderr."""
+    found = [*structure_warnings(interface.model, interface.chain), *more]
     for line in found:
         print(f"icsmdp: warning: {line}", file=sys.stderr)
     return found
@@ -93,14 +94,17 @@ def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict
 
 
 def _bar() -> Any:
-    """A progress bar on stderr that shows up after two seconds."""
+    """A progress bar that shows up after two seconds, if stderr is a terminal."""
     from tqdm import tqdm
 
-    return tqdm(unit=" handoffs", unit_scale=True, file=sys.stderr, delay=2, leave=False)
+    return tqdm(unit=" handoffs", unit_scale=True, file=sys.stderr, delay=2, leave=False, disable=None)
+
+
+LEAST_AUDIT = 64  # handoffs: two for each batch
 
 
 def learn_file(
-    model: str,
+    model: str | None,
     behaviour: str,
     out: str,
     samples: int,
@@ -109,16 +113,41 @@ def learn_file(
     function_class: str,
     width: int,
     tail: int | None,
+    schedule: str | None = None,
+    audited: int | None = None,
+    env: str | None = None,
 ) -> dict[str, Any]:
-    """Runs IC-Q on a model file, writes ``q_last`` and ``q_average`` and returns the errors and the speed.
+    """Runs IC-Q on a model file or an environment, writes ``q_last`` and ``q_average`` and returns what is known.
+
+    That is errors and speed, the audit if one is asked for, and with a schedule its prediction and certificate. Of an
+    environment without an exact model it is the audit and the speed.
 
     Raises:
       ValueError: for bad input, in one line; nothing is written then.
     """
     file_target(out, "--out")
-    loaded = load_model(model)
-    known: Analysis = analyse(loaded, read_behaviour(behaviour))
-    from icsmdp_jax.learner.experiment import learn
+    if (model is None) == (env is None):
+        raise ValueError("learn: expected either a model file or --env NAME")
+    if audited is not None and audited < LEAST_AUDIT:
+        raise ValueError(f"--audit {audited}: expected at least {LEAST_AUDIT} handoffs")
+    known: Analysis | None = None
+    simulated = None
+    if model is not None:
+        known = analyse(load_model(model), read_behaviour(behaviour))
+    else:
+        from icsmdp_jax.envs import registry
+
+        simulated = registry.make(str(env))
+        if simulated[0].has_exact_model:
+            known = analyse(simulated[0].exact_model(simulated[1]), read_behaviour(behaviour))
+        elif function_class != "tabular":
+            raise ValueError(f"--function-class {function_class}: expected tabular, {env} has no exact model")
+        elif schedule is not None:
+            raise ValueError(f"--schedule {schedule}: expected none, {env} has no exact model to predict from")
+        elif behaviour != "uniform":
+            raise ValueError(f"--behaviour {behaviour}: expected uniform, {env} has no exact model")
+    from icsmdp_jax.learner.experiment import learn, precision_warnings
+    from icsmdp_jax.learner.model_free import learn_without_model
 
     with _bar() as bar:
 
@@ -126,13 +155,19 @@ def learn_file(
             bar.total = total
             bar.update(done)
 
-        outcome = learn(known, samples, replicas, seed, function_class, width, tail, progress)
-    warnings = warned(known.interface)
+        if known is not None:
+            outcome = learn(
+                known, samples, replicas, seed, function_class, width, tail, progress, schedule, audited or 0, simulated
+            )
+        else:
+            assert simulated is not None
+            outcome = learn_without_model(*simulated, samples, replicas, seed, tail, progress, audited)
+    warnings = [] if known is None else warned(known.interface, precision_warnings(known))
     for line in outcome.remarks:
         print(f"icsmdp: {line}", file=sys.stderr)
     numbers = [value for value in outcome.summary.values() if isinstance(value, float)]
     if not all(np.isfinite(found).all() for found in (numbers, outcome.q_last, outcome.q_average)):
-        raise ValueError(f"{model}: the learned values are not finite; nothing is written")
+        raise ValueError(f"{model or env}: the learned values are not finite; nothing is written")
     with atomic_write(out) as stream:
         np.savez_compressed(stream, q_last=outcome.q_last, q_average=outcome.q_average)
     return {"out": out, **outcome.summary, "warnings": warnings}

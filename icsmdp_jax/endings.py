@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -95,9 +96,15 @@ def summary(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error without line breaks, cut off where it is very long."""
-    text = " ".join(str(error).split())
+    """The message of an error as one printable line, cut off where it is very long."""
+    text = printable(str(error))
     return text if len(text) <= LONGEST or isinstance(error, ValueError) else f"{text[:LONGEST]} ..."
+
+
+def printable(text: str) -> str:
+    """A text in one line, with control characters spelled out: names from files must not steer a terminal."""
+    line = " ".join(text.split())
+    return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) == "Cc" else letter for letter in line)
 
 
 def _keep_traceback(error: BaseException) -> str:

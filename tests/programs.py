@@ -14,11 +14,13 @@ import optax
 from icsmdp_jax.core.wrappers import Central
 from icsmdp_jax.devices.placement import device_grid
 from icsmdp_jax.envs import registry
+from icsmdp_jax.envs.cpu_sort import cpu_sort
 from icsmdp_jax.envs.routing import ICQ_NEURAL, POLICIES, graph_from_links, network_params
 from icsmdp_jax.envs.routing.network import NetworkSize
 from icsmdp_jax.envs.routing.simulate import run_lanes
 from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.envs.workshop.env import feature_tables, workshop
+from icsmdp_jax.experiments import sorting_runs
 from icsmdp_jax.learner import channel, networks, schedules, train
 from icsmdp_jax.learner.adaptable import AdaptableLearner, inputs_for, tabular_learner
 from icsmdp_jax.learner.adaptable_state import situation_index, situation_vector
@@ -72,6 +74,7 @@ def programs() -> dict[str, Callable[[], Program]]:
     found["situation as a vector"] = lambda: (situation_vector(3), vector)
     for kind, baseline in (("linear", "group"), ("mlp", "running"), ("two-layer", "none")):
         found[f"roles, {kind}"] = partial(role_trainer, kind, baseline)
+    found["programs that sort"] = sorting
     for name in (*POLICIES, "neural"):
         found[f"packets, {name}"] = partial(packets, name)
     return found
@@ -191,6 +194,16 @@ def role_trainer(kind: str, baseline: str) -> Program:
         memory=jnp.float32(0.9),
     )
     return lambda key, given: trainer.run(key, given, 2, 1), (KEY, inputs)
+
+
+def sorting() -> Program:
+    """What random options write, judged in every run."""
+    env, params = cpu_sort(2, as_bits=True)
+
+    def run(key: Any, given: Any) -> Any:
+        return sorting_runs._written(env, given, lambda step, now: random_option(None, step, now), key)
+
+    return run, (KEY, params)
 
 
 def packets(name: str) -> Program:

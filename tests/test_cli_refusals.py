@@ -197,6 +197,45 @@ def test_arguments_that_argparse_refuses(arguments, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_control_characters_do_not_reach_the_terminal(tmp_path):
+    """Neither from the command line nor from names inside a file; a refusal stays one line."""
+    refused(icsmdp("analyse", PLAIN, "a\nb\x1b[31m"), r"a b\x1b[31m")
+    np.savez(tmp_path / "m.npz", **contents(PLAIN), **{"\x1b[31m": np.zeros(1)})
+    outcome = icsmdp("analyse", tmp_path / "m.npz")
+    assert outcome.code == 0 and outcome.err.endswith(r"ignoring unknown arrays \x1b[31m" + "\n")
+    refused(icsmdp("analyse", tmp_path / "m\x1b.npz"), r"m\x1b.npz: no such file")
+
+
+def test_two_dashes_are_no_value(tmp_path):
+    """Python 3.11 reads ``--samples=--`` as an option without a value, later versions as one that is no number."""
+    refused(icsmdp(*commands(PLAIN, tmp_path / "out.npz")["learn"], "--replicas=--"), "replicas")
+    refused(icsmdp("bound", PLAIN, "--samples", "5", "--samples=--"), "samples")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_argument_is_cut_off(tmp_path):
+    outcome = icsmdp("bound", PLAIN, "--samples", "9" * 5000)
+    refused(outcome, "--samples", "999 ...")
+    assert len(outcome.err) < 500
+
+
+def test_no_progress_bar_where_nobody_looks(tmp_path, monkeypatch):
+    """A bar draws itself with carriage returns, which have no place in a file or a pipe."""
+    from icsmdp_jax import commands as functions
+
+    with functions._bar() as bar:
+        bar.total = 10
+        bar.update(5)
+        assert bar.disable
+
+
+def test_a_file_that_is_refused_is_not_warned_about(tmp_path):
+    """One line is enough: what is ignored matters only where the rest is used."""
+    arrays = {**contents(PLAIN), "comment": np.zeros(1), "gamma": np.array(2.0)}
+    np.savez(tmp_path / "m.npz", **arrays)
+    refused(icsmdp("analyse", tmp_path / "m.npz"), "gamma = 2.0")
+
+
 def test_bad_input_in_a_process_of_its_own(tmp_path):
     """What a shell script sees: the code, one line, and no file."""
     done = subprocess_run("solve", tmp_path / "missing.npz", "--out", tmp_path / "out.npz")

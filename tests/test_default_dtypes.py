@@ -13,9 +13,13 @@ import pytest
 
 from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.learner.networks import FUNCTION_CLASSES
+from tests.bound_validation.runs import icsmdp
+from tests.command_line import contents, parsed
+from tests.helpers import GOLDEN
 from tests.programs import programs
 
 EVERY = tuple(programs())
+CLOCKS = ("handoffs_per_second", "compile_s", "run_s")  # what no two runs agree on
 RUN = ("ic_q, two-layer", "IC-Q, tabular")  # compiled and run both ways; the slow part does that with all
 # Every method and every class is traced quickly, but not every pair of them.
 PAIRS = {f"{method}, {kind}" for method in METHODS for kind in FUNCTION_CLASSES if method != "ic_q" and kind != "mlp"}
@@ -92,6 +96,22 @@ def test_results_have_the_same_bits(name):
     with other_settings():
         run, arguments = programs()[name]()
         assert bits(jax.jit(run)(*arguments)) == expected
+
+
+def test_commands_give_the_same_numbers(tmp_path):
+    """Tables learned by ``learn``, and the moments of theorem B in ``bound``, which are float64 whatever is set."""
+    model, out = GOLDEN / "desk.npz", tmp_path / "learned.npz"
+
+    def numbers():
+        learned = icsmdp("learn", str(model), *f"--samples 60 --replicas 2 --out {out} --json".split())
+        bound = icsmdp("bound", str(model), "--samples", "20", "40", "--json")
+        assert (learned.code, bound.code) == (0, 0)
+        summary = {name: value for name, value in parsed(learned).items() if name not in CLOCKS}
+        return summary, bits(contents(out)), parsed(bound)
+
+    expected = numbers()
+    with other_settings():
+        assert numbers() == expected
 
 
 def test_what_is_wide_is_found():

@@ -127,3 +127,31 @@ def test_several_recurrent_classes_are_named(sparse: bool) -> None:
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
 def test_models_without_transient_states_have_no_warnings(name: str) -> None:
     assert analyse(golden(name)).table()["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"reward_rate": 1e-36}, "rewards are up to 1e-36; float32"),
+        ({"reward_rate": 1e-29}, ""),
+        ({"gamma": 1 - 1e-7}, "1 - gamma_bar = 1e-07 is not resolved by float32 discounts"),
+        ({"gamma": 1 - 1e-5}, ""),
+    ],
+)
+def test_learn_says_what_float32_cannot_hold(change: dict[str, float], words: str, tmp_path: Path) -> None:
+    """Rewards that underflow are learned as 0, a discount that rounds to 1 is none: exit 0, but not silent."""
+    arrays = {
+        "transition": np.full((2, 1, 2), 0.5), "duration": np.ones((2, 1, 1)), "agent": np.array([0, 1]),
+        "interface": np.array([0, 1]), "reward_rate": np.full((2, 1), change.get("reward_rate", 1.0)),
+        "gamma": change.get("gamma", 0.9),
+    }  # fmt: skip
+    np.savez(tmp_path / "m.npz", **arrays)
+    out = tmp_path / "l.npz"
+    outcome = icsmdp("learn", str(tmp_path / "m.npz"), *f"--samples 60 --replicas 2 --out {out} --json".split())
+    assert outcome.code == 0
+    found = parsed(outcome)["warnings"]
+    if words:
+        (line,) = found
+        assert line.startswith(words) and f"icsmdp: warning: {line}" in outcome.err
+    else:
+        assert found == []

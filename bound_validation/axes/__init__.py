@@ -10,7 +10,20 @@ from importlib import import_module
 from bound_validation.axis import PRESETS, Axis
 
 AXES: dict[str, Axis] = {}  # by name, in the order of their tasks, figures and sections
-BUILT_IN = ("width", "gap", "samples", "mixing", "durations", "total", "agents", "returns", "messages", "model")
+BUILT_IN = (
+    "width",
+    "gap",
+    "samples",
+    "mixing",
+    "durations",
+    "total",
+    "agents",
+    "audit",
+    "returns",
+    "messages",
+    "neural",
+    "model",
+)
 
 
 def register(axis: Axis) -> None:

@@ -108,7 +108,7 @@ def _manifest(table: Path) -> dict[str, Any] | None:
         return None
     try:
         manifest = json.loads(metadata[b"icsmdp_jax"])
-    except ValueError:
+    except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
         raise ValueError(f"{table}: metadata icsmdp_jax is no manifest, expected a JSON object")
@@ -123,9 +123,9 @@ def _summary(place: Path) -> dict[str, Any] | None:
         missing = [name for name in SUMMARY_KEYS if name not in summary]
         if missing or not isinstance(summary, dict):
             raise ValueError(f"{', '.join(missing)} missing" if missing else "not a JSON object")
-        _ = [(claim["name"], claim["passed"]) for claim in summary["claims"]]
-        _ = [slope["passed"] for slope in summary["slopes"].values()]
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        _ = [(claim["name"], claim["passed"], claim["undecided"]) for claim in summary["claims"]]
+        _ = [(slope["passed"], slope["undecided"]) for slope in summary["slopes"].values()]
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{place}: cannot be read as the summary of a run ({reason})") from None
     return summary

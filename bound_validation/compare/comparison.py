@@ -284,7 +284,7 @@ def _pair(key: Key, a: Row, b: Row) -> Pair:
     if a.series in MEASURED_BOUNDS:
         bound_differs = math.isfinite(a.bound) != math.isfinite(b.bound)  # its factor is judged below, with kappa
     else:
-        bound_differs = not same_value(a.bound, b.bound)
+        bound_differs = not (same_value(a.bound, b.bound) and same_value(a.trivial, b.trivial))
     constants = tuple(name for name in CONSTANTS if not same_value(getattr(a, name), getattr(b, name)))
     return Pair(key, a, b, kind, difference, noise, z, p, differs, bound_differs, constants)
 
@@ -308,11 +308,15 @@ def changed_verdicts(summary_a: Mapping[str, Any], summary_b: Mapping[str, Any])
       The changes, claims and slopes in only one of the runs included; verdicts in words.
     """
 
+    words = {True: "passed", False: "failed", None: "not judged"}
+
+    def word(entry: Mapping[str, Any]) -> str:
+        return "undecided" if entry["undecided"] else words[entry["passed"]]
+
     def verdicts(summary: Mapping[str, Any]) -> dict[str, str]:
-        words = {True: "passed", False: "failed", None: "not judged"}
         out = {"all bounds": "held" if summary["bound_holds"] else "violated"}
-        out |= {f"slope {name}": words[slope["passed"]] for name, slope in summary["slopes"].items()}
-        return out | {f"claim {claim['name']}": words[claim["passed"]] for claim in summary["claims"]}
+        out |= {f"slope {name}": word(slope) for name, slope in summary["slopes"].items()}
+        return out | {f"claim {claim['name']}": word(claim) for claim in summary["claims"]}
 
     return differing(verdicts(summary_a), verdicts(summary_b))
 

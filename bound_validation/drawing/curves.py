@@ -16,7 +16,7 @@ from bound_validation.views import Fit
 from icsmdp_jax.drawing.style import BLACK, GREY
 
 Kind = Literal["measured", "bound", "prediction", "alternative", "fit", "reference"]
-Field = Literal["bound", "prediction", "alternative"]
+Field = Literal["bound", "prediction", "alternative", "trivial"]
 SIZE = {
     "+": 7.0,
     "1": 7.5,
@@ -73,11 +73,12 @@ def measured(rows: list[Row], label: str = "", colour: str = BLACK, marker: str 
 
 
 def line(rows: list[Row], field: Field, label: str = "", colour: str = BLACK, kind: Kind | None = None) -> list[Curve]:
-    """A column of theory as a line; nothing if no value is finite."""
+    """A column of theory as a line; nothing if no value is finite. What is trivial is drawn for comparison."""
     points = [(row.x, getattr(row, field)) for row in rows if math.isfinite(getattr(row, field))]
     if not points:
         return []
-    return [_line(kind or field, label, colour, *np.array(sorted(set(points)), dtype=np.float64).T)]
+    kind = kind or ("alternative" if field == "trivial" else field)
+    return [_line(kind, label, colour, *np.array(sorted(set(points)), dtype=np.float64).T)]
 
 
 def same_line(first: list[Curve], second: list[Curve], tolerance: float = 1e-6) -> bool:

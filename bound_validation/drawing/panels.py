@@ -17,8 +17,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
 from bound_validation.drawing.curves import Curve, draw, values_to_show
 from bound_validation.drawing.legends import Entry, groups, key, panel_legend
+from bound_validation.drawing.style import narrow
 from bound_validation.results import ROUNDING
-from icsmdp_jax.drawing.style import SETTINGS, SMALL, letter, new_figure, text_size
+from icsmdp_jax.drawing.style import COLUMN_WIDTH, SETTINGS, SMALL, letter, new_figure, text_size
 
 NORM = r"in $\|\cdot\|_d$ (reward units)"
 ERROR, RMSE, SPREAD, BIAS = (f"{what} {NORM}" for what in ("error", "RMSE", "spread", "bias"))
@@ -58,8 +59,8 @@ def compose(
 
     Args:
       panels: row by row; each keeps its letter if another is left out, and a single one has none.
-      columns: of the grid.
-      width: inches, whatever the number of panels.
+      columns: of the grid; 1 inside ``single_column``.
+      width: inches, whatever the number of panels; that of a column inside ``single_column``.
       height: inches of one row of panels with their legends.
       entries: groups whose markers are explained above the panels.
       fill: whether the last panel takes what is left of its row.
@@ -67,7 +68,7 @@ def compose(
     full = [i for i, panel in enumerate(panels) if any(curve.kind != "fit" for curve in panel.curves)]
     if not full:
         return None
-    columns = min(columns, len(full))
+    columns, width = (1, COLUMN_WIDTH) if narrow() else (min(columns, len(full)), width)
     rows = math.ceil(len(full) / columns)
     figure = new_figure(width, rows * height + 0.3)
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -83,8 +84,15 @@ def compose(
     return figure
 
 
-def draw_panel(axes: Axes, panel: Panel, index: int | None = None) -> None:
-    """Scales, curves, title, labels and legend of one panel; ``index`` is the number behind its letter."""
+def draw_panel(axes: Axes, panel: Panel, index: int | None = None, room: float | None = None) -> None:
+    """Scales, curves, title, labels and legend of one panel.
+
+    Args:
+      axes: where to draw.
+      panel: what to draw.
+      index: the number behind its letter; None for a single panel.
+      room: width of its legend in points, if that is not the width of its place in the figure.
+    """
     abscissae = np.concatenate([curve.x for curve in panel.curves if curve.kind != "fit"])
     dress(axes, "x", abscissae)
     if panel.ticks is not False:
@@ -100,7 +108,7 @@ def draw_panel(axes: Axes, panel: Panel, index: int | None = None) -> None:
         above.xaxis.set_ticklabels(panel.top[1], fontsize=SMALL)
         above.xaxis.set_minor_locator(FixedLocator([]))
     letter(axes, index, panel.title)
-    panel_legend(axes, panel.curves, room_of(axes) - 20)
+    panel_legend(axes, panel.curves, room_of(axes) - 20 if room is None else room)
 
 
 def room_of(axes: Axes) -> float:

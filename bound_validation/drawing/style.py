@@ -7,6 +7,9 @@ dash-dotted one is a fit, and thin long dashes are a slope to compare with, thro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from icsmdp_jax.drawing.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
@@ -37,3 +40,20 @@ MEANING = {
 HOLLOW = "A6 not certified"
 CROSSED = "bound violated"
 ARROW = "estimate 0: upper end of interval"
+
+_NARROW = ContextVar("narrow", default=False)
+
+
+@contextmanager
+def single_column() -> Iterator[None]:
+    """Figures drawn inside are as wide as one column of a page, their panels below each other."""
+    token = _NARROW.set(True)
+    try:
+        yield
+    finally:
+        _NARROW.reset(token)
+
+
+def narrow() -> bool:
+    """Whether figures are being drawn for a single column."""
+    return _NARROW.get()

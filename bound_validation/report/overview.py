@@ -10,13 +10,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bound_validation.axes.gap.figure import gap_curves
-from bound_validation.axes.samples.figure import fit_of_group, spread_curves
+from bound_validation.axes.samples.figure import fit_of_group, plain_curves, spread_curves
+from bound_validation.axes.total.figure import against_samples
 from bound_validation.drawing.curves import cross, fitted, line, measured
 from bound_validation.drawing.legends import key
-from bound_validation.drawing.panels import ERROR, Panel, draw_panel, dress
+from bound_validation.drawing.panels import ERROR, RMSE, Panel, draw_panel, dress
+from bound_validation.drawing.style import narrow
 from bound_validation.results import Row
 from bound_validation.views import fit_of, groups_of, select
-from icsmdp_jax.drawing.style import BLACK, BLUE, COLUMN_WIDTH, FULL_WIDTH, GREEN, ORANGE, letter, new_figure
+from icsmdp_jax.drawing.style import (
+    BLACK,
+    BLUE,
+    COLUMN_WIDTH,
+    FULL_WIDTH,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    letter,
+    new_figure,
+)
 
 MODEL_BOUNDS = {
     "interface": ("gap", "T1"),
@@ -25,23 +38,32 @@ MODEL_BOUNDS = {
     "gap_value_aware": ("gap", "T1.1"),
     "policy_loss": ("policy loss", "T1.3"),
 }
+SAMPLES = "samples $K$ (handoffs)"
+ZEROS = "table of zeros"  # what is trivial
 
 
 def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
-    """Width, gap and samples side by side; for a given model the axes that it has."""
+    """Approximation, interface, residual, nets and the whole, as far as there are rows; for a given model its own."""
     single = [row for row in rows if row.axis == "model" and row.series in MODEL_BOUNDS]
-    panels = [_width(rows, summary), _gap(rows, summary), _samples(rows, summary)]
-    present = [panel for panel in panels if panel.curves or (single and panel is panels[1])]
+    interface = _gap(rows, summary)
+    panels = [_width(rows, summary), interface, _samples(rows, summary), _nets(rows), _total(rows)]
+    present = [panel for panel in panels if panel.curves or (single and panel is interface)]
     if not present:
         return None
-    figure = new_figure(FULL_WIDTH if len(present) > 1 else COLUMN_WIDTH + 0.6, 3.3)
-    grid = figure.subplots(1, len(present), squeeze=False)[0]
-    for index, (axes, panel) in enumerate(zip(grid, present, strict=True)):
+    count = len(present)
+    columns = 1 if narrow() else {4: 2}.get(count, min(count, 3))  # four as a square
+    lines = math.ceil(count / columns)
+    width = FULL_WIDTH if columns > 1 else COLUMN_WIDTH if narrow() else COLUMN_WIDTH + 0.6
+    figure = new_figure(width, 2.9 * lines + 0.4)
+    grid = figure.subplots(lines, columns, squeeze=False).reshape(-1)
+    for index, (axes, panel) in enumerate(zip(grid, present, strict=False)):
         if panel.curves:
             draw_panel(axes, panel, index)
         else:
             letter(axes, index, panel.title)
             _single_gap(axes, single)
+    for axes in grid[count:]:
+        axes.set_axis_off()
     key(figure, [curve for panel in present for curve in panel.curves])
     return figure
 
@@ -64,15 +86,36 @@ def _gap(rows: list[Row], summary: dict[str, Any]) -> Panel:
 
 
 def _samples(rows: list[Row], summary: dict[str, Any]) -> Panel:
-    spread, steps = select(rows, "samples", "spread"), select(rows, "samples", "constant_step")
-    names = groups_of(sorted(spread + steps, key=lambda row: (row.width, row.group)))
+    """Plain runs of the first class under two schedules; on a given model the spread and the constant step."""
+    plain, spread = select(rows, "samples", "constant_plain"), select(rows, "samples", "spread")
+    steps = select(rows, "samples", "constant_step")
+    names = groups_of(sorted(plain or spread + steps, key=lambda row: (row.width, row.group)))
+    if plain:
+        zeros = line([row for row in plain if row.group == names[0]], "trivial", ZEROS, GREY)
+        return Panel("residual", SAMPLES, RMSE, [*zeros, *plain_curves(rows, names[0], ("constant", "polynomial"))])
     spread, steps = ([row for row in found if row.group == names[0]] for found in (spread, steps))
     curves = [
         *spread_curves(spread, fit_of_group(summary, names[0]) if names else None),
-        *line(steps, "bound", r"T3$^{1/2}$", GREEN),
+        *line(steps, "bound", r"T3+$^{1/2}$", GREEN),
         *measured(steps, "constant step", GREEN, "s"),
     ]
-    return Panel("residual", "samples $K$ (handoffs)", ERROR, curves)
+    return Panel("residual", SAMPLES, ERROR, curves)
+
+
+def _nets(rows: list[Row]) -> Panel:
+    """Projected nets with a trained hidden layer beside theorem N."""
+    nets = [row for row in rows if row.axis == "neural" and row.series == "projected_net"]
+    curves = [
+        *line(nets, "trivial", ZEROS, GREY),
+        *line(nets, "bound", "N+", PURPLE),
+        *measured(nets, "trained net", PURPLE, "o"),
+    ]
+    return Panel("neural", "units per agent and option $m$", RMSE, curves, ticks=True)
+
+
+def _total(rows: list[Row]) -> Panel:
+    totals = [row for row in rows if row.axis == "total" and row.series == "total"]
+    return against_samples(totals, "total")
 
 
 def _single_gap(axes: Axes, rows: list[Row]) -> None:

@@ -22,6 +22,7 @@ from bound_validation.words import Section
 from icsmdp_jax.io import atomic_write
 
 MOST = 1000  # lines of one table; a sweep over thousands of cells has more, all of which are in the Parquet file
+WORDS = ("PROVENANCE", "OVERVIEW", "INFORMATIVE", "SHARES", "UNCERTIFIED")
 DASH = Markup("&ndash;")
 
 
@@ -59,7 +60,7 @@ def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -
     checks = max(int(summary.get("checks") or 0), sum(row.holds >= 0 for row in rows))
     claims = list(summary.get("claims") or [])
     return {
-        "words": {name: Markup(getattr(text, name)) for name in ("PROVENANCE", "OVERVIEW", "SHARES", "UNCERTIFIED")},
+        "words": {name: Markup(getattr(text, name)) for name in WORDS},
         "notation": [(Markup(symbol), Markup(meaning)) for symbol, meaning in text.NOTATION],
         "preset": summary.get("preset"),
         "model": summary.get("model"),
@@ -70,6 +71,7 @@ def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -
         "shares_of_page": {name: _share_of_page(data) for name, data in figures.items()},
         "checks": checks,
         "held": checks - failed,
+        "informative": sum(row.evidence for row in rows),
         "bound_holds": failed == 0 and bool(summary.get("bound_holds", True)),
         "violations": violations,
         "terms": _terms(summary),
@@ -120,9 +122,10 @@ def interval(low: Any, high: Any) -> Markup:
     return Markup("[{}, {}]").format(number(low), number(high))
 
 
-def verdict(passed: bool | None) -> Markup:
+def verdict(passed: bool | None, undecided: bool = False) -> Markup:
     """The verdict in words, with a class that colours it."""
     word, name = {True: ("passed", "pass"), False: ("FAILED", "fail"), None: ("not claimed", "none")}[passed]
+    word = "undecided" if undecided else word
     return Markup('<span class="verdict {}">{}</span>').format(name, word)
 
 
@@ -147,6 +150,7 @@ def _terms(summary: dict[str, Any]) -> list[dict[str, Any]]:
             "name": name or "other",
             "held": counts[name]["held"],
             "checked": counts[name]["checked"],
+            "informative": counts[name]["informative"],
             "worst": (summary.get("worst_ratio") or {}).get(name),
             "median": (summary.get("median_ratio") or {}).get(name),
         }
@@ -188,6 +192,7 @@ def _share_line(cell: Share, total: Row | None) -> dict[str, Any]:
         "parts": list(zip(PARTS, normalised(cell.measured), normalised(cell.bound), strict=True)),
         "total": math.nan if total is None else total.measured,
         "bound": math.nan if total is None else total.bound,
+        "over_trivial": math.nan if total is None else total.over_trivial,
     }
 
 

@@ -14,13 +14,20 @@ PROVENANCE = (
 
 OVERVIEW = (
     "The sources of error one at a time: too few features, an interface that hides part of the state, too few "
-    "samples. " + READING
+    "samples; nets whose hidden layer is trained; and all sources together. " + READING
+)
+
+INFORMATIVE = (
+    "The trivial value of a row is what is known without any theory: the error of a table of zeros, where every run "
+    "starts, in the same norm against the same reference, or, for the interface, the width of the range in which all "
+    "values lie (D12). A bound is informative if it is below the trivial value. A check whose bound is not is called "
+    "vacuous: it would hold for a learner that never learned, and counts as no evidence."
 )
 
 SHARES = (
     "The total error is at most residual + approximation + interface (T4). Each share below is one of the three "
-    f"divided by their sum, once as measured and once in the bound. Residual and approximation are in {NORM}, the "
-    "interface gap is in the sup norm, as in the theorem; so the measured parts add up to at least the measured total."
+    f"divided by their sum, once as measured and once in the bound. All are measured in {NORM}, and add up to at least "
+    "the measured total; the bound of the interface is that on the sup norm, which dominates."
 )
 
 UNCERTIFIED = (

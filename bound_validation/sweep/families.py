@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-import math
 import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -17,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bound_validation.sweep.refusal import Refusal, nearest, refused, shown, unknown
+from bound_validation.sweep.refusal import FINITE, Refusal, nearest, refused, shown, unknown
 from bound_validation.sweep.sizes import check_size, planted_size, random_size
 from icsmdp_jax.endings import summary
+from icsmdp_jax.models.arrays import LARGEST
 from icsmdp_jax.models.tabular import TabularModel
 
 Function = Callable[..., Any]  # (**coordinates) -> TabularModel, or (TabularModel, behaviour [Z, O])
@@ -83,8 +83,8 @@ class Family:
         if kind is not None and (not isinstance(value, SCALARS[kind]) or isinstance(value, bool)):
             words = {"int": "a whole number", "float": "a number", "str": "a text"}
             raise refused(field, value, words[kind], name)
-        if kind == "float" and not math.isfinite(value):
-            raise refused(field, value, "a finite number", name)
+        if kind == "float" and not abs(value) <= LARGEST:
+            raise refused(field, value, FINITE, name)
         if name == "seed" and kind == "int" and value < 0:
             raise refused(field, value, "a whole number of 0 or more", name)
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from bound_validation.drawing.curves import Curve, Field, line, measured, same_line
 from bound_validation.drawing.legends import Entry
 from bound_validation.drawing.panels import BIAS, RMSE, SPREAD, Panel, compose, thinned
-from bound_validation.drawing.style import GROUPS, TERM_COLOUR, TERM_MARKER
+from bound_validation.drawing.style import GROUPS, TERM_COLOUR, TERM_MARKER, single_column
 from bound_validation.results import ROUNDING, TERMS, Row
 from bound_validation.sweep.definition import SAMPLES, WIDTH, Cell, Sweep, value_text
 from icsmdp_jax.drawing.style import BLUE, COLUMN_WIDTH, FULL_WIDTH, GREY, ORANGE, PURPLE, VERMILLION, house_style, save
@@ -140,25 +140,34 @@ def _is_scale(values: Sequence[Any]) -> bool:
 def draw_all(sweep: Sweep, rows: list[Row], out: str | Path) -> dict[str, Path]:
     """Draws every figure for which there are rows, as PNG and PDF in ``out/figures``; same rows, same bytes.
 
+    Beside each lies ``NAME-column``, the same for a single column of a page.
+
     Returns:
-      Paths of the PNG files by name, in the order of the report.
+      Paths of the wide PNG files by name, in the order of the report.
     """
+    paths, folder = {}, Path(out) / "figures"
+    with house_style():
+        for name, figure in _figures(sweep, rows).items():
+            paths[name] = save(figure, folder, name)
+        with single_column():
+            for name, figure in _figures(sweep, rows).items():
+                save(figure, folder, f"{name}-column")
+    return paths
+
+
+def _figures(sweep: Sweep, rows: list[Row]) -> dict[str, Figure]:
+    """Those for which there are rows."""
     look, exact = look_of(sweep), look_of(sweep, exact=True)
     assert look is not None
-    paths = {}
-    with house_style():
-        figures = {
-            "interface": _interface(rows, exact),
-            "spread": _spread(rows, look),
-            "approximation": _approximation(rows, exact),
-            "residual": _single(rows, look, "residual", r"T3$^{1/2}$", "average iterate, constant step", RMSE),
-            "total": _single(rows, look, "total", "T4", "total error", r"RMSE to $Q^{\star}$ (reward units)"),
-            "checks": _checks(rows),
-        }
-        for name, figure in figures.items():
-            if figure is not None:
-                paths[name] = save(figure, Path(out) / "figures", name)
-    return paths
+    drawn = {
+        "interface": _interface(rows, exact),
+        "spread": _spread(rows, look),
+        "approximation": _approximation(rows, exact),
+        "residual": _single(rows, look, "residual", r"T3+ or T3$^{1/2}$", "average iterate, constant step", RMSE),
+        "total": _single(rows, look, "total", "T4", "total error", r"RMSE to $Q^{\star}$ (reward units)"),
+        "checks": _checks(rows),
+    }
+    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def _theory(rows: list[Row], look: Look, series: str, field: Field, label: str) -> list[Curve]:

@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from icsmdp_jax.models.arrays import LARGEST
+
+FINITE = f"a finite number, {LARGEST:g} at most in size"
 LONGEST = 80  # characters of a value that a message repeats
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from bound_validation.sweep.definition import Figure, Sweep
-from bound_validation.sweep.refusal import Refusal, nearest, shown
+from bound_validation.sweep.refusal import FINITE, Refusal, nearest, shown
+from icsmdp_jax.models.arrays import LARGEST
 
 TABLES: dict[str, tuple[str, ...]] = {
     "sweep": ("name", "measure", "cells_per_part"),
@@ -23,6 +24,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 SPACED = ("from", "to", "count", "spacing")
 SPACINGS: dict[str, Callable[..., np.ndarray]] = {"linear": np.linspace, "log": np.geomspace}
 LISTS = ("measure", "sizes", "samples")
+MOST_BYTES = 2**24  # of a file, so that a device is not read for ever
 DIGITS = 12  # significant digits of spaced values, so that ids are free of rounding
 
 
@@ -34,11 +36,15 @@ def read_sweep(path: str | os.PathLike[str]) -> Sweep:
     """
     place = Path(path)
     try:
-        content = tomllib.loads(place.read_text(encoding="utf-8-sig"))
+        with open(place, "rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+        content = tomllib.loads(data.decode("utf-8-sig")) if len(data) <= MOST_BYTES else None
     except FileNotFoundError:
         raise ValueError(f"{place}: no such file, expected a TOML file that describes a sweep") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a ValueError also for numbers of thousands of digits
         raise ValueError(f"{place}: cannot be read as TOML ({' '.join(str(error).split())})") from None
+    if content is None:
+        raise ValueError(f"{place}: has more than {MOST_BYTES} bytes, expected a TOML file that describes a sweep")
     try:
         return sweep_of(content, place.resolve().parent)
     except Refusal as error:
@@ -120,6 +126,8 @@ def _spaced(name: str, entry: Mapping[str, Any]) -> list[float]:
             raise ValueError(f"{where}.{key}: missing, expected a number")
         if not isinstance(entry[key], int | float) or isinstance(entry[key], bool):
             raise ValueError(f"{where}.{key} = {shown(entry[key])}: expected a number")
+        if not abs(entry[key]) <= LARGEST:
+            raise ValueError(f"{where}.{key} = {shown(entry[key])}: expected {FINITE}")
     spacing, count = entry.get("spacing", "linear"), entry["count"]
     if spacing not in SPACINGS:
         raise ValueError(f"{where}.spacing = {shown(spacing)}: expected linear or log")

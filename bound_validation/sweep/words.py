@@ -17,7 +17,8 @@ SECTION = Section(
         "spread": "(a) Spread of the tail average over replicas against the central limit P2, and without its "
         "Poisson terms where that makes a difference. (b) Its bias, for which no line is claimed.",
         "approximation": f"Distance of {Q_M} from {Q_PHI}, exact, against T2 with the exact projection error.",
-        "residual": f"RMSE of the average iterate to {Q_M}, constant step, against the root of T3.",
+        "residual": f"RMSE of the average iterate to {Q_M}, constant step, against the root of T3+ or of T3, "
+        "whichever is smaller.",
         "total": f"RMSE of the average iterate to {Q_STAR} against T4, the sum of the three terms.",
         "checks": "Every row with a bound, in every cell: the measured value against its own bound. On the line they "
         "would be equal; nothing may lie above it.",

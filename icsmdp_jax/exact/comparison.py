@@ -5,7 +5,8 @@ stays below it, and its first and second moments, jointly with the state of the 
 any step sizes that are known in advance, transients and mixing included. They give a prediction of the RMSE (the
 process itself) and, with a bound on what the maximum adds, a certificate for tabular runs without projection.
 
-All arrays are float64 on the CPU; a step costs about ``2 n^2 p^2`` operations and memory is ``2 n p^2`` numbers.
+All arrays are float64 on the CPU; a step costs about ``4 n^2 p^2`` operations, nearly all of them in one matrix product
+that carries both second moments through the chain, and memory is a few times ``2 n p^2`` numbers.
 """
 
 from __future__ import annotations
@@ -44,18 +45,21 @@ class Moments(NamedTuple):
 
 
 class _Process(NamedTuple):
-    """Constant arrays of the recursions; G groups of states that share their rows, padded to h members each.
+    """Constant arrays of the recursions.
+
+    States are sorted by group (interface), G groups of at most h members; the options of each group are sorted so that
+    the greedy one is option 0, and parameters of a table so that the greedy pairs of the groups come first.
 
     Attributes:
-      chain: ``[n, n]`` transition matrix.
+      chain: ``[n, n]`` transition matrix, transposed: row s+, column s.
       law: ``[n]`` stationary law.
-      group: ``[n]`` group of each state.
-      members: ``[G, h]`` states of each group; padding repeats state 0 with weight 0.
+      group: ``[n]`` group of each state; None if every group has h members.
+      members: ``[G, h]`` states of each group, padded with state 0 at weight 0.
       ends, carried, carried_square, error, error_carried, error_square: ``[G, h, O, n]``, times the behaviour policy.
       entry: ``[G, O]`` int, the parameter of each pair, 0 where there is none; None unless parameters are a table.
+      pairs: ``[p]`` int, the pair of each parameter among ``[G O]``; None unless parameters are a table.
       read: ``[G, O, p]`` how a pair's value is read off the parameters; None for a table.
       push: ``[G, O, p]`` how a step at a pair moves the parameters; None for a table.
-      greedy: ``[G]`` int, greedy option.
       weight: ``[G, O]`` ``d(z, o)``.
       start: ``[p]`` ``y_0``.
       rival: ``[G, O]`` bool, available options other than the greedy one.
@@ -73,9 +77,9 @@ class _Process(NamedTuple):
     error_carried: Any
     error_square: Any
     entry: Any
+    pairs: Any
     read: Any
     push: Any
-    greedy: Any
     weight: Any
     start: Any
     rival: Any
@@ -83,8 +87,8 @@ class _Process(NamedTuple):
 
 
 def forecast_bytes(states: int, options: int, parameters: int) -> int:
-    """Bytes that the recursions take: two ``[S, p, p]`` moments with their successors, six ``[S, O, S]`` arrays."""
-    return 8 * (6 * states * parameters**2 + 12 * states**2 * options + 4 * states**2 * parameters)
+    """Bytes that the recursions take: ``[S, p, 2 p]`` moments with their successors, twelve ``[S, O, S]`` arrays."""
+    return 8 * (8 * states * parameters**2 + 12 * states**2 * options + 4 * states * options * parameters)
 
 
 def linear_process(
@@ -109,19 +113,25 @@ def linear_process(
     """
     chain, mask = interface.chain, interface.mask
     live = np.flatnonzero(mask.any(axis=1))
-    options = mask.shape[1]
-    available = mask[live]
-    table = np.where(available, q[live], 0.0)
-    entry = read_live = push_live = None
+    rows = np.arange(len(live))[:, None]
+    favourite = np.where(mask[live], q[live], -np.inf).argmax(axis=1)[:, None]
+    options = np.argsort(np.arange(mask.shape[1]) != favourite, axis=1, kind="stable")  # the greedy option first
+    available = mask[live][rows, options]
+    table = np.where(available, q[live][rows, options], 0.0)
+    entry = pairs = read_live = push_live = None
     if read is None:
-        entry = np.where(available, np.cumsum(available.reshape(-1)).reshape(available.shape) - 1, 0)
-        first = -table[available]
+        by_option = available.T  # all greedy pairs, then all second ones, ...
+        entry = np.where(by_option, np.cumsum(by_option).reshape(by_option.shape) - 1, 0).T
+        pairs = np.flatnonzero(by_option)
+        pairs = pairs % len(live) * available.shape[1] + pairs // len(live)
+        first = -table.reshape(-1)[pairs]
     elif start is None:
         raise ValueError("start: missing, expected [p] beside features")
     else:
-        read_live, first = np.where(available[:, :, None], read[live], 0.0), np.asarray(start, np.float64)
-        push_live = read_live if push is None else np.where(available[:, :, None], push[live], 0.0)
-    needed = forecast_bytes(len(chain.states), options, len(first))
+        read_live = np.where(available[:, :, None], read[live][rows, options], 0.0)
+        push_live = read_live if push is None else np.where(available[:, :, None], push[live][rows, options], 0.0)
+        first = np.asarray(start, np.float64)
+    needed = forecast_bytes(len(chain.states), mask.shape[1], len(first))
     if needed > MEMORY:
         raise ValueError(
             f"model: {len(chain.states)} states and {len(first)} parameters need {needed} bytes for the moments of the "
@@ -130,25 +140,24 @@ def linear_process(
     moved = segments(interface, q)
     place = np.full(interface.model.num_interfaces, -1)
     place[live] = np.arange(len(live))
-    group = place[moved.interface]
+    order = np.argsort(place[moved.interface], kind="stable")
+    group = place[moved.interface][order]
     sizes = np.bincount(group, minlength=len(live))
-    order = np.argsort(group, kind="stable")
     slot = np.arange(len(group)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    members = np.zeros((len(live), sizes.max()), int)
-    real = np.zeros(members.shape, bool)
-    members[group[order], slot], real[group[order], slot] = order, True
+    members, real = np.zeros((len(live), sizes.max()), int), np.zeros((len(live), sizes.max()), bool)
+    members[group, slot], real[group, slot] = np.arange(len(group)), True
+    behaviour = moved.behaviour[order]
 
     def gathered(array: np.ndarray) -> np.ndarray:
-        return (moved.behaviour[:, :, None] * array)[members] * real[:, :, None, None]
+        sorted_ = (moved.behaviour[:, :, None] * array)[np.ix_(order, np.arange(mask.shape[1]), order)]
+        own = np.take_along_axis(sorted_, options[group][:, :, None], axis=1)
+        return own[members] * real[:, :, None, None]
 
-    greedy = np.where(available, table, -np.inf).argmax(axis=1)
-    rows = np.arange(len(live))
-    best = table[rows, greedy][:, None]
-    rival = available & (np.arange(options) != greedy[:, None])
+    rival = available & (np.arange(mask.shape[1]) > 0)
     return _Process(
-        chain=np.einsum("so,sot->st", moved.behaviour, moved.ends),
-        law=moved.law,
-        group=group,
+        chain=np.einsum("so,sot->ts", behaviour, moved.ends[np.ix_(order, np.arange(mask.shape[1]), order)]),
+        law=moved.law[order],
+        group=None if real.all() else group,
         members=members,
         ends=gathered(moved.ends),
         carried=gathered(moved.carried),
@@ -157,13 +166,13 @@ def linear_process(
         error_carried=gathered(moved.error_carried),
         error_square=gathered(moved.error_square),
         entry=entry,
+        pairs=pairs,
         read=read_live,
         push=push_live,
-        greedy=greedy,
-        weight=interface.pair_weight[live] * available,
+        weight=interface.pair_weight[live][rows, options] * available,
         start=first,
         rival=rival,
-        lead=np.where(rival, best - table, 0.0),
+        lead=np.where(rival, table[:, :1] - table, 0.0),
     )
 
 
@@ -211,146 +220,151 @@ def comparison(process: _Process, steps: Sequence[float] | np.ndarray, samples: 
 def _run(process: _Process, alphas: jax.Array, since: int | jax.Array, certify: bool) -> Any:
     """``E ||sum y||_d^2``, ``||E sum y||_d^2`` ``[K]`` and the certificate's sums ``[K, etas]`` after each handoff."""
     n, p = process.law.shape[0], process.start.shape[0]
-    groups, options = process.weight.shape
     mean = process.law[:, None] * process.start
-    second = process.law[:, None, None] * (process.start[:, None] * process.start)
-    excess = jnp.zeros((len(ETAS), groups, options, n)) if certify else jnp.zeros(())
-    total = (jnp.zeros(()), jnp.zeros(len(ETAS)))
+    second = mean[:, :, None] * process.start
+    moments = jnp.concatenate([second, jnp.zeros((n, p, p)), mean[:, :, None]], axis=2)
+    excess = jnp.zeros((n, len(ETAS), *process.weight.shape)) if certify else jnp.zeros(())
+    carry = (moments, jnp.zeros((n, p)), excess, jnp.zeros(()), jnp.zeros(len(ETAS)))
 
     def body(carry: Any, ahead: Any) -> tuple[Any, Any]:
-        mean, second, summed, cross, excess, (square, sums) = carry
+        moments, summed, excess, square, sums = carry
         alpha, counted = ahead
-        square = square + counted * _norm_square(process, (2 * cross + second).sum(axis=0))
+        square = square + counted * _norm_square(process, moments)
+        mean, second = moments[:, :, -1], moments[:, :, :p]
         so_far = summed + counted * mean
-        mixed = cross + counted * second
+        moments = jnp.concatenate([second, moments[:, :, p:-1] + counted * second, mean[:, :, None]], axis=2)
+        level, squares, cross = _pairs(process, moments)
         if certify:
-            now = jnp.einsum("go,egon->e", process.weight, excess)
+            now = jnp.einsum("go,nego->e", process.weight, excess)
             sums = sums + counted * jnp.sqrt(jnp.maximum(now, 0.0))
-            excess = _excess_step(process, alpha, mean, second, excess)
-        cross = _step(process, alpha, mixed, so_far)
-        second = _second_step(process, alpha, mean, second)
-        mean = _step(process, alpha, mean[:, :, None], process.law[:, None])[:, :, 0]
-        summed = process.chain.T @ so_far
-        whole = _read(process, summed.sum(axis=0)[None])[0]
-        outcome = (square, jnp.sum(process.weight * whole**2), sums)
-        return (mean, second, summed, cross, excess, (square, sums)), outcome
+            excess = _excess_step(process, alpha, level, squares, cross, excess)
+        first = jnp.concatenate([mean, so_far, process.law[:, None]], axis=1)
+        moments = _step(process, alpha, moments, first, level, squares)
+        summed = process.chain @ so_far
+        whole = _pairs_of(process, summed.sum(axis=0)[None, :, None])[0, ..., 0]
+        return (moments, summed, excess, square, sums), (square, jnp.sum(process.weight * whole**2), sums)
 
     counted = (jnp.arange(alphas.shape[0]) >= since).astype(alphas.dtype)
-    carry = (mean, second, jnp.zeros((n, p)), jnp.zeros((n, p, p)), excess, total)
     return jax.lax.scan(body, carry, (alphas, counted))[1]
 
 
-def _read(process: _Process, vectors: jax.Array) -> jax.Array:
-    """``[n, G, O, ...]`` values of the pairs from ``[n, p, ...]``; of a table, anything at pairs that are masked."""
-    if process.entry is not None:
+def _pairs_of(process: _Process, vectors: jax.Array) -> jax.Array:
+    """``[n, G, O, c]`` values of the pairs from ``[n, p, c]``; of a table, anything at pairs that are masked."""
+    if process.read is None:
         return vectors[:, process.entry]
-    return jnp.einsum("np...,gop->ngo...", vectors, process.read)
+    return jnp.einsum("npc,gop->ngoc", vectors, process.read)
+
+
+def _best(process: _Process, vectors: jax.Array) -> jax.Array:
+    """``[n, G, c]`` values of the greedy pairs, from ``[n, p, c]``."""
+    if process.read is None:
+        return vectors[:, : process.weight.shape[0]]
+    return jnp.einsum("npc,gp->ngc", vectors, process.read[:, 0])
+
+
+def _own(process: _Process, vectors: jax.Array) -> jax.Array:
+    """``[G, h, O, c]`` values that the states of each group have at its own pairs, from ``[n, p, c]``."""
+    if process.read is None:
+        return vectors[process.members[:, :, None], process.entry[:, None]]
+    return jnp.einsum("ghpc,gop->ghoc", vectors[process.members], process.read)
+
+
+def _ahead(process: _Process, values: jax.Array) -> jax.Array:
+    """``[..., n]`` what belongs to the group that each state arrives at, from ``[..., G]``."""
+    if process.group is None:
+        return jnp.repeat(values, process.members.shape[1], axis=-1)
+    return values[..., process.group]
 
 
 def _push(process: _Process, moved: jax.Array) -> jax.Array:
-    """``[n, p, ...]`` from ``[G, O, n, ...]``: every pair moves the parameters in its direction."""
-    if process.entry is not None:
-        flat = moved.reshape(-1, *moved.shape[2:])
-        out = jnp.zeros((process.start.shape[0], *flat.shape[1:])).at[process.entry.reshape(-1)].add(flat)
-        return jnp.moveaxis(out, 0, 1)
-    return jnp.einsum("gon...,gop->np...", moved, process.push)
+    """``[n, p, c]`` from ``[G, O, n, c]``: every pair moves the parameters in its direction."""
+    if process.push is None:
+        return jnp.moveaxis(moved.reshape(-1, *moved.shape[2:])[process.pairs], 0, 1)
+    return jnp.einsum("gonc,gop->npc", moved, process.push)
 
 
-def _norm_square(process: _Process, second: jax.Array) -> jax.Array:
-    """``E ||y||_d^2`` from ``E[y y^T]``, ``[p, p]``."""
-    half = _read(process, second[None])[0]  # [G, O, p]
-    if process.entry is not None:
-        square = jnp.take_along_axis(half, process.entry[:, :, None], axis=2)[:, :, 0]
+def _pairs(process: _Process, moments: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """``E[y(pair); s]``, ``E[y(pair)^2; s]`` and ``E[y(pair) y(its best); s]``, each ``[n, G, O]``."""
+    n, p, width = moments.shape
+    if process.read is None:
+        square = moments.reshape(n, p * width)[:, :: width + 1][:, process.entry]
+        groups = jnp.arange(len(process.members))[:, None]
+        return moments[:, process.entry, -1], square, moments[:, process.entry, groups]
+    values = _pairs_of(process, moments)
+    square = jnp.einsum("ngop,gop->ngo", values[..., :p], process.read)
+    return values[..., -1], square, jnp.einsum("ngop,gp->ngo", values[..., :p], process.read[:, 0])
+
+
+def _norm_square(process: _Process, moments: jax.Array) -> jax.Array:
+    """``E ||sum y||_d^2`` with the present ``y`` less that without it, from ``[n, p, 2 p + 1]``."""
+    n, p, width = moments.shape
+    if process.read is None:
+        flat = moments.reshape(n, p * width)
+        added = (flat[:, :: width + 1][:, :p] + 2 * flat[:, p :: width + 1][:, :p]).sum(axis=0)
+        return jnp.sum(process.weight * added[process.entry])
+    added = (moments[:, :, :p] + 2 * moments[:, :, p:-1]).sum(axis=0)
+    return jnp.einsum("go,gop,pq,goq->", process.weight, process.read, added, process.read)
+
+
+def _step(
+    process: _Process, alpha: jax.Array, moments: jax.Array, first: jax.Array, level: jax.Array, squares: jax.Array
+) -> jax.Array:
+    """``E[y x; s]`` of the next handoff, ``[n, p, c]``, with ``E[x; s]`` in ``first [n, c]``; x is y in the first p."""
+    n, p, width = moments.shape
+    kept = (process.chain @ moments.reshape(n, p * width)).reshape(n, p, width)
+    own, best = _own(process, moments), _best(process, moments)
+    change = alpha * _push(process, _change(process, own, best, first))
+    square = alpha**2 * _square_error(process, own[..., :p], level, squares)
+    turned = jnp.swapaxes(change[:, :, :p], 1, 2)
+    if process.push is None:
+        turned = turned + jnp.eye(p) * _push(process, square[..., None])
     else:
-        square = jnp.einsum("gop,gop->go", half, process.read)
-    return jnp.sum(process.weight * square)
+        turned = turned + jnp.einsum("gon,gop,goq->npq", square, process.push, process.push)
+    return (kept + change).at[:, :, :p].add(turned)
 
 
-def _own(process: _Process, values: jax.Array) -> jax.Array:
-    """``[G, h, O, ...]`` what the states of each group hold of its own pairs, from ``[n, G, O, ...]``."""
-    return values[process.members, jnp.arange(len(process.greedy))[:, None]]
-
-
-def _best(process: _Process, values: jax.Array) -> jax.Array:
-    """``[n, G, ...]`` what every state holds of every group's greedy pair, from ``[n, G, O, ...]``."""
-    return values[:, jnp.arange(len(process.greedy)), process.greedy]
-
-
-def _step(process: _Process, alpha: jax.Array, vectors: jax.Array, first: jax.Array) -> jax.Array:
-    """``E[y_(k+1) x; s_(k+1)]``, ``[n, p, c]``, from ``E[y_k x; s_k]`` and ``E[x; s_k]`` ``[n, c]``."""
-    n, p, c = vectors.shape
-    kept = (process.chain.T @ vectors.reshape(n, p * c)).reshape(n, p, c)
-    return kept + alpha * _push(process, _error_with(process, vectors, first))
-
-
-def _error_with(process: _Process, vectors: jax.Array, first: jax.Array) -> jax.Array:
+def _change(process: _Process, own: jax.Array, best: jax.Array, first: jax.Array) -> jax.Array:
     """``[G, O, n, c]`` ``E[(epsilon + gamma^tau y(best) - y(pair)) x; s+]``, summed over the states of each group."""
-    values = _read(process, vectors)
-    here = _own(process, values)[:, :, :, None]  # [G, h, O, 1, c]
-    there = _best(process, values)[process.members][:, :, process.group][:, :, None]  # [G, h, 1, n, c]
-    fresh = first[process.members][:, :, None, None]  # [G, h, 1, 1, c]
-    change = process.error[..., None] * fresh + process.carried[..., None] * there - process.ends[..., None] * here
-    return change.sum(axis=1)
+    groups, height = process.members.shape
+    here = jnp.einsum("ghot,ghc->gotc", process.error, first[process.members])
+    here = here - jnp.einsum("ghot,ghoc->gotc", process.ends, own)
+    if process.group is None:
+        carried = process.carried.reshape(groups, height, -1, groups, height)
+        there = jnp.einsum("ghoku,ghkc->gokuc", carried, best.reshape(groups, height, groups, -1))
+        return here + there.reshape(here.shape)
+    return here + jnp.einsum("ghot,ghtc->gotc", process.carried, best[process.members][:, :, process.group])
 
 
-def _second_step(process: _Process, alpha: jax.Array, mean: jax.Array, second: jax.Array) -> jax.Array:
-    n, p = mean.shape
-    kept = (process.chain.T @ second.reshape(n, p * p)).reshape(n, p, p)
-    change = _push(process, _error_with(process, second, mean))
-    both = kept + alpha * (change + change.transpose(0, 2, 1))
-    square = alpha**2 * _square_error(process, mean, second)
-    if process.entry is not None:
-        at = jnp.arange(p)
-        return both.at[:, at, at].add(_push(process, square))
-    return both + jnp.einsum("gon,gop,goq->npq", square, process.push, process.push)
-
-
-def _pairs(process: _Process, second: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """``E[y(pair)^2; s]``, ``E[y(pair) y(its best); s]`` ``[n, G, O]`` and ``E[y y(best)^T; s]`` ``[n, p, G]``."""
-    groups = jnp.arange(len(process.greedy))
-    half = _read(process, second)  # [n, G, O, p]
-    if process.entry is not None:
-        square = jnp.take_along_axis(half, process.entry[None, :, :, None], axis=3)[..., 0]
-        favourite = process.entry[groups, process.greedy]
-        cross = jnp.take_along_axis(half, favourite[None, :, None, None], axis=3)[..., 0]
-    else:
-        square = jnp.einsum("ngop,gop->ngo", half, process.read)
-        cross = jnp.einsum("ngop,gp->ngo", half, process.read[groups, process.greedy])
-    return square, cross, jnp.moveaxis(_best(process, half), 1, 2)
-
-
-def _square_error(process: _Process, mean: jax.Array, second: jax.Array) -> jax.Array:
+def _square_error(process: _Process, own: jax.Array, level: jax.Array, squares: jax.Array) -> jax.Array:
     """``[G, O, n]`` ``E[(epsilon + gamma^tau y(best) - y(pair))^2; s+]``, summed over the states of each group."""
-    at = process.members
-    level, (square, _, half) = _read(process, mean), _pairs(process, second)
-    best_mean = _best(process, level)[at][:, :, None, process.group]  # [G, h, 1, n]
-    best_square = _best(process, square)[at][:, :, None, process.group]
-    both = _own(process, _read(process, half))[..., process.group]  # [G, h, O, n]
+    at, groups = process.members, jnp.arange(len(process.members))[:, None]
+    with_best = own[..., : len(at)] if process.read is None else jnp.einsum("ghop,kp->ghok", own, process.read[:, 0])
     summands = (
         process.error_square * process.law[at][:, :, None, None]
-        + 2 * process.error_carried * best_mean
-        - 2 * process.error * _own(process, level)[..., None]
-        + process.carried_square * best_square
-        - 2 * process.carried * both
-        + process.ends * _own(process, square)[..., None]
+        + 2 * process.error_carried * _ahead(process, level[:, :, 0])[at][:, :, None]
+        - 2 * process.error * level[at, groups][..., None]
+        + process.carried_square * _ahead(process, squares[:, :, 0])[at][:, :, None]
+        - 2 * process.carried * _ahead(process, with_best)
+        + process.ends * squares[at, groups][..., None]
     )
     return summands.sum(axis=1)
 
 
 def _excess_step(
-    process: _Process, alpha: jax.Array, mean: jax.Array, second: jax.Array, excess: jax.Array
+    process: _Process, alpha: jax.Array, level: jax.Array, squares: jax.Array, cross: jax.Array, excess: jax.Array
 ) -> jax.Array:
-    """One step of the bound on ``E[w_k(z, o)^2; s_k = s]``, ``[etas, G, O, n]`` (theorem B, 2)."""
-    law, etas = process.law[:, None, None], jnp.asarray(ETAS)[:, None, None]
-    level, (square, cross, _) = _read(process, mean), _pairs(process, second)
-    centre = (level - _best(process, level)[..., None]) / law
-    spread = jnp.maximum((square - 2 * cross + _best(process, square)[..., None]) / law - centre**2, 0.0)
+    """One step of the bound on ``E[w_k(z, o)^2; s_k = s]``, ``[n, etas, G, O]`` (theorem B, 2)."""
+    law, etas = process.law[:, None, None], jnp.asarray(ETAS)[:, None]
+    at, groups = process.members, jnp.arange(len(process.members))[:, None]
+    centre = (level - level[:, :, :1]) / law
+    spread = jnp.maximum((squares - 2 * cross + squares[:, :, :1]) / law - centre**2, 0.0)
     overtaken = law * (spread + jnp.maximum(centre - process.lead, 0.0) ** 2)  # E[n^2; s], [n, G, O]
-    surplus = jnp.where(process.rival, overtaken, 0.0).sum(axis=2)
-    rivals = jnp.where(process.rival[:, :, None], excess, 0.0).sum(axis=2)  # [etas, G, n]
-    brought = excess.sum(axis=2) + etas * rivals + (1 + 1 / etas) * surplus.T
-    arriving = jnp.moveaxis(brought, 1, 2)[:, process.members][..., None, process.group]  # [etas, G, h, 1, n]
-    gained = (process.carried_square * arriving).sum(axis=2)
-    own = jnp.take_along_axis(excess, process.members[None, :, None, :], axis=3)  # [etas, G, O, h]
-    lost = (process.ends * jnp.swapaxes(own, 2, 3)[..., None]).sum(axis=2)
-    return excess @ process.chain + alpha * (gained - lost)
+    surplus = jnp.where(process.rival, overtaken, 0.0).sum(axis=2)[:, None]
+    rivals = jnp.where(process.rival, excess, 0.0).sum(axis=3)
+    brought = excess.sum(axis=3) + etas * rivals + (1 + 1 / etas) * surplus  # [n, etas, G]
+    arriving = _ahead(process, brought)[at][:, :, None]  # [G, h, 1, etas, n]
+    own = excess[at, :, groups]  # [G, h, etas, O]
+    own = jnp.swapaxes(own, 2, 3)[..., None]
+    moved = process.carried_square[:, :, :, None] * arriving - process.ends[:, :, :, None] * own
+    change = jnp.moveaxis(moved.sum(axis=1), (3, 2), (0, 1))  # [n, etas, G, O]
+    return (process.chain @ excess.reshape(len(excess), -1)).reshape(excess.shape) + alpha * change

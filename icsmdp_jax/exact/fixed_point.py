@@ -15,7 +15,7 @@ from scipy import sparse
 
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.moments import Matrix, as_dense
-from icsmdp_jax.exact.solve import backup, greedy_value
+from icsmdp_jax.exact.solve import backup, greedy_value, modified_policy_iteration
 
 RANK_TOLERANCE = 1e-9  # directions whose share of the largest singular value is below this are left out of F
 
@@ -237,6 +237,23 @@ def bellman(interface: InterfaceModel, q: np.ndarray) -> np.ndarray:
     """``T_phi q`` as a ``[Z, O]`` table, 0 outside the mask (D5)."""
     value = greedy_value(np.where(interface.mask, q, -np.inf))
     return np.where(interface.mask, backup(interface.reward, interface.discounted, value, interface.mask), 0.0)
+
+
+def entrywise_bound(interface: InterfaceModel, residual: np.ndarray) -> np.ndarray:
+    """``[Z, O]`` bound ``u`` on ``|Q - Q_phi|`` from bounds on ``|T_phi Q - Q|``, 0 outside the mask (T5).
+
+    ``u = |e| + P^g_phi max u`` is the fixed point of an interface model that pays ``|e|``; its own error is added.
+
+    Args:
+      interface: the interface model.
+      residual: ``[Z, O]`` absolute residuals, or upper limits of them.
+    """
+    paid = np.where(interface.mask, np.abs(residual), 0.0)
+    found = modified_policy_iteration(
+        paid, interface.discounted, interface.mask, killing=interface.killing,
+        relative_error=interface.relative_error, reward_size=paid,
+    )  # fmt: skip
+    return np.where(interface.mask, found.q + found.error_bound, 0.0)
 
 
 def projected_fixed_point(

@@ -8,7 +8,8 @@ symmetric (``w_(r + m/2) = w_r``, ``b_(r + m/2) = -b_r``), so that ``Q_0 = 0``. 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
@@ -78,7 +79,7 @@ class NetStart:
     def per_unit(self, delta: np.ndarray, radius: float) -> np.ndarray:
         """``delta`` with every unit brought back to the ball of that radius."""
         size = np.linalg.norm(delta, axis=3, keepdims=True)
-        return delta * np.minimum(1.0, radius / np.maximum(size, np.finfo(float).tiny))
+        return delta * (radius / np.maximum(size, radius)) if radius > 0 else 0.0 * delta
 
 
 def draw_start(interface: InterfaceModel, x: np.ndarray, width: int, rng: np.random.Generator) -> NetStart:
@@ -209,29 +210,48 @@ def least_radius(start: NetStart, table: np.ndarray, tolerance: float = 1e-6) ->
     Raises:
       ValueError: if the features of the start cannot represent the table.
     """
-    agents, options = start.hidden.shape[:2]
     delta = np.zeros(start.hidden.shape)
-    for agent in range(agents):
-        for option in range(options):
-            rows = np.flatnonzero((start.owner == agent) & start.interface.mask[:, option])
-            if not len(rows):
-                continue
-            active = (start.activation[rows, option] > 0) * start.sign / np.sqrt(start.width)  # [n, m]
-            x, wanted = start.x[rows], table[rows, option]
-            delta[agent, option] = _flattest(active, x, wanted, tolerance)
-            met = np.einsum("nr,nd,rd->n", active, x, delta[agent, option], optimize=True)
-            if np.abs(met - wanted).max(initial=0.0) > 1e-8 * (1 + np.abs(wanted).max(initial=0.0)):
-                raise ValueError(
-                    f"table: the {start.width} features of agent {agent} and option {option} cannot represent it, "
-                    "expected more units"
-                )
+    for agent, option, rows, active in _blocks(start):
+        found = _flattest(active, start.x[rows], table[rows, option], tolerance)
+        if found is None:
+            raise ValueError(
+                f"table: the {start.width} features of agent {agent} and option {option} cannot represent it, "
+                "expected more units"
+            )
+        delta[agent, option] = found
     return float(np.linalg.norm(delta, axis=3).max()), delta
 
 
-def _flattest(active: np.ndarray, x: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
-    """``[m, dim]`` parameters that meet ``wanted`` with a largest unit close to the least one.
+def interpolant(start: NetStart, table: np.ndarray, radius: float) -> np.ndarray | None:
+    """``[N, O, m, dim]`` parameters within balls of that radius whose linearised nets give a table; None if none do.
 
-    The dual is the least ``sum_r |A_r^T v|`` over ``v . wanted = 1``, a sum of lengths, and Weiszfeld's iteration
+    Where the least radius is within a millionth of ``radius`` the answer may be None although there are some.
+    """
+    delta = np.zeros(start.hidden.shape)
+    for agent, option, rows, active in _blocks(start):
+        found = _flattest(active, start.x[rows], table[rows, option], 1e-6, radius)
+        if found is None or np.linalg.norm(found, axis=1).max() > radius:
+            return None
+        delta[agent, option] = found
+    return delta
+
+
+def _blocks(start: NetStart) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Agent, option, its interfaces ``[n]``, and ``[n, m]`` output weights where units are active, else 0."""
+    agents, options = start.hidden.shape[:2]
+    for agent, option in itertools.product(range(agents), range(options)):
+        rows = np.flatnonzero((start.owner == agent) & start.interface.mask[:, option])
+        if len(rows):
+            yield agent, option, rows, (start.activation[rows, option] > 0) * start.sign / np.sqrt(start.width)
+
+
+def _flattest(
+    active: np.ndarray, x: np.ndarray, wanted: np.ndarray, tolerance: float, enough: float = 0.0
+) -> np.ndarray | None:
+    """``[m, dim]`` parameters that meet ``wanted`` with a largest unit close to the least one; None if none do.
+
+    Any whose units are all within ``enough`` will do, and none are sought once it is known that there are none. The
+    dual is the least ``sum_r |A_r^T v|`` over ``v . wanted = 1``, a sum of lengths, and Weiszfeld's iteration
     descends on it. At its minimum ``delta_r`` points along ``A_r^T v`` and all units are equally long.
     """
     gram = x @ x.T
@@ -245,13 +265,13 @@ def _flattest(active: np.ndarray, x: np.ndarray, wanted: np.ndarray, tolerance: 
         size = np.linalg.norm(pull, axis=1)
         found = weight[:, None] * pull
         reached = float(np.linalg.norm(found, axis=1).max())
-        if reached < largest:
+        met = np.einsum("nr,nd,rd->n", active, x, found, optimize=True)
+        if reached < largest and np.abs(met - wanted).max() <= 1e-8 * (1 + np.abs(wanted).max()):
             best, largest = found, reached
-        least = float(dual @ wanted / size.sum())  # no set of units that are all shorter meets the table
-        if largest <= least * (1 + tolerance):
+        least = float(dual @ wanted / max(size.sum(), np.finfo(float).tiny))  # below it no units meet the table
+        if largest <= max(least * (1 + tolerance), enough) or 0 < enough < least:
             break
         weight = 1 / np.maximum(size, 1e-9 * size.max())
-    assert best is not None
     return best
 
 

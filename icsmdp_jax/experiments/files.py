@@ -67,7 +67,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     """The content of a folder's ``result.json``; None if there is none, or none that can be read."""
     try:
         content = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) and "methods" in content else None
 

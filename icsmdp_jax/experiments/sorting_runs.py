@@ -106,7 +106,7 @@ def _written(
     ended = state.situation.machine
     count = ended.holds.shape[1]
     in_place = jnp.all(machine.contents(ended)[:, :count] == jnp.arange(1, count + 1, dtype=jnp.int32), axis=1)
-    return Written(machine.is_sorted(ended), state.length, jnp.mean(in_place), state.program)  # type: ignore[arg-type]
+    return Written(machine.is_sorted(ended), state.length, jnp.mean(in_place, dtype=jnp.float32), state.program)  # type: ignore[arg-type]
 
 
 def random_workflow(num_values: int, episodes: int, seed: int) -> Written:

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.learner import slots
+
 
 class CompensatedSum(NamedTuple):
     """An unevaluated sum ``high + low`` of two float32 pytrees of the same shapes."""
@@ -82,7 +84,7 @@ def weigh_change(weighted: Any, slot: chex.Array, change: Any, remaining: chex.A
         high, low = exact_factors(delta)
         return remaining * high + remaining * low
 
-    return jax.tree.map(lambda acc, delta: acc.at[slot].add(term(delta)), weighted, change)
+    return slots.add(weighted, slot, jax.tree.map(term, change))
 
 
 def chunk_mean(first: Any, weighted: Any, length: int) -> Any:

@@ -11,16 +11,20 @@ import numpy as np
 
 from icsmdp_jax.devices.placement import host_memory
 from icsmdp_jax.envs.tabular import TabularEnv, TabularParams, tabular_env
+from icsmdp_jax.exact.comparison import comparison, linear_process
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import (
     FeatureBasis,
     ProjectedSolution,
+    entrywise_bound,
     projected_fixed_point,
     projection,
     whiten,
 )
 from icsmdp_jax.exact.interface import InterfaceModel
+from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.learner import networks, schedules
+from icsmdp_jax.learner.audit import LEVEL, audit
 from icsmdp_jax.learner.exploration import behaviour_table
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.memory import in_units, largest
@@ -29,7 +33,9 @@ from icsmdp_jax.learner.train import CHUNK, train
 
 LIFTED = 2**22  # values of states that are compared with the oracle at a time
 FEATURE_COPIES = 4  # of the features at once while they are whitened: raw ones, their products and factors
-POWER = 0.7  # exponent of the default step; any value in (1/2, 1) gives the same limit law (P2), this one less bias
+REWARDS = (1e-30, 1e30)  # float32 holds 1e-38 to 1e38; errors times small steps, and sums, need room on either side
+HALF_UNIT = 2.0**-24  # relative rounding of float32
+LOST = 0.01  # share of an effective horizon that may be lost when discounts are rounded
 
 
 class Errors(NamedTuple):
@@ -97,13 +103,13 @@ def oracle_squares(interface: InterfaceModel, tables: np.ndarray, q_star: np.nda
 
 def default_tabular_step(gamma_bar: float) -> StepSize:
     """``(1 + (1 - gbar) n)^-0.7`` in the visits n of a pair: forgets the start in time even for long horizons."""
-    return schedules.polynomial(POWER, 1.0 - gamma_bar)
+    return schedules.polynomial(schedules.POWER, 1.0 - gamma_bar)
 
 
 def default_linear_step(basis: FeatureBasis, interface: InterfaceModel, gamma_bar: float) -> StepSize:
     """The same in whitened features: scaled by the inverse of their second moment, at most 1 (norms are at most 1)."""
     scale = 1.0 / _least_moment(basis, interface)
-    return schedules.polynomial(POWER, 1.0 - gamma_bar, scale=scale)
+    return schedules.polynomial(schedules.POWER, 1.0 - gamma_bar, scale=scale)
 
 
 def _least_moment(basis: FeatureBasis, interface: InterfaceModel) -> float:
@@ -177,6 +183,9 @@ def learn(
     width: int = 32,
     tail: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    schedule: str | None = None,
+    audited: int = 0,
+    simulated: tuple[Any, Any] | None = None,
 ) -> Outcome:
     """Runs IC-Q under the analysed behaviour policy and measures its tail average.
 
@@ -187,8 +196,12 @@ def learn(
       seed: seed of all randomness.
       function_class: ``tabular``, ``linear`` (whitened random ReLU features), ``mlp`` or ``two-layer``.
       width: features or hidden units per agent.
-      tail: handoffs in the tail average; the last half by default.
+      tail: handoffs in the tail average; by default the last half, or all of them with a schedule.
       progress: called with the handoffs done since its last call and the total of the run.
+      schedule: steps on the shared clock, one of ``schedules.SHARED_CLOCK``, with their prediction and certificate
+        (theorem B); the default steps, which count visits and have neither, if None. Tables and linear features only.
+      audited: handoffs of the audit of what was learned (T5); 0 for none.
+      simulated: environment and parameters to run, with the model's interfaces and options; the model itself if None.
 
     Returns:
       Tables, errors and speed.
@@ -197,20 +210,20 @@ def learn(
       ValueError: for impossible settings, in one line.
     """
     remarks: list[str] = []
-    tail = samples - samples // 2 if tail is None else tail
-    if tail > samples:
-        raise ValueError(f"tail = {tail}: expected at most samples = {samples}")
-    chunk = chunk_for(samples, tail)
-    if chunk < 50 and samples > 4 * CHUNK:
-        tail = max(CHUNK, round(tail / CHUNK) * CHUNK)
-        samples = max(tail, -(-samples // CHUNK) * CHUNK)
-        chunk = chunk_for(samples, tail)
-        remarks.append(f"samples and tail rounded to {samples} and {tail}, multiples of the chunk length")
+    if schedule is not None and function_class not in ("tabular", "linear"):
+        raise ValueError(f"schedule {schedule}: expected function class tabular or linear, got {function_class}")
+    samples, tail, chunk = rounded(samples, samples if tail is None and schedule is not None else tail, remarks)
     if known.uncertified:
         remarks.append(known.uncertified)
-    env, env_params = stationary_env(known)
-    values, data, step, optimiser, fixed = _function_class(known, function_class, width, seed, remarks)
-    learner = Learner(env, values, optimiser=optimiser)
+    env, env_params = stationary_env(known) if simulated is None else simulated
+    values, data, step, optimiser, fixed, basis = _function_class(known, function_class, width, seed, remarks)
+    expected = None
+    if schedule is not None:
+        omega = known.omega if basis is None else known.with_features(basis).operator.omega
+        rule = schedules.shared_clock(schedule, samples, omega, known.kappa)
+        step = schedules.polynomial(rule[2], rule[1], rule[0])
+        expected = _expected(known, basis, fixed, rule, samples, tail, remarks)
+    learner = Learner(env, values, clock="visits" if schedule is None else "epoch", optimiser=optimiser)
     inputs = model_inputs(known, env_params, data, step)
     checkpoints = sorted({samples - tail, samples} - {0})
     total = samples * replicas
@@ -242,6 +255,13 @@ def learn(
         summary["rmse_to_projected_fixed_point"] = to_fixed.rmse
         summary["bias_to_projected_fixed_point"] = to_fixed.raw_bias
     summary |= {
+        "schedule": schedule,
+        "prediction": None if expected is None else expected[0],
+        "certificate": None if expected is None else expected[1],
+    }
+    if audited:
+        summary["audit"] = _audited(known, env, env_params, values, data, average, seed, audited)
+    summary |= {
         "handoffs_per_second": run.handoffs / run.run_s,
         "compile_s": run.compile_s,
         "run_s": run.run_s,
@@ -249,13 +269,74 @@ def learn(
     return Outcome(q_last, q_average, summary, remarks)
 
 
+def rounded(samples: int, tail: int | None, remarks: list[str]) -> tuple[int, int, int]:
+    """Handoffs of a run and of its tail (the last half if None), rounded so that chunks are long, and their chunk."""
+    tail = samples - samples // 2 if tail is None else tail
+    if tail > samples:
+        raise ValueError(f"tail = {tail}: expected at most samples = {samples}")
+    chunk = chunk_for(samples, tail)
+    if chunk < 50 and samples > 4 * CHUNK:
+        tail = max(CHUNK, round(tail / CHUNK) * CHUNK)
+        samples = max(tail, -(-samples // CHUNK) * CHUNK)
+        chunk = chunk_for(samples, tail)
+        remarks.append(f"samples and tail rounded to {samples} and {tail}, multiples of the chunk length")
+    return samples, tail, chunk
+
+
+def _expected(
+    known: Analysis, basis: FeatureBasis | None, fixed: ProjectedSolution | None, rule: tuple[float, float, float],
+    samples: int, tail: int, remarks: list[str],
+) -> tuple[float | None, float | None]:  # fmt: skip
+    """Prediction and certificate of theorem B for a run of this schedule; None for what does not apply."""
+    scale, rescale, power = rule
+    steps = np.minimum(1.0, scale * (1.0 + rescale * np.arange(samples)) ** -power)
+    interface = known.interface
+    try:
+        if basis is None:
+            process = linear_process(interface, known.q_phi_table)
+        elif fixed is None or not fixed.converged:
+            return None, None
+        else:
+            psi = as_dense(basis.psi(interface.mask)).reshape(*interface.mask.shape, -1)
+            process = linear_process(interface, fixed.q, psi, start=-fixed.theta)
+    except ValueError as error:
+        remarks.append(f"no prediction: {error}")
+        return None, None
+    found = comparison(process, steps, [samples], samples - tail, certify=basis is None)
+    return float(found.prediction[0]), float(found.certificate[0]) if basis is None else None
+
+
+def _audited(
+    known: Analysis, env: Any, env_params: Any, values: networks.ValueClass, data: Any, average: Any, seed: int,
+    handoffs: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The audit of all replicas' averages, so that its limits hold for all of them at once, and what a model adds."""
+    interface = known.interface
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), average)
+    replicas = len(jax.tree.leaves(params)[0])
+    found = audit(
+        env, env_params, values, data, params, jax.random.fold_in(jax.random.key(seed), 1), handoffs,
+        behaviour=behaviour_table(interface.chain.behaviour), pairs=interface.mask, gamma=interface.model.gamma,
+        level=LEVEL / replicas,
+    )  # fmt: skip
+    content = found.plain()
+    entrywise = norm = None
+    if content["upper_limit"] is not None:
+        limits = np.zeros((replicas, *interface.mask.shape))
+        limits[:, found.pairs[:, 0], found.pairs[:, 1]] = found.limit
+        entrywise = max(float(entrywise_bound(interface, limit).max()) for limit in limits)
+        if known.a6_certified:
+            norm = max(interface.norm(limit) for limit in limits) / (1 - known.kappa)
+    return content | {"entrywise_bound": entrywise, "norm_bound": norm}
+
+
 def _function_class(
     known: Analysis, name: str, width: int, seed: int, remarks: list[str]
-) -> tuple[networks.ValueClass, Any, StepSize, Any, ProjectedSolution | None]:
+) -> tuple[networks.ValueClass, Any, StepSize, Any, ProjectedSolution | None, FeatureBasis | None]:
     model, interface = known.interface.model, known.interface
     if name == "tabular":
         values = networks.tabular(model.num_interfaces, model.num_options)
-        return values, None, default_tabular_step(interface.gamma_bar), None, None
+        return values, None, default_tabular_step(interface.gamma_bar), None, None, None
     check_width(model.num_interfaces if name == "linear" else model.num_agents, width)
     rng = np.random.default_rng(seed)
     x = networks.features_of(model, rng)
@@ -266,10 +347,27 @@ def _function_class(
         basis = whiten(random_relu(x, model.interface_agent, width, rng), interface)
         fixed = projected_fixed_point(interface, projection(interface, basis), known.q_phi_table)
         step = default_linear_step(basis, interface, interface.gamma_bar)
-        return values, basis.table.astype(np.float32), step, None, fixed
+        return values, basis.table.astype(np.float32), step, None, fixed, basis
     import optax
 
-    return values, x.astype(np.float32), schedules.constant(0.0), optax.adam(3e-3), None
+    return values, x.astype(np.float32), schedules.constant(0.0), optax.adam(3e-3), None, None
+
+
+def precision_warnings(known: Analysis) -> list[str]:
+    """What the float32 of simulation cannot hold of a model, in words: tiny or huge rewards, discounts next to 1."""
+    found, (least, most) = [], REWARDS
+    if known.reward_max > 0 and not least <= known.reward_max <= most:
+        found.append(
+            f"rewards are up to {known.reward_max:.3g}; float32, in which runs are simulated, has room for steps and "
+            f"sums from {least:.0e} to {most:.0e}: give them in another unit"
+        )
+    killing = known.interface.least_killing
+    if killing * LOST < HALF_UNIT:
+        found.append(
+            f"1 - gamma_bar = {killing:.3g} is not resolved by float32 discounts, in which runs are simulated "
+            f"(rounding {HALF_UNIT:.0e}): what is learned tends to other values than the interface solution"
+        )
+    return found
 
 
 def check_width(rows: int, width: int) -> None:

@@ -21,6 +21,7 @@ from icsmdp_jax.learner import exploration, fits
 from icsmdp_jax.learner.message import Protocol, Rule, protocol
 from icsmdp_jax.learner.networks import ValueClass
 from icsmdp_jax.learner.schedules import CLOCKS, StepSize, from_optax, stochastic_approximation
+from icsmdp_jax.learner.slots import put, take
 
 
 class Inputs(NamedTuple):
@@ -29,7 +30,7 @@ class Inputs(NamedTuple):
     Attributes:
       env_params: parameters of the environment.
       data: data of the function class (features), or None.
-      behaviour: alias tables of the behaviour policy, leading axis Z.
+      behaviour: alias tables of the behaviour policy, leading axis Z; uniform over what is available if None.
       step_size: the schedule.
       radius: ``[]`` float32 radius of the projection; ignored unless the learner projects.
       epsilon: ``[]`` float32; 1 follows the behaviour policy always; ignored unless the learner is epsilon-greedy.
@@ -37,7 +38,7 @@ class Inputs(NamedTuple):
 
     env_params: Any
     data: Any
-    behaviour: AliasTable
+    behaviour: AliasTable | None
     step_size: StepSize
     radius: chex.Array
     epsilon: chex.Array
@@ -69,7 +70,8 @@ class Learner:
       env: the environment.
       values: the function class.
       clock: ``"visits"`` (own updates) or ``"epoch"`` (shared clock) for the step-size schedule.
-      project: whether each option's vector is projected onto a ball (linear and tabular classes).
+      project: whether parameters are projected after each step, onto balls of the radius of the inputs: one for each
+        option's vector, or what ``values.project`` says.
       greedy: whether behaviour is epsilon-greedy instead of the fixed policy.
       optimiser: an optax optimiser that replaces the step-size schedule, or None.
     """
@@ -97,7 +99,9 @@ class Learner:
         if self.optimiser is not None:
             return from_optax(self.optimiser)
         radius = inputs.radius if self.project else None
-        return stochastic_approximation(inputs.step_size, self.clock, self.values.per_option, radius)
+        return stochastic_approximation(
+            inputs.step_size, self.clock, self.values.per_option, radius, self.values.project
+        )
 
     def protocol(self, inputs: Inputs) -> Protocol:
         """``offer`` and ``absorb`` of this learner."""
@@ -120,6 +124,10 @@ class Learner:
     def act(self, words: chex.Array, state: LearnerState, inputs: Inputs) -> chex.Array:
         """Option of the active agent, from its own interface and its own parameters only."""
         now = state.handoff
+        if inputs.behaviour is None:
+            if self.greedy:
+                raise ValueError("behaviour = None: expected alias tables to explore with where behaviour is greedy")
+            return exploration.uniform_option(words[0], now.mask)
         if not self.greedy:
             return exploration.fixed_behaviour(words[0], now.interface, inputs.behaviour)
         own = take(state.params, self.values.slot(now.agent, now.interface))
@@ -171,13 +179,3 @@ class Learner:
         option = self.act(words[split:], state, inputs)
         handoff, env_state = self.env.step_from_words(words[:split], state.env_state, option, inputs.env_params)
         return self.update(state, option, handoff, env_state, inputs)
-
-
-def take(tree: Any, slot: chex.Array) -> Any:
-    """The entries of one slot of a stacked pytree."""
-    return jax.tree.map(lambda leaf: leaf[slot], tree)
-
-
-def put(tree: Any, slot: chex.Array, entry: Any) -> Any:
-    """The stacked pytree with one slot replaced; all others keep their bits."""
-    return jax.tree.map(lambda leaf, value: leaf.at[slot].set(value), tree, entry)

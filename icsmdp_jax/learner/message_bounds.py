@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from icsmdp_jax.exact.moments import kernel_moments
+from icsmdp_jax.exact.moments import KernelMoments, kernel_moments
 from icsmdp_jax.exact.payments import lump_range
 from icsmdp_jax.models.tabular import TabularModel
 
@@ -69,7 +69,7 @@ def _range(reward_low: float, reward_high: float, least: float, most: float) -> 
     return ValueRange(float(low), float(high))
 
 
-def model_value_range(model: TabularModel) -> ValueRange:
+def model_value_range(model: TabularModel, moments: KernelMoments | None = None) -> ValueRange:
     """The a-priori range of a finite model: what two applications of ``value_range`` have in common (L6).
 
     One is to the segments themselves. The other takes the primitive step in the place of the option, since
@@ -80,11 +80,12 @@ def model_value_range(model: TabularModel) -> ValueRange:
 
     Args:
       model: the model; rows of unavailable options and of terminal states are ignored.
+      moments: those of its segments, if they are known already.
 
     Returns:
       The range.
     """
-    moments = kernel_moments(model)
+    moments = kernel_moments(model) if moments is None else moments
     reward, killing = moments.reward_mean[moments.used], moments.killing[moments.used]
     by_segment = _range(reward.min(), reward.max(), killing.min(), killing.max())
     rate = model.reward_rate[moments.used]

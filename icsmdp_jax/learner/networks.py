@@ -37,6 +37,8 @@ class ValueClass(NamedTuple):
         itself where ``data`` is None (environments whose interfaces are vectors).
       apply: ``(params of one slot, view) -> [O]`` float32 values.
       fixed: names of parameters that are drawn at the start and never move, whatever the optimiser would do to them.
+      project: ``(params of one slot, radius) -> params``, onto the set of a projected learner; None for a ball around 0
+        for the vector of each option.
     """
 
     name: str
@@ -46,6 +48,7 @@ class ValueClass(NamedTuple):
     view: Callable[[Data, chex.Array], chex.Array]
     apply: Callable[[Params, chex.Array], chex.Array]
     fixed: tuple[str, ...] = ()
+    project: Callable[[Params, chex.Array], Params] | None = None
 
 
 STAND_IN_DIM = 8  # dimension of the random unit vectors that stand in for features
@@ -248,7 +251,7 @@ def value_table(values: ValueClass, params: Params, data: Data, interface_agent:
     count = interface_agent.shape[0]
     if values.name == "tabular":
         return params
-    data = jnp.asarray(data)
+    data = jax.tree.map(jnp.asarray, data)
 
     def at(interface: chex.Array, agent: chex.Array) -> chex.Array:
         slot = values.slot(agent, interface)

@@ -7,6 +7,7 @@ One traced form covers the schedules of the theory: ``min(cap, scale (1 + rescal
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -65,6 +66,34 @@ def polynomial(power: Any = 0.7, rescale: Any = 1.0, scale: Any = 1.0, cap: Any 
     return _size(scale, rescale, power, cap)
 
 
+SHARED_CLOCK = ("constant", "harmonic", "polynomial")
+POWER = 0.7  # of polynomial steps; any value in (1/2, 1) gives the same limit law (P2), this one less bias
+
+
+def shared_clock(schedule: str, count: int, omega: float, kappa: float) -> tuple[float, float, float]:
+    """``(scale, rescale, power)`` of a schedule on the shared clock for K handoffs (theorem B); steps are at most 1.
+
+    Args:
+      schedule: ``constant`` (``K^(-1/2)`` throughout), ``harmonic`` (``1/(1 + (1 - kappa) omega k)``) or ``polynomial``
+        (``(1 + omega k)^(-0.7)``).
+      count: K.
+      omega: smallest ``d(z, o)``.
+      kappa: certificate of A6.
+
+    Raises:
+      ValueError: for another schedule, or for the harmonic one where A6 is not certified.
+    """
+    if schedule == "constant":
+        return count**-0.5, 0.0, 0.0
+    if schedule == "harmonic":
+        if not kappa < 1:
+            raise ValueError(f"schedule harmonic: A6 is not certified (kappa = {kappa:.6g}), expected less than 1")
+        return 1.0, (1.0 - kappa) * omega, 1.0
+    if schedule == "polynomial":
+        return 1.0, omega, POWER
+    raise ValueError(f"schedule = {schedule!r}: expected one of {', '.join(SHARED_CLOCK)}")
+
+
 def rescaled_linear(gamma_bar: Any) -> StepSize:
     """``1 / (1 + (1 - gamma_bar) c)``: the step of the last-iterate analyses of synchronous Q-learning."""
     return _size(1.0, 1.0 - gamma_bar, 1.0, 1.0)
@@ -76,7 +105,13 @@ class Visits(NamedTuple):
     count: chex.Array
 
 
-def stochastic_approximation(size: StepSize, clock: str, per_option: bool, radius: chex.Array | None = None) -> Rule:
+def stochastic_approximation(
+    size: StepSize,
+    clock: str,
+    per_option: bool,
+    radius: chex.Array | None = None,
+    project: Callable[[Params, chex.Array], Params] | None = None,
+) -> Rule:
     """Plain semi-gradient step ``theta <- Proj(theta + alpha error grad Q_i(z, o))`` (D9).
 
     Args:
@@ -84,8 +119,8 @@ def stochastic_approximation(size: StepSize, clock: str, per_option: bool, radiu
       clock: ``"epoch"`` for the shared clock, ``"visits"`` for the agent's own count of updates.
       per_option: with ``"visits"``, whether each option of the parameter slot keeps a count of its own
         (tabular: every pair (z, o) has one).
-      radius: ``[]`` float32; if given, each option's parameter vector is projected onto a ball of this radius
-        around 0 (T3). Parameters must then be one array ``[O, ...]``.
+      radius: ``[]`` float32; if given, parameters are projected after each step.
+      project: how, given the agent's parameters and the radius; ``project_rows`` if None (T3).
 
     Returns:
       The rule of one agent.
@@ -114,7 +149,7 @@ def stochastic_approximation(size: StepSize, clock: str, per_option: bool, radiu
         count = state.count + hit
         params = jax.tree.map(lambda p, g: p + alpha * error * g, params, direction)
         if radius is not None:
-            params = project_rows(params, radius)
+            params = (project or project_rows)(params, radius)
         return params, Visits(count)
 
     return Rule(init, update)

@@ -31,7 +31,7 @@ from icsmdp_jax.devices.placement import (
     largest_divisor,
     over_pairs,
 )
-from icsmdp_jax.learner import averages, memory
+from icsmdp_jax.learner import averages, memory, slots
 from icsmdp_jax.learner.averages import CompensatedSum
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
 from icsmdp_jax.learner.memory import COPIES
@@ -83,7 +83,8 @@ def run_chunk(learner: Learner, state: RunState, inputs: Inputs, length: int) ->
         current, (slot, change, _) = learner.step(row, current, inputs)
         return (current, averages.weigh_change(acc, slot, change, left)), None
 
-    (last, weighted), _ = jax.lax.scan(body, (state.learner, weighted), (words, remaining), unroll=UNROLL)
+    unroll = 1 if slots.wide(weighted) else UNROLL  # the loop's own cost is nothing beside that of wide nets
+    (last, weighted), _ = jax.lax.scan(body, (state.learner, weighted), (words, remaining), unroll=unroll)
     mean = averages.chunk_mean(state.learner.params, weighted, length)
     return RunState(last, averages.add(state.total, mean), state.chunk + 1, state.key)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+LARGEST = 1e100  # of rewards, features and their like: squares of sums of them stay finite
 SUM_TOLERANCE = 1e-6  # float32 pmfs of some thousand entries still pass; rows are renormalised to 1 afterwards
 
 Array = np.ndarray
@@ -29,7 +30,8 @@ def real(name: str, value: Any, shape: Shape) -> Array:
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected real numbers, found dtype {array.dtype}")
     check_shape(name, array, shape)
-    return np.array(array, np.float64)
+    with np.errstate(over="ignore"):  # longer floats become infinite, which is refused where it matters
+        return np.array(array, np.float64)
 
 
 def integers(name: str, value: Any, shape: Shape, upper: int | None = None) -> Array:
@@ -111,13 +113,14 @@ def _fits(found: tuple[int, ...], wanted: Shape) -> bool:
 
 
 def finite(name: str, array: Array, used: Array | None = None) -> None:
-    """Refuses NaN and infinity in the rows that are used (all, if None)."""
-    bad = ~np.isfinite(array)
+    """Refuses NaN, infinity and numbers beyond ``LARGEST`` in the rows that are used (all, if None)."""
+    bad = ~(np.abs(array) <= LARGEST)
     if used is not None:
         bad &= used.reshape(used.shape + (1,) * (array.ndim - used.ndim))
     if bad.any():
         index = first(bad)
-        raise ValueError(f"{place(name, index)} = {array[index]}: expected a finite number")
+        wanted = f"a number between -{LARGEST:g} and {LARGEST:g}" if np.isfinite(array[index]) else "a finite number"
+        raise ValueError(f"{place(name, index)} = {array[index]}: expected {wanted}")
 
 
 def pmf(name: str, array: Array, used: Array, axes: tuple[int, ...]) -> Array:

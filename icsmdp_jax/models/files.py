@@ -26,6 +26,7 @@ OTHER_KINDS = {  # by their first bytes
     b"\xff\xfe": "a text file",
     b"\xfe\xff": "a text file",
 }
+SMALL = 2**28  # bytes of arrays that fit anywhere
 CONTROL = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")  # bytes that no text has, in whatever encoding
 REQUIRED = ("reward_rate", "agent", "interface", "gamma")
 
@@ -54,6 +55,8 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if len(archive.files) != _promised_members(name):
             archive.close()
             raise ValueError(f"{name}: its directory is damaged, members are missing")
+        if archive.zip is not None:
+            _check_size(name, sum(int(member.file_size) for member in archive.zip.infolist()))
         for key in archive.files:
             try:
                 arrays[key] = archive[key]
@@ -81,6 +84,17 @@ def other_kind(path: str) -> str:
         if head.startswith(start):
             return kind
     return "a file of another kind" if set(head) & CONTROL else "a text file"
+
+
+def _check_size(name: str, size: int) -> None:
+    """Refuses arrays that would not fit into memory, before any of them is unpacked."""
+    if size < SMALL:
+        return
+    from icsmdp_jax.devices.placement import host_memory
+
+    if size > host_memory():
+        found, most = (f"{count / 2**30:,.1f} GiB" for count in (size, host_memory()))
+        raise ValueError(f"{name}: its arrays would take {found}, expected at most {most}")
 
 
 def _promised_members(path: str) -> int:
@@ -112,12 +126,13 @@ def load_model(path: str | os.PathLike[str]) -> TabularModel:
         meant = difflib.get_close_matches(extra, FIELDS, n=1, cutoff=0.7)
         if meant:
             raise ValueError(f"{os.fspath(path)}: {extra}: unknown array, did you mean {meant[0]}?")
-    if unknown:
-        warnings.warn(f"{os.fspath(path)}: ignoring unknown arrays {', '.join(unknown)}", stacklevel=2)
     try:
-        return TabularModel(**{name: arrays[name] for name in FIELDS if name in arrays})  # type: ignore[arg-type]
+        model = TabularModel(**{name: arrays[name] for name in FIELDS if name in arrays})  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
+    if unknown:  # said of files that are used; others are refused in one line
+        warnings.warn(f"{os.fspath(path)}: ignoring unknown arrays {', '.join(unknown)}", stacklevel=2)
+    return model
 
 
 def save_model(path: str | os.PathLike[str], model: TabularModel) -> None:

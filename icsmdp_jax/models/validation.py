@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from icsmdp_jax.models.arrays import (
+    LARGEST,
     Array,
     booleans,
     check_shape,
     finite,
     first,
     integers,
-    place,
     pmf,
     real,
     scalar,
@@ -106,8 +106,8 @@ def _scalars(given: Mapping[str, Any]) -> dict[str, float]:
     if not 0.0 <= gamma < 1.0:  # also catches NaN
         raise ValueError(f"gamma = {gamma}: expected a number in [0, 1)")
     noise = scalar("reward_noise", given["reward_noise"])
-    if not (noise >= 0.0 and np.isfinite(noise)):
-        raise ValueError(f"reward_noise = {noise}: expected a finite number, 0 or more")
+    if not 0.0 <= noise <= LARGEST:
+        raise ValueError(f"reward_noise = {noise}: expected a number from 0 to {LARGEST:g}")
     return {"gamma": gamma, "reward_noise": noise}
 
 
@@ -198,9 +198,6 @@ def _lumps(given: Mapping[str, Any], law: Mapping[str, Array], used: Array) -> d
         else:
             possible = law["transition" if "transition" in law else "probability"] > 0
         lump = real("lump_reward_next", given["lump_reward_next"], possible.shape)
-        bad = possible & ~np.isfinite(lump)
-        if bad.any():
-            index = first(bad)
-            raise ValueError(f"{place('lump_reward_next', index)} = {lump[index]}: expected a finite number")
+        finite("lump_reward_next", lump, np.asarray(possible))
         out["lump_reward_next"] = np.where(possible, lump, 0.0)
     return out

@@ -1,7 +1,7 @@
 """A run directory: what is run in ``manifest.json``, what is finished in ``parts/``, one atomic file for each task.
 
-Nothing in it is ever overwritten by accident: a directory of another run, a damaged part and a part of another run are
-refused in one line that names the file. A part file has two lines. The first says which task of which run it is and
+Nothing in it is ever overwritten by accident: the directory of another run, a damaged part and a part of another run
+are refused in one line that names the file. A part file has two lines. The first says which task of which run it is and
 gives the SHA-256 of the second, which is the content; every byte of the file is covered by one check or another.
 """
 
@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from icsmdp_jax.io import atomic_write, to_plain, write_json
+from icsmdp_jax.io import atomic_write, file_target, to_plain, write_json
 
 MANIFEST, PARTS, FINISHED = "manifest.json", "parts", "summary.json"
+PROGRESS, FIGURES = "progress", "figures"
 TABLE, REPORT = "results.parquet", "report.html"
 PROVENANCE = ("schema", "versions", "code", "device", "flags")  # what a manifest says besides the configuration
 
@@ -34,6 +35,7 @@ class RunDirectory:
         self.path = path
         self.run = _digest(json.dumps(to_plain(manifest), sort_keys=True).encode())
         self._lock: IO[str] | None = None
+        self._made: Path | None = None  # the lock's file, if there was none before
 
     @property
     def parts(self) -> Path:
@@ -41,7 +43,7 @@ class RunDirectory:
         return self.path / PARTS
 
     def part(self, task: str) -> Path:
-        """Where the part of a task lies."""
+        """The path of a task's part file."""
         return self.parts / f"{task.replace('/', '-')}.jsonl"
 
     def write(self, task: str, content: Any) -> Any:
@@ -59,16 +61,16 @@ class RunDirectory:
           ValueError: in one line that names the file, if it is damaged or of another task or run.
         """
         place = self.part(task)
-        hint = "move it away to compute it again"
+        hint = "move it away to recompute it"
         try:
             text = place.read_bytes().decode("utf-8")
             if text.count("\n") != 2 or not text.endswith("\n"):
-                raise ValueError("two whole lines expected")
+                raise ValueError("expected two complete lines")
             line, body, _ = text.split("\n")
             header = json.loads(line)
             if not isinstance(header, dict) or set(header) != {"task", "run", "sha256"}:
-                raise ValueError("its first line is not that of a part")
-        except (ValueError, OSError) as error:
+                raise ValueError("the first line is not the header of a part")
+        except (ValueError, OSError, RecursionError) as error:
             raise ValueError(f"{place}: damaged part file ({_one_line(error)}); {hint}") from None
         if header["sha256"] != _digest(body.encode()) or line != json.dumps(header):
             raise ValueError(f"{place}: damaged part file (checksum does not match); {hint}")
@@ -87,12 +89,17 @@ class RunDirectory:
         expected = {self.part(task).name for task in tasks}
         for found in sorted(self.parts.iterdir()):
             if found.name not in expected and not found.name.endswith(".part"):
-                raise ValueError(f"{found}: foreign file, expected parts of this run only; move it away to continue")
+                raise ValueError(f"{found}: foreign file, expected only parts of this run; move it away to continue")
         return {task: self.read(task) for task in tasks if self.part(task).exists()}
 
     def unfinished(self) -> None:
         """Takes the mark of a finished run away, before anything is computed."""
         (self.path / FINISHED).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Removes what processes left that were killed while they wrote; nobody may be writing."""
+        for left in self.parts.glob(".*.part"):
+            left.unlink()
 
     def lock(self, index: int) -> None:
         """Keeps a second process from computing the same: the lock ends with the process, however that ends.
@@ -104,18 +111,24 @@ class RunDirectory:
             import fcntl
         except ImportError:  # not on this system; then nobody is kept out
             return
-        stream = open(self.path / f".lock-{index}", "a")  # noqa: SIM115 - held as long as the run lasts
+        file = self.path / f".lock-{index}"
+        self._made = None if os.path.lexists(file) else file
+        stream = open(file, "a")  # noqa: SIM115 - held as long as the run lasts
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.close()
-            raise ValueError(f"--out {self.path}: another process is running there, see icsmdp status") from None
+            raise ValueError(
+                f"--out {self.path}: another process is already running there; see icsmdp status"
+            ) from None
         except OSError:  # a file system without locks
             pass
         self._lock = stream
 
-    def close(self) -> None:
-        """Gives the lock back."""
+    def close(self, untouched: bool = False) -> None:
+        """Gives the lock back, and takes away what it has left if the directory is to stay as it was."""
+        if untouched and self._lock is not None and self._made is not None:
+            self._made.unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -137,7 +150,7 @@ def open_directory(
       index: of the process that asks, for its lock.
 
     Raises:
-      ValueError: in one line, if the place cannot be used, or holds a run that may be neither resumed nor lost.
+      ValueError: in one line, if the place cannot be used, or its run may be neither resumed nor lost.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -145,14 +158,24 @@ def open_directory(
         raise ValueError(f"--out {out}: is a file, expected a directory") from None
     if not os.access(out, os.W_OK):
         raise ValueError(f"--out {out}: cannot be written to")
+    _check_places(out)
     place = RunDirectory(out, manifest)
     place.lock(index)
     try:
         _settle(place, to_plain(manifest), resume, overwrite)
     except BaseException:
-        place.close()
+        place.close(untouched=True)
         raise
     return place
+
+
+def _check_places(out: Path) -> None:
+    """Refuses what stands where the run will write, now and not after hours of computing."""
+    for name in (MANIFEST, FINISHED, TABLE, REPORT):
+        file_target(out / name)
+    for name in (PARTS, PROGRESS, FIGURES):
+        if os.path.lexists(out / name) and not (out / name).is_dir():
+            raise ValueError(f"{out / name}: is a file, expected a directory; move it away to continue")
 
 
 def follow_directory(out: Path, manifest: dict[str, Any], index: int) -> RunDirectory:
@@ -168,7 +191,7 @@ def follow_directory(out: Path, manifest: dict[str, Any], index: int) -> RunDire
         raise ValueError(f"{error}; expected the directory of process 0, on a file system that all hosts see") from None
     differs = first_difference(found, to_plain(manifest))
     if differs is not None:
-        raise ValueError(f"--process-id {index}: {differs}; expected the very run of process 0")
+        raise ValueError(f"--process-id {index}: {differs}; expected the same run as process 0")
     place.lock(index)
     return place
 
@@ -178,25 +201,23 @@ def _settle(place: RunDirectory, manifest: dict[str, Any], resume: bool, overwri
     out, written = place.path, place.path / MANIFEST
     if not written.exists():
         if place.parts.exists() and any(place.parts.iterdir()):
-            raise ValueError(f"--out {out}: holds a folder {PARTS} but no {MANIFEST}, so it is no run directory")
+            raise ValueError(f"--out {out}: contains a folder {PARTS} but no {MANIFEST}, so it is not a run directory")
         _begin(place, manifest)
         return
     found = read_manifest(out) if not overwrite else _read_or_none(written)
     differs = first_difference(found, manifest)
     if resume and differs is None:
-        for left in place.parts.glob(".*.part"):  # of a process that was killed while it wrote
-            left.unlink()
         place.parts.mkdir(exist_ok=True)
         return
     if not overwrite:
         if resume:
-            raise ValueError(f"{written}: {differs}; a run can only be resumed as it was started")
+            raise ValueError(f"{written}: {differs}; a run can only be resumed with the settings it was started with")
         other = first_difference(_configuration(found), _configuration(manifest))
         if other is not None:
-            raise ValueError(f"{written}: {other}; choose another --out, or --overwrite to lose the run that is there")
+            raise ValueError(f"{written}: {other}; choose another --out, or use --overwrite to replace that run")
         if not (out / FINISHED).exists():
             raise ValueError(
-                f"--out {out}: holds an unfinished run of this configuration; use --resume to resume it, or "
+                f"--out {out}: an unfinished run of this configuration is there; use --resume to continue it, or "
                 "--overwrite to start over"
             )
     shutil.rmtree(place.parts, ignore_errors=True)
@@ -213,14 +234,14 @@ def read_manifest(out: Path) -> dict[str, Any]:
     """The manifest of a run directory.
 
     Raises:
-      ValueError: in one line, if there is none, or none that can be read.
+      ValueError: in one line, if there is none, or if it is not readable.
     """
     place = out / MANIFEST
     if not place.exists():
-        raise ValueError(f"{out}: holds no {MANIFEST}, so it is no run directory")
+        raise ValueError(f"{out}: contains no {MANIFEST}, so it is not a run directory")
     found = _read_or_none(place)
     if found is None:
-        raise ValueError(f"{place}: cannot be read as a manifest, so the run cannot be resumed")
+        raise ValueError(f"{place}: not a readable manifest, so the run cannot be resumed")
     return found
 
 
@@ -238,9 +259,9 @@ def resuming(manifest: dict[str, Any]) -> str:
 def _read_or_none(place: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and isinstance(found.get("tasks", []), list) else None
 
 
 def _configuration(manifest: dict[str, Any] | None) -> dict[str, Any]:
@@ -253,8 +274,7 @@ def first_difference(found: Any, wanted: Any, name: str = "") -> str | None:
         for key in [*wanted, *(key for key in found if key not in wanted)]:
             inside = f"{name}.{key}" if name else str(key)
             if (key in found) != (key in wanted):
-                where, lacks = ("now", "there") if key in wanted else ("there", "now")
-                return f"{inside} is given {where}, but not {lacks}"
+                return f"{inside} is set now, but was not" if key in wanted else f"{inside} was set, but is not now"
             differs = first_difference(found[key], wanted[key], inside)
             if differs is not None:
                 return differs
@@ -265,7 +285,7 @@ def first_difference(found: Any, wanted: Any, name: str = "") -> str | None:
         return next((differs for differs in inside_list if differs is not None), None)
     if type(found) is type(wanted) and found == wanted:
         return None
-    return f"{name} is {_short(found)} there, but {_short(wanted)} now"
+    return f"{name} was {_short(found)}, but is {_short(wanted)} now"
 
 
 def _short(value: Any) -> str:

@@ -80,11 +80,15 @@ def run(
     names = [task.name for task in tasks]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"tasks: {twice} is named twice, expected distinct names")
+        raise ValueError(f"tasks: {twice} appears twice, expected distinct names")
     began = time.perf_counter()
     place = _open(out, manifest, resume, overwrite, hosts)
     try:
         found = _checked(place, tasks, hosts)
+    except BaseException:
+        place.close(untouched=True)
+        raise
+    try:
         contents = {name: content for name, content in found.items() if complete(name)}
         if hosts.primary:
             place.unfinished()
@@ -100,12 +104,12 @@ def run(
         return done
     except KeyboardInterrupt:
         if hosts.primary:
-            print(f"{out}: every finished part is kept; {resuming(manifest)}", file=sys.stderr)
+            print(f"{out}: finished parts are kept; {resuming(manifest)}", file=sys.stderr)
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OSError(
-                error.errno, f"no space left for {out}; every finished part is kept; {resuming(manifest)}"
+                error.errno, f"no space left for {out}; finished parts are kept; {resuming(manifest)}"
             ) from error
         raise
     finally:
@@ -138,6 +142,8 @@ def _checked(place: RunDirectory, tasks: list[Task], hosts: Hosts) -> dict[str, 
     error: Exception | None = None
     try:
         contents = place.finished([task.name for task in tasks])
+        if hosts.primary:
+            place.tidy()  # the others wait below
     except (ValueError, OSError) as caught:
         error = caught
     hosts.together(error, f"--out {place.path}")

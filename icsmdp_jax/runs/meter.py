@@ -7,6 +7,7 @@ is what JAX itself reports, and is taken off before anything is divided by time.
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import statistics
@@ -19,9 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from icsmdp_jax.io import write_json
+from icsmdp_jax.runs.directory import PROGRESS
 from icsmdp_jax.runs.tasks import Task
 
-FOLDER = "progress"
 BEAT = 2.0  # seconds between two renewals of the file
 LINE = 10.0  # seconds between two lines where there is no terminal
 ENOUGH = 0.1  # share of this process's work from which on a forecast is made at once,
@@ -76,6 +77,10 @@ class Report(NamedTuple):
     pid: int
     process: int
     updated: float
+
+
+TEXTS, FLOATS = ("state", "task", "host"), ("compile_s", "elapsed_s", "updated")
+OPTIONAL = ("handoffs_per_second", "seconds_left")
 
 
 class CompileClock:
@@ -297,7 +302,7 @@ class Meter:
     def _save(self) -> None:
         if self._folder is None:
             return
-        place = self._folder / FOLDER
+        place = self._folder / PROGRESS
         try:
             place.mkdir(exist_ok=True)
             write_json(place / f"process-{self._process}.json", self.report()._asdict())
@@ -312,12 +317,24 @@ def _simulates(task: Task) -> bool:
 def read_reports(folder: Path) -> list[Report]:
     """Progress files of a run directory, by number of the process; those that cannot be read are left out."""
     found = []
-    for path in (folder / FOLDER).glob("process-*.json"):
+    for path in (folder / PROGRESS).glob("process-*.json"):
         try:
-            found.append(Report(**json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, TypeError, OSError):
+            report = Report(**json.loads(path.read_text(encoding="utf-8")))
+            if all(_fits(name, value) for name, value in report._asdict().items()):
+                found.append(report)
+        except (ValueError, TypeError, OSError, RecursionError):
             continue
     return sorted(found, key=lambda report: report.process)
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a value from a file is what a report has under this name."""
+    if name in TEXTS:
+        return isinstance(value, str)
+    if value is None:
+        return name in OPTIONAL
+    whole = isinstance(value, int) and abs(value) < 2**63
+    return whole or (name in (*FLOATS, *OPTIONAL) and isinstance(value, float) and math.isfinite(value))
 
 
 def sentence(report: Report) -> str:

@@ -73,7 +73,7 @@ def seen_state(report: Report, age: float) -> str:
     if report.host == socket.gethostname():
         try:
             os.kill(report.pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):
             return GONE
         except OSError:
             pass

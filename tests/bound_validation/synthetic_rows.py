@@ -50,7 +50,11 @@ def _noisy(rng: np.random.Generator, value: float, spread: float = 0.04) -> dict
     return dict(measured=measured, ci_low=measured * (1 - 1.96 * spread), ci_high=measured * (1 + 1.96 * spread))
 
 
+TRIVIAL = {"residual": Q_NORM, "approximation": Q_NORM, "total": 1.3, "interface": 9.5}  # by term
+
+
 def _row(axis: str, series: str, x_name: str, x: float, **values: Any) -> Row:
+    values = {"trivial": TRIVIAL.get(values.get("term", ""), math.nan), **values}
     return checked(Row(**{**CONSTANTS, **dict(axis=axis, cell="", series=series, x_name=x_name, x=x), **values}))
 
 
@@ -145,27 +149,40 @@ def samples_rows(rng: np.random.Generator, axis: str = "samples", linear: bool =
                 drawn = dict(measured=0.0, ci_low=0.0, ci_high=1.5 * bias)
             rows.append(_row(series="bias", **common, **drawn))
             rows.append(_row(series="rmse", **common, **_noisy(rng, math.hypot(spread, bias))))
-            uniform = factor * 0.5 * (samples / 1e3) ** -0.42
-            rows.append(
-                _row(
-                    series="constant_step",
-                    **common,
-                    **_noisy(rng, uniform),
-                    bound=factor * residual_bound(samples),
-                    term="residual",
-                )
-            )
-            decaying = factor * 0.8 * (samples / 1e3) ** -0.45
-            rows.append(
-                _row(
-                    series="decaying_step",
-                    **common,
-                    **_noisy(rng, decaying),
-                    bound=factor * 90 * residual_bound(samples) * (samples / 1e3) ** -0.22,
-                    term="residual",
-                )
-            )
+            if axis == "model":
+                rows += projected_rows(rng, common, factor)
+        if axis == "model":
+            continue
+        few = "tabular, 3 agents" if group == "tabular" else "linear, m = 2, 3 agents"
+        width = 0 if group == "tabular" else 2
+        for samples in (100, 1000, 10_000):
+            common = dict(axis=axis, x_name="handoffs", x=samples, group=few, replicas=64, samples=samples,
+                          tail_samples=samples, width=width)  # fmt: skip
+            for schedule, level, power in (
+                ("constant", 1.0, -0.2),
+                ("polynomial", 0.6, -0.7),
+                ("harmonic", 0.58, -0.68),
+            ):
+                value = factor * level * (samples / 100) ** power
+                bound = dict(bound=1.1 * value**0.6, term="residual") if width == 0 else {}
+                rows.append(_row(series=f"{schedule}_plain", **common, **_noisy(rng, value), prediction=value, **bound))
+        for samples in (1000, 10_000, 100_000):
+            common = dict(axis=axis, x_name="handoffs", x=samples, group=few.replace("3", "8"), replicas=24,
+                          samples=samples, tail_samples=samples, width=width)  # fmt: skip
+            rows += projected_rows(rng, common, factor)
     return rows
+
+
+def projected_rows(rng: np.random.Generator, common: dict[str, Any], factor: float) -> list[Row]:
+    """Both step rules of Theorem 3 at one K, beside T3+ and T3."""
+    samples = common["samples"]
+    constant, decaying = (factor * level * (samples / 1e3) ** power for level, power in ((0.9, -0.22), (0.3, -0.6)))
+    lines = dict(bound=2 * constant, alternative=factor * residual_bound(samples))
+    steep = dict(bound=8 * factor * (samples / 1e3) ** -0.45, alternative=9 * factor * residual_bound(samples))
+    return [
+        _row(series="constant_step", **common, **_noisy(rng, constant), **lines, term="residual"),
+        _row(series="decaying_step", **common, **_noisy(rng, decaying), **steep, term="residual"),
+    ]
 
 
 def mixing_rows(rng: np.random.Generator) -> list[Row]:
@@ -189,7 +206,8 @@ def mixing_rows(rng: np.random.Generator) -> list[Row]:
                     series="constant_step",
                     **common,
                     **_noisy(rng, 6 * sharp),
-                    bound=residual_bound(2e5, 5.0 * mixing),
+                    bound=0.4 * mixing**0.3,
+                    alternative=residual_bound(2e5, 5.0 * mixing),
                     term="residual",
                 )
             )
@@ -205,10 +223,31 @@ def agents_rows(rng: np.random.Generator) -> list[Row]:
         runs: dict[str, Any] = dict(replicas=32, samples=20_000 * count)
         rows.append(_row(series="spread", **common, **runs, **_noisy(rng, 0.02), prediction=0.02, alternative=0.018))
         rows.append(
-            _row(series="constant_step", **common, **runs, **_noisy(rng, 0.1), bound=30.0 / count, term="residual")
+            _row(
+                series="constant_step",
+                **common,
+                **runs,
+                **_noisy(rng, 0.1),
+                bound=0.7,
+                alternative=30.0 / count,
+                term="residual",
+            )  # fmt: skip
         )
     only: dict[str, Any] = dict(axis="agents", x_name="agents", x=1000, group="analysed only", gap=0.2)
     rows.append(_row(series="gap", **only, measured=0.5, bound=2.2, term="interface", note="Analysed only."))
+    return rows
+
+
+def audit_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    for group, size in (("gap closed", 1.0), ("gap open", 1.3), ("slow mixing", 2.0)):
+        for k in (2000, 8000, 32_000):
+            common: dict[str, Any] = dict(axis="audit", x_name="handoffs", x=k, group=group, replicas=48, samples=k)
+            error = size * 5 / k**0.5
+            bound, alternative = 2 * error + 0.1, 1.6 * error + 0.08
+            rows.append(_row(series="error", **common, **_noisy(rng, error), bound=bound, alternative=alternative,
+                             trivial=2.0, term="residual"))  # fmt: skip
+            rows.append(_row(series="miss_batch_means", **common, **_noisy(rng, 0.05), prediction=0.05))
     return rows
 
 
@@ -251,15 +290,15 @@ def durations_rows(rng: np.random.Generator) -> list[Row]:
 
 def total_rows(rng: np.random.Generator) -> list[Row]:
     rows = []
-    for m in (4, 16, 64):
+    for m in (1, 2, 4):
         for eta in (0.0, 0.1, 0.4):
             for samples in (1_000, 10_000, 100_000, 1_000_000):
-                group = f"m = {m}, eta = {eta:g}"
+                group = f"{m} groups, eta = {eta:g}"
                 common = dict(axis="total", x_name="handoffs", x=samples, group=group, replicas=32)
                 common |= dict(width=m, gap=eta, samples=samples)
-                approximation, interface = 1.4 * m**-0.75, 1.27 * eta if eta else 4e-16
-                residual = 0.7 * (samples / 1e3) ** -0.42
-                parts = [residual_bound(samples), 1.5 * approximation, 4.2 * interface]
+                approximation, interface = 0.55 * (4 - m) / 3 + 1e-16, 0.75 * eta if eta else 4e-16
+                residual = 0.4 * (samples / 1e3) ** -0.42
+                parts = [2 * residual, 1.15 * approximation, 2.4 * interface]
                 names = ("residual", "approximation", "interface")
                 for name, measured, bound in zip(names, (residual, approximation, interface), parts, strict=True):
                     drawn = dict(measured=measured) if name != "residual" else _noisy(rng, measured)
@@ -325,6 +364,30 @@ def messages_rows(rng: np.random.Generator) -> list[Row]:
     return rows
 
 
+def neural_rows(rng: np.random.Generator) -> list[Row]:
+    rows = []
+    for group, eta in (("gap closed", 0.0), ("gap open", 0.5)):
+        for m in (16, 64, 256, 1024):
+            common = dict(axis="neural", x_name="units per agent and option", x=m, width=m, group=group, gap=eta)
+            floor, hidden, near = 13.0 * m**-0.5, 0.1 * (eta > 0), 1.2 * m**-0.5 * (m < 256)
+            rows.append(_row(series="approximation", **common, measured=0.9 * near, bound=near, term="approximation"))
+            for k in (10_000, 100_000):
+                left, trivial = 12.0 * k**-0.5 + 0.02, 0.95 * Q_NORM
+                parts = {"linearisation": floor, "hidden": hidden, "sampling": left}
+                rows += [_row(series=f"part_{name}", **common, measured=v, samples=k) for name, v in parts.items()]
+                if k == 10_000 or (m, eta) == (1024, 0.0):
+                    shared = dict(**common, samples=k, replicas=4)
+                    bound = floor + hidden + left
+                    rows.append(_row(series="projected_net", **shared, **_noisy(rng, 10 * k**-0.5), bound=bound,
+                                     term="residual", trivial=trivial))  # fmt: skip
+                if k == 10_000:
+                    rows.append(_row(series="linearisation_seen", **shared, measured=0.1 * m**-0.5, bound=m**-0.5))
+            if eta == 0:
+                rows.append(_row(series="floor", **common, replicas=8, **_noisy(rng, floor)))
+                rows.append(_row(series="frobenius_floor", **common, replicas=8, **_noisy(rng, 20 * m ** (-1 / 6))))
+    return rows
+
+
 def _numbered(rows: list[Row]) -> list[Row]:
     """The rows with ids ``axis/n``, one number for each point of an axis."""
     seen: dict[str, dict[tuple, int]] = {}
@@ -341,7 +404,7 @@ def full_rows(seed: int = 0) -> list[Row]:
     rng = np.random.default_rng(seed)
     builders = (
         width_rows, gap_rows, samples_rows, mixing_rows, durations_rows, total_rows, agents_rows, returns_rows,
-        messages_rows,
+        messages_rows, audit_rows, neural_rows,
     )  # fmt: skip
     return _numbered([row for build in builders for row in build(rng)])
 
@@ -387,7 +450,14 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
     """The summary that goes with the rows (slopes and timings are invented)."""
     tests = [row for row in rows if row.holds >= 0]
     ratios = {term: [r.ratio for r in tests if r.term == term and math.isfinite(r.ratio)] for term in TERMS}
-    held = {term: [r.holds for r in tests if r.term == term] for term in TERMS}
+    counts = {
+        term: {
+            "held": sum(r.holds for r in tests if r.term == term),
+            "checked": sum(r.term == term for r in tests),
+            "informative": sum(r.evidence for r in tests if r.term == term),
+        }
+        for term in TERMS
+    }
 
     def slope(value: float, half: float, target: float | None, width: float = 0.1) -> dict[str, Any]:
         low, high = (None, None) if target is None else (target - width, target + width)
@@ -400,6 +470,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             target_low=low,
             target_high=high,
             passed=passed,
+            undecided=False,
         )
 
     slopes = {"samples_spread_tabular": slope(-0.502, 0.011, -0.5)}
@@ -421,6 +492,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             ci_high=None,
             target="0 violations",
             passed=violations == 0,
+            undecided=False,
         ),
         dict(
             name="spread_meets_central_limit",
@@ -430,6 +502,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             ci_high=1.08,
             target="in [0.85, 1.15]",
             passed=True,
+            undecided=False,
         ),
         dict(
             name="bias_slope",
@@ -439,6 +512,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             ci_high=-0.8,
             target="below -0.5",
             passed=True,
+            undecided=False,
         ),
         dict(
             name="trained_width",
@@ -448,6 +522,7 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
             ci_high=None,
             target="none",
             passed=None,
+            undecided=False,
         ),
     ]
     constants = ("gamma", "gamma_bar", "kappa", "epsilon", "delta", "omega", "mixing_time", "clt_coefficient")
@@ -459,7 +534,8 @@ def make_summary(rows: list[Row], preset: str = "quick", model: str | None = Non
         bound_holds=violations == 0,
         worst_ratio={term: max(values, default=None) for term, values in ratios.items()},
         median_ratio={term: float(np.median(values)) if values else None for term, values in ratios.items()},
-        checks_per_term={term: {"held": sum(values), "checked": len(values)} for term, values in held.items()},
+        checks_per_term=counts,
+        informative=sum(r.evidence for r in tests),
         slopes=slopes,
         claims=claims,
         a6_uncertified_cells=sorted({row.cell for row in rows if not row.certified}),

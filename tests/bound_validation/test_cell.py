@@ -13,16 +13,13 @@ import numpy as np
 import pytest
 
 from bound_validation import cell, theorem
+from bound_validation.bounds import RADIUS_MARGIN, approximation, classic_bound, radius, residual_bound
 from bound_validation.cell import (
-    RADIUS_MARGIN,
     Learned,
-    approximation,
     constants,
     features,
     function_class,
     limit_run,
-    radius,
-    residual_bound,
     theorem_run,
 )
 from icsmdp_jax.core.sampling import random_words
@@ -116,7 +113,7 @@ def plain_mixing_time(known: Analysis, accuracy: float) -> int:
 
 @CLASSES
 @pytest.mark.parametrize("samples", [1, 1000, 10**6])
-def test_residual_bound_is_the_theorem_with_this_models_constants(make, samples):
+def test_classic_bound_is_the_theorem_with_this_models_constants(make, samples):
     known = make()
     interface = known.interface
     model, moments = interface.model, interface.moments
@@ -127,13 +124,13 @@ def test_residual_bound_is_the_theorem_with_this_models_constants(make, samples)
     mixing = plain_mixing_time(known, samples**-0.5)
     distance = float(np.sum(known.fixed.theta**2))
     square = (distance + gradient**2 * (9 + 12 * mixing)) / (2 * (1 - kappa) * samples**0.5)
-    assert residual_bound(known, samples) == pytest.approx(square**0.5, rel=1e-9)
+    assert classic_bound(known, samples) == pytest.approx(square**0.5, rel=1e-9)
     through = theorem.residual_bound_constant_step(distance**0.5, gradient, mixing, kappa, samples)
-    assert residual_bound(known, samples) == pytest.approx(theorem.residual_rms(through), rel=1e-9)
+    assert classic_bound(known, samples) == pytest.approx(theorem.residual_rms(through), rel=1e-9)
 
     mixing = plain_mixing_time(known, 1 / (omega * (samples + 1) * (1 - kappa)))
     square = gradient**2 * (9 + 24 * mixing) * (1 + math.log(samples)) / (samples * (1 - kappa) ** 2 * omega)
-    assert residual_bound(known, samples, decaying=True) == pytest.approx(square**0.5, rel=1e-7)
+    assert classic_bound(known, samples, decaying=True) == pytest.approx(square**0.5, rel=1e-7)
 
 
 def test_without_a6_no_residual_is_claimed():

@@ -16,7 +16,8 @@ CONFIG = {"width": {"seed": 11, "draws": 8}}
 MANIFEST = {"schema": SCHEMA, "preset": "testing", "tasks": ["width"], "model": None, "config": CONFIG, "code": "c1",
             "versions": {"jax": "0.10.2", "numpy": "2.4"}}  # fmt: skip
 SUMMARY = {
-    "bound_holds": True, "slopes": {"width": {"passed": True}}, "claims": [{"name": "gap_closed", "passed": True}],
+    "bound_holds": True, "slopes": {"width": {"passed": True, "undecided": False}},
+    "claims": [{"name": "gap_closed", "passed": True, "undecided": False}],
     "run_s": 20.0, "compile_s": 5.0, "handoffs": 10_000, "device": {"platform": "cpu", "cores": 2},
 }  # fmt: skip
 
@@ -151,7 +152,8 @@ def test_missing_rows_are_listed(tmp_path):
 
 def test_verdicts_that_changed_are_a_finding(tmp_path):
     a = written(tmp_path / "a")
-    b = written(tmp_path / "b", slopes={"width": {"passed": False}}, device={"platform": "gpu", "cores": 2})
+    slopes = {"width": {"passed": False, "undecided": False}}
+    b = written(tmp_path / "b", slopes=slopes, device={"platform": "gpu", "cores": 2})
     content = compared(a, b)
     assert content["verdicts"] == [{"name": "slope width", "a": "passed", "b": "failed"}] and content["rows"] == []
     assert content["configuration"] == [{"name": "device.platform", "a": "cpu", "b": "gpu"}]

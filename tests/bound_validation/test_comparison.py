@@ -277,20 +277,26 @@ def test_constants_are_all_columns_that_belong_to_the_model():
 
 
 def summary(**values: object) -> dict:
-    claims = [{"name": "gap_closed", "passed": True}, {"name": "reported", "passed": None}]
-    return {"bound_holds": True, "slopes": {"gap": {"passed": True}}, "claims": claims, **values}
+    claims = [verdict_of("gap_closed", True), verdict_of("reported", None)]
+    return {"bound_holds": True, "slopes": {"gap": verdict_of("gap", True)}, "claims": claims, **values}
+
+
+def verdict_of(name: str, passed: bool | None, undecided: bool = False) -> dict[str, object]:
+    return {"name": name, "passed": passed, "undecided": undecided}
 
 
 def test_verdicts_that_changed_are_listed_once_each():
     assert changed_verdicts(summary(), summary()) == []
     other = summary(
-        bound_holds=False, slopes={"gap": {"passed": False}}, claims=[{"name": "reported", "passed": True}]
-    )  # fmt: skip
+        bound_holds=False,
+        slopes={"gap": verdict_of("gap", False)},
+        claims=[verdict_of("reported", None, undecided=True)],
+    )
     assert changed_verdicts(summary(), other) == [
         ("all bounds", "held", "violated"),
         ("slope gap", "passed", "failed"),
         ("claim gap_closed", "passed", None),
-        ("claim reported", "not judged", "passed"),
+        ("claim reported", "not judged", "undecided"),
     ]
 
 

@@ -27,7 +27,7 @@ from bound_validation.views import PARTS, Fit, fit_of, normalised, select, share
 from icsmdp_jax.drawing import style
 from tests.bound_validation.synthetic_rows import full_rows, make_summary, model_rows, uncertified, violated
 
-ROWS = [row for row in full_rows() if row.axis != "total" or (row.width != 16 and row.gap != 0.1)]
+ROWS = [row for row in full_rows() if row.axis != "total" or (row.width != 2 and row.gap != 0.1)]
 SUMMARY = make_summary(ROWS)
 # axis, index of the panel, series, group: what is drawn as points with intervals, and lines of theory beside them
 PANELS = [
@@ -35,12 +35,18 @@ PANELS = [
     ("gap", 0, "gap", None), ("gap", 0, "gap_value_aware", None), ("gap", 1, "policy_loss", None),
     ("gap", 2, "icq_error", None), ("gap", 3, "sharp_family", None),
     ("samples", 0, "spread", "tabular"), ("samples", 0, "bias", "tabular"), ("samples", 1, "rmse", "linear, m = 16"),
-    ("samples", 2, "constant_step", "tabular"), ("samples", 3, "decaying_step", "linear, m = 16"),
+    ("samples", 2, "constant_plain", "tabular, 3 agents"), ("samples", 2, "harmonic_plain", "tabular, 3 agents"),
+    ("samples", 3, "polynomial_plain", "linear, m = 2, 3 agents"),
+    ("samples", 4, "constant_step", "tabular, 8 agents"), ("samples", 5, "decaying_step", "linear, m = 2, 8 agents"),
+    ("overview", 2, "constant_plain", "tabular, 3 agents"),
     ("mixing", 0, "spread", None), ("mixing", 1, "constant_step", None),
     ("durations", 0, "amplification", None), ("durations", 1, "contraction", None),
     ("durations", 2, "planted_ratio", None),
     ("agents", 0, "gap", None), ("agents", 1, "spread", None), ("agents", 2, "constant_step", None),
+    ("audit", 0, "error", "gap closed"), ("audit", 3, "miss_batch_means", "slow mixing"),
     ("returns", 2, "gap_loss", None), ("messages", 7, "shift", "nearest"), ("messages", 8, "shift", "high, clipped"),
+    ("neural", 3, "linearisation_seen", "gap closed"), ("neural", 4, "floor", None),
+    ("neural", 4, "frobenius_floor", None),
 ]  # fmt: skip
 
 
@@ -52,7 +58,7 @@ def figure_of(name, rows, summary=SUMMARY):
 
 @pytest.fixture(scope="module")
 def figures():
-    """All figures by name, as ``draw_all`` would save them, laid out once and in their order."""
+    """All figures by name, wide and for a column, as ``draw_all`` would save them, laid out once and in their order."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", lambda figure, folder, name: found.setdefault(name, figure) and folder / name)
@@ -64,7 +70,14 @@ def figures():
 
 
 def test_every_axis_has_its_figure_in_the_order_of_the_report(figures):
-    assert tuple(figures) == NAMES and len(NAMES) == 10
+    assert tuple(figures) == tuple(f"{name}{kind}" for name in NAMES for kind in ("", "-column")) and len(NAMES) == 12
+    for name in NAMES:
+        assert figures[name].get_figwidth() == style.FULL_WIDTH
+        assert figures[f"{name}-column"].get_figwidth() == style.COLUMN_WIDTH
+        for column, wide in zip(panels_of(figures[f"{name}-column"]), panels_of(figures[name]), strict=True):
+            assert len(column.patches) == len(wide.patches) and len(column.lines) == len(wide.lines)
+            if wide.lines:
+                assert sorted(map(tuple, marks(column))) == sorted(map(tuple, marks(wide))), "another figure"
 
 
 def panels_of(figure):
@@ -96,7 +109,7 @@ def legend_texts(figure):
 @pytest.mark.parametrize(("axis", "index", "series", "group"), PANELS)
 def test_the_numbers_of_the_table_are_drawn(figures, axis, index, series, group):
     axes = panels_of(figures[axis])[index]
-    rows = select(ROWS, axis, series, group)
+    rows = select(ROWS, "samples" if axis == "overview" else axis, series, group)
     assert rows
     points, theory = marks(axes), corners(axes)
     bars = [path.vertices for bundle in axes.collections for path in bundle.get_paths()]
@@ -129,6 +142,32 @@ def test_the_shares_and_returns_of_the_table_are_drawn(figures):
         assert [f"{i}" for i in range(6)] == numbers[:6]
 
 
+def test_the_bound_of_nets_is_stacked_beside_the_measurement(figures):
+    rows = [row for row in ROWS if row.axis == "neural"]
+    parts = ("part_sampling", "part_hidden", "part_linearisation")
+    for index, group, name, fixed in ((0, "gap closed", "width", ("samples", 10_000)),
+                                      (1, "gap open", "width", ("samples", 10_000)),
+                                      (2, "gap closed", "samples", ("width", 1024))):  # fmt: skip
+        axes = panels_of(figures["neural"])[index]
+        here = [row for row in rows if row.group == group and getattr(row, fixed[0]) == fixed[1]]
+        places = sorted({getattr(row, name) for row in here if row.series in parts})
+        top = {round(bar.get_x() + bar.get_width() / 2): bar.get_y() + bar.get_height() for bar in axes.patches}
+        for place in places:
+            found = [row for row in here if getattr(row, name) == place]
+            width = found[0].width
+            (near,) = [r.bound for r in rows if (r.series, r.group, r.width) == ("approximation", group, width)]
+            whole = sum(row.measured for row in found if row.series in parts) + near
+            assert top[places.index(place)] == pytest.approx(whole)
+            for row in found:
+                if row.series == "projected_net":
+                    assert holds(marks(axes), places.index(place), row.measured)
+                    assert row.bound == pytest.approx(whole - near)
+    broken = violated(rows, "projected_net")
+    figure = figure_of("neural", broken)
+    assert CROSSED in legend_texts(figure)
+    assert [d for axes in figure.axes[:3] for d in axes.lines if to_hex(d.get_color()).upper() == ALARM]
+
+
 def test_a_learner_that_no_number_of_scalars_serves_shares_the_whole_state():
     rows = [row for row in ROWS if row.axis == "returns" and "tabular, central" in row.group]
     rows = [dataclasses.replace(row, measured=math.nan) if row.series == "crossing" else row for row in rows]
@@ -137,13 +176,13 @@ def test_a_learner_that_no_number_of_scalars_serves_shares_the_whole_state():
 
 
 def test_theory_and_measurement_differ_without_colour(figures):
-    for name in ("overview", "width", "gap", "samples", "mixing", "durations", "agents"):
+    for name in ("overview", "width", "gap", "samples", "mixing", "durations", "agents", "audit"):
         for axes in panels_of(figures[name]):
             for drawn in axes.lines:
                 assert (drawn.get_marker() == "None") != (drawn.get_linestyle() == "None"), f"{name}: both or neither"
     dashes = [(str(look["linestyle"]), look["linewidth"]) for look in LINE.values()]
     assert len({dash for dash, _ in dashes}) == len(LINE)
-    residual = panels_of(figures["samples"])[2]
+    residual = panels_of(figures["samples"])[4]
     assert {drawn.get_marker() for drawn in residual.lines} == {"o", "s", "_", "None"}, (
         "two series in one panel have two markers"
     )
@@ -151,13 +190,13 @@ def test_theory_and_measurement_differ_without_colour(figures):
 
 def test_the_key_says_what_occurs(figures):
     assert {"bound (theorem)", "fitted slope", ARROW} <= set(legend_texts(figures["samples"]))
-    assert {"T3$^{1/2}$", "decaying step"} <= set(legend_texts(figures["samples"]))
+    assert {"T3$^{1/2}$", "T3+$^{1/2}$", "B of each", "decaying step"} <= set(legend_texts(figures["samples"]))
     for figure in figures.values():
         assert not {HOLLOW, CROSSED} & set(legend_texts(figure))
         assert not [drawn for axes in figure.axes for drawn in axes.lines if drawn.get_color() == ALARM]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [f"{name}{kind}" for name in NAMES for kind in ("", "-column")])
 def test_legends_cover_nothing_and_texts_are_readable(figures, name):
     figure = figures[name]
     renderer = figure.canvas.get_renderer()
@@ -214,9 +253,22 @@ def test_only_rows_of_an_axis_draw_its_figure():
     for axis in NAMES[1:]:
         rows = [row for row in ROWS if row.axis != axis]
         assert figure_of(axis, rows, {}) is None
-    others = [row for row in ROWS if row.axis not in ("width", "gap", "samples")]
+    others = [row for row in ROWS if row.axis not in ("width", "gap", "samples", "total")]
     assert figure_of("overview", others, {}) is None
     assert len(figure_of("overview", [row for row in ROWS if row.axis == "width"], {}).axes) == 1
+
+
+def test_the_overview_has_a_panel_for_nets_where_there_are_some():
+    shared = dict(axis="neural", series="projected_net", x_name="m", measured=0.3, ci_low=0.2, ci_high=0.4, trivial=0.6)
+    nets = [Row(cell=f"neural/{m}", x=m, bound=2 / m**0.5, **shared) for m in (16.0, 64.0, 256.0)]
+    drawn = [panels_of(figure_of("overview", rows)) for rows in (ROWS, ROWS + nets)]
+    titles = [[axes.get_title(loc="left").rpartition(" ")[2] for axes in one] for one in drawn]
+    assert titles[0] == ["approximation", "interface", "residual", "total"]
+    assert titles[1] == ["approximation", "interface", "residual", "neural", "total"]
+    axes = drawn[1][3]
+    for row in nets:
+        assert holds(marks(axes), row.x, row.measured) and holds(corners(axes), row.x, row.bound)
+        assert holds(corners(axes), row.x, row.trivial)
 
 
 def test_no_rows_give_no_figures(tmp_path):
@@ -243,7 +295,7 @@ def test_a_given_model_has_overview_and_samples(monkeypatch):
     monkeypatch.setattr(style, "save", lambda figure, folder, name: found.setdefault(name, figure) and folder / name)
     rows = violated(model_rows(), "policy_loss")
     draw_all(rows, make_summary(rows, model="mine.npz"), "nowhere")
-    assert list(found) == ["overview", "samples"]
+    assert list(found) == ["overview", "overview-column", "samples", "samples-column"]
     single = found["overview"].axes[0]
     assert [text.get_text() for text in single.get_yticklabels()] == [
         "gap, T1",
@@ -266,7 +318,7 @@ def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path, mo
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 90}):
         second = draw_all(some, SUMMARY, tmp_path / "b")
     assert dict(matplotlib.rcParams) == before
-    assert list(first) == ["agents"] and len(list((tmp_path / "a" / "figures").iterdir())) == 2
+    assert list(first) == ["agents"] and len(list((tmp_path / "a" / "figures").iterdir())) == 4
     for name, path in first.items():
         assert path == tmp_path / "a" / "figures" / f"{name}.png" and Image.open(path).width == style.FULL_WIDTH * 50
         for kind in (".png", ".pdf"):

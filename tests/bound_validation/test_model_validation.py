@@ -15,7 +15,7 @@ import pytest
 from bound_validation import theorem
 from bound_validation.axes.model.measure import greedy_claim, tasks, widths_for
 from bound_validation.axis import Settings
-from bound_validation.cell import residual_bound
+from bound_validation.bounds import residual_bound
 from bound_validation.results import Row, read_table
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.models.files import load_model, save_model

@@ -102,7 +102,10 @@ def test_order_and_contents(report):
     places = [source.index(mark) for mark in order]
     assert places == sorted(places)
     checks = summary["checks"]
-    assert f"PASSED Measured ≤ bound in {checks} of {checks} checks" in page.text
+    informative = sum(row.bound < row.trivial for row in rows)
+    assert 0 < informative < checks
+    said = f"PASSED Measured ≤ bound in {checks} of {checks} checks, {informative} of them informative"
+    assert said in page.text and "vacuous" in page.text and "D12" in page.text
     for claim in summary["claims"]:
         assert claim["text"] in page.text and claim["target"] in page.text
     assert page.text.count("not claimed") >= 3  # one claim and two slopes
@@ -240,6 +243,7 @@ def test_small_parts_of_speech():
     assert str(interval(0.1, 0.2)) == "[0.100, 0.200]"
     assert interval(None, 0.2) == interval(0.1, math.nan) == interval(0.3, 0.3) == ""
     assert "FAILED" in verdict(False) and "passed" in verdict(True) and "not claimed" in verdict(None)
+    assert "undecided" in verdict(None, undecided=True)
 
 
 def test_template_is_package_data():

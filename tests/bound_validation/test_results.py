@@ -53,6 +53,18 @@ def test_a_row_without_a_bound_is_not_judged():
     assert (judged.ci_low, judged.ci_high) == (5.0, 5.0)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e16])
+def test_rounding_is_relative_to_the_models_values(scale):
+    """What is lost in sums of values of this size is forgiven, and a hundred-millionth of them is not."""
+    noise, excess = (
+        row(measured=4e-10 * scale, bound=0.0, q_norm=scale),
+        row(measured=1e-8 * scale, bound=0.0, q_norm=scale),
+    )
+    assert checked(noise).holds == 1 and checked(excess).holds == 0
+    assert math.isnan(row(bound=1e-10 * scale, q_norm=scale).ratio)
+    assert row(measured=scale, bound=1e-6 * scale, q_norm=scale).ratio == pytest.approx(1e6)
+
+
 @pytest.mark.parametrize("bound", [NAN, math.inf])
 def test_a_bound_that_says_nothing_is_not_judged(bound):
     assert checked(row(measured=5.0, bound=bound)).holds == -1
@@ -106,6 +118,31 @@ def test_intervals_are_kept_where_they_are_given():
 def test_ratio_is_measured_over_bound():
     assert row(measured=1.0, bound=4.0).ratio == 0.25
     assert math.isnan(row(measured=1.0, bound=ROUNDING).ratio)
+
+
+# Informative or vacuous
+
+
+@pytest.mark.parametrize(
+    ("bound", "trivial", "informative"),
+    [(0.5, 1.0, 1), (1.0, 1.0, 0), (2.0, 1.0, 0), (0.0, 0.0, 0), (0.0, 1.0, 1), (0.5, NAN, -1), (NAN, 1.0, -1),
+     (math.inf, 1.0, -1), (5.0, math.inf, 1)],
+)  # fmt: skip
+def test_a_bound_is_informative_if_it_is_below_the_trivial_value(bound, trivial, informative):
+    judged = checked(row(measured=0.0, bound=bound, trivial=trivial, informative=1 - informative))
+    assert judged.informative == informative
+
+
+def test_only_an_informative_check_that_held_is_evidence():
+    assert checked(row(measured=0.4, bound=0.5, trivial=1.0)).evidence
+    for other in (dict(measured=0.6), dict(bound=1.0), dict(trivial=NAN), dict(bound=NAN)):
+        assert not checked(row(**{"measured": 0.4, "bound": 0.5, "trivial": 1.0, **other})).evidence
+
+
+def test_bound_over_trivial():
+    assert row(bound=3.0, trivial=4.0).over_trivial == 0.75
+    for values in (dict(bound=3.0), dict(trivial=4.0), dict(bound=0.0, trivial=0.0), dict(bound=math.inf, trivial=1.0)):
+        assert math.isnan(row(**values).over_trivial)
 
 
 # Parquet

@@ -153,6 +153,47 @@ def test_a_damaged_part_is_refused_by_name(tmp_path, damage):
     assert ran == [1, 4]
 
 
+@pytest.mark.parametrize("name", ["results.parquet", "summary.json", "report.html", "manifest.json"])
+def test_what_could_not_be_written_at_the_end_is_said_at_the_beginning(tmp_path, name):
+    with running(cheap_tasks(COUNT, [], {4: interrupt})), pytest.raises(KeyboardInterrupt):
+        validate(tmp_path, "testing")
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()
+    before = everything(tmp_path)
+    ran: list[int] = []
+    with running(cheap_tasks(COUNT, ran)):
+        for option in ("--resume", "--overwrite"):
+            outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, option)
+            refused(outcome, f"{tmp_path / name}: is a directory, expected a regular file")
+    assert ran == [] and everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["parts", "progress", "figures"])
+def test_a_file_where_a_folder_of_the_run_belongs(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with running(cheap_tasks(COUNT, [])):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path)
+    refused(outcome, f"{tmp_path / name}: is a file, expected a directory")
+    assert everything(tmp_path) == {name: b"mine"}
+
+
+def test_a_refusal_leaves_no_lock_and_what_others_have_left(tmp_path):
+    with running(cheap_tasks(COUNT, [], {4: interrupt})), pytest.raises(KeyboardInterrupt):
+        validate(tmp_path, "testing")
+    (tmp_path / ".lock-0").unlink()
+    (tmp_path / "parts" / "notes.txt").write_text("mine")
+    (tmp_path / "parts" / ".cheap-4.jsonl.0123.part").write_text("half")
+    before = everything(tmp_path)
+    for options in (["--resume"], []):
+        with running(cheap_tasks(COUNT, [])):
+            assert icsmdp("validate", "--preset", "testing", "--out", tmp_path, *options).code == 2
+        assert everything(tmp_path) == before
+    (tmp_path / "parts" / "notes.txt").unlink()
+    with running(cheap_tasks(COUNT, [])):
+        assert icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume").code == 0
+    assert leftovers(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -177,7 +218,7 @@ def test_another_run_is_not_resumed(tmp_path, change, named):
     assert ran == [] and everything(tmp_path) == before
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "7"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "7", '{"tasks": 3}'])
 def test_a_damaged_manifest_is_refused_by_name(tmp_path, content):
     with running(cheap_tasks(COUNT, [])):
         validate(tmp_path, "testing")
@@ -186,6 +227,7 @@ def test_a_damaged_manifest_is_refused_by_name(tmp_path, content):
     with running(cheap_tasks(COUNT, [])):
         outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path, "--resume")
     refused(outcome, str(tmp_path / "manifest.json"))
+    refused(icsmdp("status", tmp_path), f"{tmp_path / 'manifest.json'}: not a readable manifest")
     assert everything(tmp_path) == before
 
 
@@ -259,7 +301,7 @@ def test_two_processes_do_not_share_a_directory(tmp_path):
 
     with running(cheap_tasks(COUNT, [], {1: meanwhile})):
         assert icsmdp("validate", "--preset", "testing", "--out", tmp_path).code == 0
-    refused(refusals[0], str(tmp_path), "another process is running there")
+    refused(refusals[0], str(tmp_path), "another process is already running there")
 
 
 def test_resuming_nothing_is_a_fresh_start(tmp_path):

@@ -69,7 +69,7 @@ def test_testing_preset_leaves_what_the_contract_names(testing):
     for name in ("results.parquet", "summary.json", "report.html", "manifest.json"):
         assert (place / name).stat().st_size > 100, name
     stems = {suffix: {p.stem for p in (place / "figures").glob(f"*.{suffix}")} for suffix in ("png", "pdf")}
-    assert stems["png"] == stems["pdf"] == set(NAMES)
+    assert stems["png"] == stems["pdf"] == {f"{name}{kind}" for name in NAMES for kind in ("", "-column")}
     for path in (place / "figures").iterdir():
         assert path.read_bytes()[:4] in (b"\x89PNG", b"%PDF"), path
     assert leftovers(place) == []
@@ -94,7 +94,12 @@ def test_summary_has_what_the_contract_names(testing, summary):
     for term, worst in summary["worst_ratio"].items():
         ratios = [row.ratio for row in rows if row.term == term and row.holds >= 0]
         assert worst == max(ratio for ratio in ratios if ratio == ratio) <= 1
-        assert summary["checks_per_term"][term] == {"held": len(ratios), "checked": len(ratios)}
+        assert summary["checks_per_term"][term] == {
+            "held": len(ratios),
+            "checked": len(ratios),
+            "informative": sum(row.bound < row.trivial for row in rows if row.term == term),
+        }
+    assert summary["informative"] == sum(row.bound < row.trivial for row in rows)
     for name, slope in summary["slopes"].items():
         assert {"slope", "ci_low", "ci_high", "target", "passed"} <= set(slope), name
     assert set(summary["slopes"]) == {
@@ -137,11 +142,13 @@ def test_manifest_says_what_was_run(testing):
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_ask_for_whole_chunks(name):
     specs = preset(name)
-    counts = [specs.gap.samples, specs.mixing.theorem_samples, *specs.total.samples]
-    for spec in (*specs.samples, specs.model):
+    counts = [specs.gap.samples, specs.mixing.theorem_samples]
+    for spec in (*specs.samples.limits, *specs.samples.projected, specs.model):
         counts += [*spec.theorem_samples, *spec.limit_samples, *(k // 2 for k in spec.limit_samples)]
     counts += [specs.mixing.samples, specs.mixing.samples // 2]
     assert {count % SETTINGS[name].chunk for count in counts} == {0}
+    for spec in (*specs.samples.plain, specs.total):
+        assert {count % spec.chunk for count in spec.samples} == {0}
 
 
 def test_presets_grow():
@@ -166,11 +173,11 @@ def test_a_violated_bound_is_a_finding(tmp_path):
         outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path)
     assert outcome.code == 1
     assert outcome.out.splitlines()[-1] == str(tmp_path / "report.html")
-    assert "The bound held in 1 of 2 checks" in outcome.err
+    assert "The bound held in 1 of 2 checks over 3 cells, 0 of these checks informative" in outcome.err
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["bound_holds"] is False and (summary["violations"], summary["checks"]) == (1, 2)
     assert summary["worst_ratio"]["approximation"] == pytest.approx(1.5)
-    assert summary["checks_per_term"]["approximation"] == {"held": 1, "checked": 2}
+    assert summary["checks_per_term"]["approximation"] == {"held": 1, "checked": 2, "informative": 0}
     page = (tmp_path / "report.html").read_text().lower()
     assert "violated" in page and "width/1" in page
 
@@ -207,8 +214,23 @@ def test_a_failed_claim_is_named_but_no_violation(tmp_path):
     assert "0 of 1" in outcome.err and "(failed: slope_of_something)" in outcome.err
     claims = json.loads((tmp_path / "summary.json").read_text())["claims"]
     assert [claim["passed"] for claim in claims] == [False, None]
-    line = verdict({"checks": 3, "violations": 1, "cells": 2, "claims": []})
-    assert line.startswith("The bound held in 2 of 3 checks over 2 cells") and "\n" not in line
+    line = verdict({"checks": 3, "violations": 1, "cells": 2, "informative": 1, "claims": []})
+    assert line.startswith("The bound held in 2 of 3 checks over 2 cells, 1 of these checks informative")
+    assert "\n" not in line
+
+
+def test_an_undecided_claim_is_reported_and_ends_well(tmp_path):
+    claims = [
+        in_range("clear", "A slope.", -0.5, -0.55, -0.45, -0.52, -0.48),
+        in_range("open", "A slope.", -0.5, -0.55, -0.45, -0.6, -0.48),
+    ]
+    with running([Task("one", lambda progress: TaskResult([cheap_row(0)], {}, claims), 1)]):
+        outcome = icsmdp("validate", "--preset", "testing", "--out", tmp_path)
+    assert outcome.code == 0
+    assert "1 of 2 judged claims passed (undecided: open)" in outcome.err
+    found = json.loads((tmp_path / "summary.json").read_text())["claims"]
+    assert [(claim["passed"], claim["undecided"]) for claim in found] == [(True, False), (None, True)]
+    assert "undecided" in (tmp_path / "report.html").read_text()
 
 
 def test_ratios_of_the_summary():
@@ -311,9 +333,31 @@ def test_quick_preset_bears_out_every_claim(quick):
     assert [claim for claim in summary["claims"] if claim["passed"] is False] == []
     judged = {claim["name"] for claim in summary["claims"] if claim["passed"]}
     assert {"samples_slope_tabular", "samples_limit_tabular", "samples_slope_linear", "samples_limit_linear",
-            "mixing_limit", "mixing_poisson", "width_approximant_slope", "gap_slope"} <= judged  # fmt: skip
+            "mixing_limit", "mixing_poisson", "width_approximant_slope", "gap_slope", "total_dominance",
+            "total_fall"} <= judged  # fmt: skip
     for name in ("width_approximant", "gap", "samples_spread_tabular", "samples_spread_linear"):
         assert summary["slopes"][name]["passed"] is True, name
+
+
+@pytest.mark.slow
+def test_quick_preset_has_informative_certificates(quick):
+    """At least 60 % of all residual and total checks, and every one at the largest K of tables and of the grid."""
+    rows = [row for row in read_table(quick[0] / "results.parquet") if row.term in ("residual", "total")]
+    checks = [row for row in rows if row.holds >= 0]
+    assert sum(row.evidence for row in checks) >= 0.6 * len(checks)
+    tables = [row for row in checks if row.axis == "samples" and row.width == 0]
+    for group in {row.group for row in tables}:
+        here = [row for row in tables if row.group == group]
+        assert all(row.evidence for row in here if row.samples == max(r.samples for r in here)), group
+    grid = [row for row in checks if row.axis == "total"]
+    assert all(row.evidence for row in grid if row.samples == max(r.samples for r in grid))
+    assert all(row.evidence for row in grid if row.term == "residual")
+    (long,) = [row for row in tables if row.series == "constant_step" and row.samples == 100_000]
+    assert long.bound <= 2 * long.measured
+    most = {"constant": 1.5, "polynomial": 8.0, "harmonic": 30.0}
+    for row in tables:
+        if row.series.endswith("_plain") and row.samples in (1000, 10_000):
+            assert row.bound <= most[row.series.removesuffix("_plain")] * row.measured, row
 
 
 @pytest.mark.slow
@@ -322,6 +366,7 @@ def test_quick_preset_keeps_its_cells(quick):
     rows: list[Row] = read_table(quick[0] / "results.parquet")
     cells = {row.cell for row in rows}
     assert {f"width/{i}" for i in range(len(preset("quick").width.widths))} <= cells
-    assert {"gap/0", "gap/6", "gap/sharp/5", "mixing/open/4", "mixing/closed/0", "samples/tabular/4000",
-            "samples/linear/theorem/1000", "durations/geometric/2", "total/m4/eta0.1/K10000"} <= cells  # fmt: skip
+    assert {"gap/0", "gap/6", "gap/sharp/5", "gap/learned/6", "mixing/open/4", "mixing/closed/0",
+            "mixing/projected/open/4", "samples/tabular/4000", "samples/linear/projected/1000",
+            "samples/tabular/plain/10000", "durations/geometric/2", "total/groups4/eta0.1/K6000"} <= cells  # fmt: skip
     assert width.tasks(preset("quick").width, SETTINGS["quick"])[0].name == "width"

@@ -22,7 +22,7 @@ LABELS = (
     *("D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8", "D9", "D10", "D11", "D12"),
     *("L1", "L2", "L3", "L4", "L5", "L6", "A6", "P1", "P2", "P2.1", "P3"),
     *("T1", "T1.1", "T1.2", "T1.3", "T1.4", "T1.5", "T2", "T2.1", "T3", "T3.1", "T3+", "T4", "T5"),
-    *("B", "N", "N1", "N2", "N3", "N4", "N+"),
+    *("B", "E", "N", "N1", "N2", "N3", "N4", "N+"),
 )
 
 size = st.floats(0, 1e3)
@@ -283,7 +283,7 @@ def test_one_line_names_what_is_out_of_range(call: Callable[[], Any], line: str)
 
 def _entries() -> dict[str, str]:
     """Text of each entry of docs/theory.md, by its label."""
-    pieces = re.split(r"^### ([DLTAPN]\d+(?:\.\d+)?\+?|[BN]\+?)\. .*$", THEORY.read_text(encoding="utf-8"), flags=re.M)
+    pieces = re.split(r"^### ([DLTAPN]\d+(?:\.\d+)?\+?|[BEN]\+?)\. .*$", THEORY.read_text(encoding="utf-8"), flags=re.M)
     labels = pieces[1::2]
     assert len(labels) == len(set(labels)), "a label heads two entries"
     return dict(zip(labels, pieces[2::2], strict=True))
@@ -313,7 +313,7 @@ def test_each_entry_says_who_computes_it_and_where_it_comes_from(label: str) -> 
     assert len(tags) == 1
 
 
-@pytest.mark.parametrize("label", [label for label in LABELS if label[0] in "LTPBN" and label != "N"])
+@pytest.mark.parametrize("label", [label for label in LABELS if label[0] in "LTPBEN" and label != "N"])
 def test_each_claim_has_a_finished_proof(label: str) -> None:
     text = _entries()[label]
     assert "*Statement.*" in text and "*Proof.*" in text

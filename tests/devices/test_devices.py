@@ -70,7 +70,7 @@ def test_a_process_of_another_run_is_turned_away(tmp_path, cache):
     (tmp_path / "parts" / "thesis.txt").write_text("mine")
     first, second = joined([*SMALL, tmp_path], 2, cache)
     said = [finish(first, 1), finish(second, 1)]
-    assert "holds a folder parts but no manifest.json" in said[0]
+    assert "contains a folder parts but no manifest.json" in said[0]
     assert "refused by another process of this run" in said[1]
     assert (tmp_path / "parts" / "thesis.txt").read_text() == "mine"
 

@@ -14,6 +14,60 @@ from tests.reference.chain import pair_law
 STEPS = [0.9, 0.5, 0.7]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_linear_features_against_all_transitions(terminal: bool) -> None:
+    """``y + alpha psi(i) (eps + gamma^tau psi(j) y - psi(i) y)``, moment by moment, for features of any angles.
+
+    Tail averages too; and with a rotation for features the values are those of tables.
+    """
+    model = tiny(3, terminal)
+    known = analyse(as_model(model))
+    interface, behaviour = known.interface, known.interface.chain.behaviour
+    mask, rng = interface.mask, np.random.default_rng(4)
+    read, start = rng.normal(size=(*mask.shape, 2)) * 0.6, rng.normal(size=2)
+    q = np.where(mask, rng.normal(size=mask.shape), 0.0)  # any solution: the process needs its errors only
+    steps = np.array([0.7, 0.4, 0.5, 0.3])
+    found = comparison(linear_process(interface, q, read, start=start), steps, [2, 4], since=1, certify=False)
+    number = np.where(mask, np.arange(mask.size).reshape(mask.shape), -1)
+    ahead, law = histories.atoms(model, behaviour, number), interface.chain.stationary
+    best = np.where(mask, q, -np.inf).argmax(axis=1)
+    flat, values = read.reshape(-1, 2), q.reshape(-1)
+    moments = {s: (law[s], law[s] * start, law[s] * np.outer(start, start)) for s in np.flatnonzero(law)}
+    zero = np.zeros(2), np.zeros((2, 2))
+    sums = {s: zero for s in moments}  # E[sum; s] and E[sum y^T; s] of the iterates from 1 on
+    total, expected = np.zeros((2, 2)), {}
+    for k, alpha in enumerate(steps):
+        if k >= 1:
+            total = total + sum(sums[s][1] + sums[s][1].T + moments[s][2] for s in moments)
+            sums = {s: (sums[s][0] + moments[s][1], sums[s][1] + moments[s][2]) for s in moments}
+        expected[k + 1] = total
+        new = {s: [0.0, np.zeros(2), np.zeros((2, 2)), np.zeros(2), np.zeros((2, 2))] for s in moments}
+        for s in moments:
+            for atom in ahead[s]:
+                i, g = atom.entry, atom.discount if atom.lands >= 0 else 0.0
+                j = number[atom.lands, best[atom.lands]] if atom.lands >= 0 else i
+                a = np.eye(2) + alpha * np.outer(flat[i], g * flat[j] - flat[i])
+                b = alpha * flat[i] * (atom.reward + g * values[j] - values[i])
+                w, (one, y, yy), (x, xy), into = atom.probability, moments[s], sums[s], new[atom.goes_on]
+                into[0] += w * one
+                into[1] += w * (a @ y + b * one)
+                into[2] += w * (a @ yy @ a.T + np.outer(a @ y, b) + np.outer(b, a @ y) + np.outer(b, b) * one)
+                into[3] += w * x
+                into[4] += w * (xy @ a.T + np.outer(x, b))
+        moments = {s: tuple(into[:3]) for s, into in new.items()}
+        sums = {s: tuple(into[3:]) for s, into in new.items()}
+    weight = interface.pair_weight.reshape(-1)
+    for at, count in enumerate((2, 4)):
+        square = np.einsum("i,ip,pq,iq->", weight, flat, expected[count], flat)
+        assert found.prediction[at] == pytest.approx(np.sqrt(square) / (count - 1), rel=1e-9)
+    turn = np.linalg.qr(rng.normal(size=(mask.sum(), mask.sum())))[0]
+    rotated = np.zeros((*mask.shape, mask.sum()))
+    rotated[mask] = turn
+    process = linear_process(interface, known.q_phi.q, rotated, start=turn.T @ -known.q_phi.q[mask])
+    table = comparison(linear_process(interface, known.q_phi.q), steps, [4])
+    np.testing.assert_allclose(comparison(process, steps, [4], certify=False)[:3], table[:3], rtol=1e-9)
+
+
 def tiny(seed: int, terminal: bool) -> dict[str, np.ndarray]:
     """Three deciding states behind two interfaces, dependent durations, a mask, noise; perhaps a terminal state."""
     rng = np.random.default_rng(seed)

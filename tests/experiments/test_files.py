@@ -181,7 +181,7 @@ def test_all_runs_what_is_missing_and_nothing_else(tmp_path, two_names, capsys):
     part, result = tmp_path / "parts" / "workshop.jsonl", (tmp_path / "workshop" / "result.json").read_bytes()
     (tmp_path / "workshop" / "result.json").unlink()
     for another in (("testing", 1), ("quick", 0)):  # another seed, another preset: nothing is lost unless asked for
-        with pytest.raises(ValueError, match="can only be resumed as it was started"):
+        with pytest.raises(ValueError, match="can only be resumed with the settings it was started with"):
             command.run_all(*another, tmp_path)
     assert part.exists()
     (tmp_path / "workshop" / "result.json").write_bytes(result)

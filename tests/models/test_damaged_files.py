@@ -156,6 +156,45 @@ def test_zip_features_that_python_lacks_are_refused(tmp_path: Path) -> None:
         assert refused(path)
 
 
+def test_arrays_that_do_not_fit_into_memory_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few hundred bytes that stand for 300 MiB, on a host that has less to spare."""
+    path = tmp_path / "m.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive, archive.open("reward_rate.npy", "w") as stream:
+        for _ in range(300):
+            stream.write(bytes(2**20))
+    monkeypatch.setattr("icsmdp_jax.devices.placement.host_memory", lambda: 2**28)
+    assert refused(path) == "its arrays would take 0.3 GiB, expected at most 0.2 GiB"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("reward_rate", 1e150, "reward_rate[2, 1] = 1e+150: expected a number between -1e+100 and 1e+100"),
+        ("reward_rate", -np.inf, "reward_rate[2, 1] = -inf: expected a finite number"),
+        ("lump_reward", -1e101, "lump_reward[2, 1] = -1e+101: expected a number between -1e+100 and 1e+100"),
+        ("lump_reward_next", 1e300, "lump_reward_next[2, 1, 0] = 1e+300: expected a number between -1e+100 and 1e+100"),
+        ("features", 1e200, "features[2, 1] = 1e+200: expected a number between -1e+100 and 1e+100"),
+        ("transition", 1e308, "transition[2, 1, 0] = 1e+308: expected a number between -1e+100 and 1e+100"),
+        ("reward_noise", 1e101, "reward_noise = 1e+101: expected a number from 0 to 1e+100"),
+        ("reward_rate", np.longdouble("1e4000"), "reward_rate[2, 1] = inf: expected a finite number"),
+    ],
+)
+def test_numbers_whose_squares_would_overflow(name: str, value: float, wanted: str, tmp_path: Path) -> None:
+    """Second moments are squares: no such number may turn into infinity, or a warning, on the way."""
+    arrays = dense_arrays()
+    arrays |= {
+        "lump_reward": np.ones((6, 2)),
+        "lump_reward_next": np.ones((6, 2, 6)),
+        "available": np.ones((3, 2), bool),
+    }
+    changed = arrays[name].astype(np.longdouble)
+    changed[(2, 1, 0)[: changed.ndim]] = value
+    np.savez(tmp_path / "m.npz", **{**arrays, name: changed})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert refused(tmp_path / "m.npz") == wanted
+
+
 class Payload:
     """Unpickling this creates a file: evidence that no test could argue with."""
 

@@ -70,8 +70,8 @@ def atoms(model: Model, behaviour: Array, number: Array) -> list[list[Atom]]:
     return out
 
 
-def run(model: Model, behaviour: Array, steps: list[float]) -> Histories:
-    """All histories of so many steps, from the stationary law and a table of zeros."""
+def run(model: Model, behaviour: Array, steps: list[float], radius: float = np.inf) -> Histories:
+    """All histories of so many steps, from the stationary law and zeros; entries of IC-Q stay within the radius."""
     mask = available_options(model) & np.isfinite(interface_q(model, behaviour))
     number = np.where(mask, np.cumsum(mask.reshape(-1)).reshape(mask.shape) - 1, -1)
     table = np.where(mask, interface_q(model, behaviour), -np.inf)
@@ -99,6 +99,9 @@ def run(model: Model, behaviour: Array, steps: list[float]) -> Histories:
                 linear[:, atom.entry] += alpha * (error + atom.discount * carried - linear[:, atom.entry])
                 target = atom.reward + atom.discount * greedy - solution[atom.entry]
                 learned[:, atom.entry] += alpha * (target - learned[:, atom.entry])
+                value = np.clip(solution[atom.entry] + learned[:, atom.entry], -radius, radius)
+                if np.isfinite(radius):
+                    learned[:, atom.entry] = value - solution[atom.entry]
                 parts.append(Histories(
                     now.probability[at] * atom.probability, np.full(at.sum(), atom.goes_on), linear, learned,
                     now.linear_sum[at] + now.linear[at], now.learned_sum[at] + now.learned[at],

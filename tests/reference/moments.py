@@ -92,3 +92,63 @@ def _brought(
         late = max(mean - (table[z, best[z]] - table[z, o]), 0.0)
         total += (1 + eta) * excess[other] + (1 + 1 / eta) * law * (max(square - mean**2, 0.0) + late**2)
     return total
+
+
+def run_grouped(
+    model: Model, behaviour: Array, steps: Array, etas: tuple[float, ...] = (0.05, 0.15, 0.4, 1.0)
+) -> Outcome:
+    """The same for models with many atoms: those of one state, pair and arrival are added up first, by their moments.
+
+    A transition changes one row and one column, so that each group costs a few vectors; still no array over groups.
+    """
+    q = interface_q(model, behaviour)
+    mask = available_options(model) & np.isfinite(q)
+    number = np.where(mask, np.cumsum(mask.reshape(-1)).reshape(mask.shape) - 1, -1)
+    table = np.where(mask, q, -np.inf)
+    solution, best = table[mask], table.argmax(axis=1)
+    weight, law = pair_law(model, behaviour)[mask], stationary_law(model, behaviour)
+    p, s_count = len(solution), len(law)
+    chain = np.zeros((s_count, s_count))
+    groups: dict[tuple[int, int, int, int], Array] = {}
+    for s, ahead in enumerate(atoms(model, behaviour, number)):
+        if law[s] <= 0:
+            continue
+        for atom in ahead:
+            g = atom.discount if atom.lands >= 0 else 0.0
+            e = atom.reward - solution[atom.entry] + (g * table[atom.lands].max() if atom.lands >= 0 else 0.0)
+            name = (s, atom.goes_on, atom.entry, atom.lands)
+            moments = atom.probability * np.array([1.0, g, g * g, e, e * g, e * e])
+            groups[name] = groups.get(name, np.zeros(6)) + moments
+            chain[s, atom.goes_on] += atom.probability
+    first = law[:, None] * -solution
+    second = law[:, None, None] * np.outer(solution, solution)
+    summed, cross = np.zeros((s_count, p)), np.zeros((s_count, p, p))
+    excess = np.zeros((len(etas), p, s_count))
+    square, roots = 0.0, np.zeros(len(etas))
+    for alpha in steps:
+        square += weight @ np.diagonal(2 * cross + second, axis1=1, axis2=2).sum(axis=0)
+        roots += np.sqrt(np.einsum("i,eis->e", weight, excess))
+        so_far, mixed = summed + first, cross + second
+        new_first, new_summed = chain.T @ first, chain.T @ so_far
+        new_second = np.tensordot(chain, second, axes=(0, 0))
+        new_cross = np.tensordot(chain, mixed, axes=(0, 0))
+        new_excess = excess @ chain
+        for (s, to, i, lands), (w, g, gg, e, eg, ee) in groups.items():
+            j = number[lands, best[lands]] if lands >= 0 else i  # with g = 0 it does not matter which
+            new_first[to, i] += alpha * (g * first[s, j] - w * first[s, i] + e * law[s])
+            row = alpha * (g * second[s, j] - w * second[s, i] + e * first[s])
+            new_second[to, i] += row
+            new_second[to, :, i] += row
+            products = gg * second[s, j, j] - 2 * g * second[s, i, j] + w * second[s, i, i]
+            new_second[to, i, i] += alpha**2 * (products + 2 * eg * first[s, j] - 2 * e * first[s, i] + ee * law[s])
+            new_cross[to, :, i] += alpha * (g * mixed[s, :, j] - w * mixed[s, :, i] + e * so_far[s])
+            for n, eta in enumerate(etas):
+                new_excess[n, i, to] -= alpha * w * excess[n, i, s]
+                if lands >= 0:
+                    now = (excess[n, :, s], first[s], second[s], law[s])
+                    new_excess[n, i, to] += alpha * gg * _brought(*now, table, number, best, lands, eta)
+        first, second, summed, cross, excess = new_first, new_second, new_summed, new_cross, new_excess
+    count = len(steps)
+    mean = summed.sum(axis=0) / count
+    prediction = np.sqrt(square) / count
+    return Outcome(prediction, np.sqrt(weight @ mean**2), float((prediction + roots / count).min()))

@@ -61,7 +61,7 @@ def test_contents_come_in_order_and_through_json(tmp_path):
 
 
 def test_names_are_distinct(tmp_path):
-    with pytest.raises(ValueError, match="a/0 is named twice"):
+    with pytest.raises(ValueError, match="a/0 appears twice"):
         engine.run(tmp_path, [*tasks(), tasks()[0]], MANIFEST)
     assert list(tmp_path.iterdir()) == []
 
@@ -118,11 +118,11 @@ def test_every_flipped_bit_is_noticed(tmp_path):
 def test_differences_are_named():
     old = {"a": {"b": [1, 2, {"c": 1.5}]}, "d": None}
     assert first_difference(old, json.loads(json.dumps(old))) is None
-    assert first_difference(old, {**old, "a": {"b": [1, 2, {"c": 2.5}]}}) == "a.b[2].c is 1.5 there, but 2.5 now"
-    assert first_difference(old, {"a": old["a"]}) == "d is given there, but not now"
-    assert first_difference(old, {**old, "e": 1}) == "e is given now, but not there"
-    assert first_difference({"a": 1}, {"a": True}) == "a is 1 there, but True now"
-    assert first_difference({"a": [1]}, {"a": [1, 2]}) == "a is [1] there, but [1, 2] now"
+    assert first_difference(old, {**old, "a": {"b": [1, 2, {"c": 2.5}]}}) == "a.b[2].c was 1.5, but is 2.5 now"
+    assert first_difference(old, {"a": old["a"]}) == "d was set, but is not now"
+    assert first_difference(old, {**old, "e": 1}) == "e is set now, but was not"
+    assert first_difference({"a": 1}, {"a": True}) == "a was 1, but is True now"
+    assert first_difference({"a": [1]}, {"a": [1, 2]}) == "a was [1], but is [1, 2] now"
 
 
 def test_status_from_inside_and_after(tmp_path):
@@ -162,10 +162,10 @@ def test_status_from_inside_and_after(tmp_path):
 
 
 def test_status_of_what_is_no_run(tmp_path):
-    refused(icsmdp("status", tmp_path), str(tmp_path), "holds no manifest.json")
-    refused(icsmdp("status", tmp_path / "missing"), "holds no manifest.json")
+    refused(icsmdp("status", tmp_path), str(tmp_path), "contains no manifest.json")
+    refused(icsmdp("status", tmp_path / "missing"), "contains no manifest.json")
     (tmp_path / "manifest.json").write_text("{")
-    refused(icsmdp("status", tmp_path), "cannot be read as a manifest")
+    refused(icsmdp("status", tmp_path), "not a readable manifest")
 
 
 SLOW = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 from pathlib import Path
@@ -29,6 +30,20 @@ def run(place: Path, finish=lambda done: None) -> None:
     engine.run(place, [Task("a/0", lambda progress: Nothing(), 10)], MANIFEST, show=False, finish=finish)
 
 
+@pytest.mark.parametrize(
+    "change", [{"updated": "x"}, {"pid": 1e300}, {"work": None}, {"elapsed_s": math.nan}, {"state": []}]
+)
+def test_a_progress_file_that_is_none_is_left_out(tmp_path, change):
+    run(tmp_path)
+    place = tmp_path / "progress" / "process-0.json"
+    report = json.loads(place.read_text())
+    place.write_text(json.dumps({**report, **change}))
+    for content in (place.read_text(), "[" * 100_000, "[]"):
+        place.write_text(content)
+        outcome = icsmdp("status", tmp_path, "--json")
+        assert outcome.code == 0 and json.loads(outcome.out)["processes"] == []
+
+
 def test_while_the_table_is_written_the_run_is_running(tmp_path):
     """All parts are there, the progress is renewed, and nobody else may enter the directory."""
     seen: list[dict] = []
@@ -36,7 +51,7 @@ def test_while_the_table_is_written_the_run_is_running(tmp_path):
     def finish(done: engine.Finished) -> None:
         assert done.contents == [{"value": 1}]
         seen.append(status.status(tmp_path))
-        with pytest.raises(ValueError, match="another process is running there"):
+        with pytest.raises(ValueError, match="another process is already running there"):
             run(tmp_path)
 
     run(tmp_path, finish)

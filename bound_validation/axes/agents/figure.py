@@ -35,7 +35,11 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         *line(spread, "prediction", "P2", VERMILLION),
         *measured(spread, "tail average", VERMILLION, "o"),
     ]
-    residual = [*line(steps, "bound", r"T3$^{1/2}$", GREEN), *measured(steps, "constant step", GREEN, "s")]
+    residual = [
+        *line(steps, "alternative", r"T3$^{1/2}$", GREY),
+        *line(steps, "bound", r"T3+$^{1/2}$", GREEN),
+        *measured(steps, "constant step", GREEN, "s"),
+    ]
     panels = [
         Panel("interface", X_LABEL, "gap in sup norm (reward units)", exact, ticks=True),
         Panel("spread", X_LABEL, SPREAD, limit, ticks=True),

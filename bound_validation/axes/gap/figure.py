@@ -66,7 +66,8 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     gap = r"$\|Q_\phi - Q^{\star}\|_\infty$ (reward units)"
     policy = [*line(loss, "bound", "T1.3", BLUE), *measured(loss, r"$\max_s\, V^{\star} - V^\pi$", BLUE, "o")]
     learned = [
-        *line(error, "bound", r"T3$^{1/2}$ + T1", BLACK),
+        *line(error, "bound", r"T3+$^{1/2}$ + T1.1", BLACK),
+        *line(error, "trivial", "table of zeros", GREY),
         *measured(error, r"RMSE of $Q_{\rm avg}$ to $Q^{\star}$", BLACK, "o"),
     ]
     family = [

@@ -10,7 +10,7 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes.gap.spec import GapSpec
 from bound_validation.axis import Settings
-from bound_validation.cell import AnalysedCell, analysed, interface_rows, theorem_run, total_row
+from bound_validation.cell import AnalysedCell, analysed, interface_rows, theorem_run, total_row, value_width
 from bound_validation.intervals import fitted_slope
 from bound_validation.results import NAN, Row, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
@@ -31,12 +31,13 @@ def tasks(spec: GapSpec, settings: Settings) -> list[Task]:
     ]
 
 
-def cells(spec: GapSpec) -> list[AnalysedCell]:
+def cells(spec: GapSpec, learned: bool = False) -> list[AnalysedCell]:
     """The planted model at every eta."""
+    model, below = (spec.finite_model, "learned/") if learned else (spec.model, "")
     return [
         AnalysedCell(
-            analysed(spec.model.replace(gap=eta)),
-            {"axis": "gap", "cell": f"gap/{index}", "x_name": "eta", "x": eta, "gap": eta},
+            analysed(model.replace(gap=eta)),
+            {"axis": "gap", "cell": f"gap/{below}{index}", "x_name": "eta", "x": eta, "gap": eta},
         )
         for index, eta in enumerate(spec.gaps)
     ]
@@ -75,7 +76,8 @@ def sharp(spec: GapSpec, progress: Progress) -> TaskResult:
             axis="gap", cell=f"gap/sharp/{index}", series="sharp_family", group="sharp", term="interface",
             x_name="flip probability", x=flip, measured=gap.gap,
             bound=theorem.interface_bound(ais.epsilon, ais.delta, gap.value_norm, modulus, killing),
-            prediction=theorem.sharp_gap(ais.epsilon, modulus, flip, killing), gamma=model.gamma, gamma_bar=modulus,
+            trivial=value_width(known), prediction=theorem.sharp_gap(ais.epsilon, modulus, flip, killing),
+            gamma=model.gamma, gamma_bar=modulus,
             epsilon=ais.epsilon, delta=ais.delta, value_norm=gap.value_norm, mixing_time=known.clock(0.25),
         )  # fmt: skip
         rows.append(checked(row))
@@ -92,8 +94,8 @@ def sharp(spec: GapSpec, progress: Progress) -> TaskResult:
 
 
 def learned_error(spec: GapSpec, settings: Settings, progress: Progress) -> TaskResult:
-    """Error of tabular IC-Q against ``Q*`` at every gap, one lane per gap, beside T3 + T1 (T4)."""
-    lanes, k = cells(spec), spec.samples
+    """Error of tabular IC-Q against ``Q*`` at every gap, one lane per gap, beside T3+ and T1.1 together (T4)."""
+    lanes, k = cells(spec, learned=True), spec.samples
     key = jax.random.key(spec.seed)
     learned = theorem_run([(cell.known, k) for cell in lanes], key, spec.replicas, settings.chunk, progress)
     rows = [

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 
+from bound_validation.axes.samples.spec import COMPACT
 from icsmdp_jax.envs.planted.model import PlantedConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class GapSpec:
-    """Gap axis: values of eta, flip probabilities of the sharp family, and IC-Q runs at every eta."""
+    """Gap axis: values of eta, flip probabilities of the sharp family, and IC-Q runs at every eta.
+
+    What is exact is computed on ``model``, and IC-Q runs on ``finite_model``.
+    """
 
     gaps: tuple[float, ...]
     flips: tuple[float, ...]
     samples: int
     replicas: int
     model: PlantedConfig
+    finite_model: PlantedConfig = COMPACT
     seed: int = 12
 
 

@@ -15,8 +15,9 @@ SECTION = Section(
     ),
     {
         "gap": "(a) The exact gap against T1, T1.2 and T1.1. (b) The exact policy loss against T1.3. (c) RMSE of "
-        "IC-Q, constant step and average iterate, against the sum of T3 and T1. (d) The sharp family, with the mixing "
-        "time along the upper edge. At &eta; = 0 nothing is hidden, and gap and bound are zero up to rounding."
+        "IC-Q on a smaller model, constant step and average iterate, against the sum of T3+ and T1.1, with the error "
+        "of a table of zeros. (d) The sharp family, with the mixing time along the upper edge. At &eta; = 0 nothing is "
+        "hidden, and gap and bound are zero up to rounding."
     },
     {"gap": "interface gap against η (P3)"},
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from matplotlib.lines import Line2D
 from bound_validation.drawing.curves import Curve, line, measured
 from bound_validation.drawing.legends import key, outside
 from bound_validation.drawing.panels import Panel, draw_panel, tick_at
-from bound_validation.drawing.style import LINE
+from bound_validation.drawing.style import LINE, narrow
 from bound_validation.results import Row
 from bound_validation.views import select
-from icsmdp_jax.drawing.style import BLACK, BLUE, FULL_WIDTH, GREY, ORANGE, VERMILLION, letter, new_figure
+from icsmdp_jax.drawing.style import BLACK, BLUE, COLUMN_WIDTH, FULL_WIDTH, GREY, ORANGE, VERMILLION, letter, new_figure
 
 LineStyle = tuple[int, tuple[float, ...]]
 SHARE = "share of agents that lie"
@@ -49,18 +50,19 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     count = len(panels) + len(moved)
     if not panels:
         return None
-    lines = -(-count // COLUMNS)
-    whole = new_figure(FULL_WIDTH, 1.95 * lines + 0.6)
-    grid = whole.subplots(lines, COLUMNS, squeeze=False)
+    columns = 2 if narrow() else COLUMNS
+    lines = -(-count // columns)
+    whole = new_figure(COLUMN_WIDTH if narrow() else FULL_WIDTH, 1.95 * lines + 0.6)
+    grid = whole.subplots(lines, columns, squeeze=False)
     lowest = min(0.0, *(row.ci_low for row in returns))
     for index, (kinds, title, x_label) in enumerate(panels):
         axes = grid.flat[index]
-        letter(axes, index, title)
+        letter(axes, index, _fitting(title))
         _returns(axes, returns, kinds)
-        axes.set_xlabel(x_label)
+        axes.set_xlabel(_fitting(x_label))
         axes.set_ylim(lowest - 0.08, 1.14)
         axes.set_yticks([0.0, 0.5, 1.0])
-        if index % COLUMNS == 0:
+        if index % columns == 0:
             axes.set_ylabel("normalised return")
     for index, panel in enumerate(moved, len(panels)):
         draw_panel(grid.flat[index], panel, index)
@@ -69,6 +71,11 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     _key(whole, returns)
     key(whole, [curve for panel in moved for curve in panel.curves])
     return whole
+
+
+def _fitting(text: str) -> str:
+    """In lines that fit above or below half a column of a page."""
+    return textwrap.fill(text, 24) if narrow() else text
 
 
 def _kind(row: Row) -> str:
@@ -115,7 +122,9 @@ def _rounding(shifts: list[Row]) -> Panel:
         *measured(nearest, "nearest", BLACK, "o"),
         *measured(random, "at random", ORANGE, "s"),
     ]
-    return Panel("what rounding does to values", "bits per message", "shift (reward units)", curves, ticks=True)
+    return Panel(
+        _fitting("what rounding does to values"), "bits per message", "shift (reward units)", curves, ticks=True
+    )
 
 
 def _lies(shifts: list[Row]) -> Panel:
@@ -128,7 +137,7 @@ def _lies(shifts: list[Row]) -> Panel:
             curves += line(clipped, "bound", "bound, clipped", GREY)
         curves += measured(sent, f"{kind}, as sent", colour, marker)
         curves += measured(clipped, f"{kind}, clipped", colour, {"^": "2", "v": "1"}[marker])
-    return Panel("what lies do to values", SHARE, "shift (reward units)", curves, ticks=True)
+    return Panel(_fitting("what lies do to values"), SHARE, "shift (reward units)", curves, ticks=True)
 
 
 def _key(whole: Figure, returns: list[Row]) -> None:

@@ -154,7 +154,8 @@ def measure(spec: MessagesSpec, progress: Progress) -> TaskResult:
         moved, low, high = largest_mean(table[:, -1] - target)
         bound, systematic = bound_of(lane, bounds, known.interface.gamma_bar)
         rows.append(checked(Row(
-            series=series, measured=moved, ci_low=low, ci_high=high, bound=bound, alternative=systematic, **shared,
+            series=series, measured=moved, ci_low=low, ci_high=high, bound=bound,
+            trivial=bounds.high - bounds.low if bound == bound else NAN, alternative=systematic, **shared,
         )))  # fmt: skip
     return TaskResult(rows, {}, claims_of(spec, rows), seconds, handoffs)
 
@@ -225,7 +226,10 @@ def claims_of(spec: MessagesSpec, rows: list[Row]) -> list[Claim]:
         claims.append(in_range("messages_clipping", text, left, 0.0, 0.5))
     if spec.samples < JUDGED_FROM:
         short = "Too few handoffs in this preset to claim it."
-        claims = [dataclasses.replace(c, text=f"{c.text} {short}", target="not claimed", passed=None) for c in claims]
+        claims = [
+            dataclasses.replace(c, text=f"{c.text} {short}", target="not claimed", passed=None, undecided=False)
+            for c in claims
+        ]
     return claims + enough_bits(returns)
 
 

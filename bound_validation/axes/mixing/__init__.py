@@ -1,4 +1,4 @@
-"""The axis mixing: how slow mixing enters, with the gap open and closed (T3's t_mix, P2, P2.1)."""
+"""The axis mixing: how slow mixing enters, with the gap open and closed (T3+, P2, P2.1)."""
 
 from bound_validation.axes.mixing.spec import PRESETS
 from bound_validation.axis import in_folder

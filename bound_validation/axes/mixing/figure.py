@@ -1,4 +1,4 @@
-"""Mixing: the spread at fixed K against t_mix with the gap open and closed (P2.1), and T3's factor."""
+"""Mixing: the spread at fixed K against t_mix with the gap open and closed (P2.1), and projected runs against T3+."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOOKS = ((VERMILLION, "o"), (BLUE, "s"), (ORANGE, "D"), (BLACK, "^"))
 
 
 def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
-    """Spread on the left, constant step against T3 on the right, both groups in each."""
+    """Spread on the left, constant step against T3+ on the right, both groups in each."""
     del summary  # no slope is fitted here
     rows = [row for row in rows if row.axis == "mixing"]
     names = sorted(groups_of(rows), reverse=True)  # "gap open" first
@@ -30,7 +30,8 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         left += [] if same_line(line(spread, "prediction"), without) else without
         left += line(spread, "prediction", f"P2, {name}", colour)
         left += measured(spread, name, colour, marker)
-        right += line(steps, "bound", rf"T3$^{{1/2}}$, {name}", colour)
+        right += line(steps, "alternative", "" if right else r"T3$^{1/2}$ of each", colour)
+        right += line(steps, "bound", rf"T3+$^{{1/2}}$, {name}", colour)
         markers = measured(steps, name, colour, marker) + markers  # circles over squares, which stay visible
     panels = [
         Panel("tail average", X_LABEL, SPREAD, left),

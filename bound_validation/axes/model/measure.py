@@ -138,6 +138,7 @@ def width(spec: ModelSpec, known: Analysis, settings: Settings, progress: Progre
             bound = theorem.approximation_bound(best[0], known.kappa) if known.a6_certified else NAN
             rows.append(checked(Row(
                 series="fixed_point", measured=value, ci_low=low, ci_high=high, bound=bound,
+                trivial=interface.norm(q_phi) if known.a6_certified else NAN,
                 term="approximation" if known.a6_certified else "", **shared,
             )))  # fmt: skip
     slopes = {}

@@ -7,11 +7,11 @@ SECTION = Section(
     (
         "What hiding the state costs in this model (T1, T1.1, T1.2), what acting on the interface values costs "
         "(T1.3), and how IC-Q&rsquo;s error falls with the number of handoffs, against the central limit (P2) and, "
-        "where A6 is certified, against T3.",
+        "where A6 is certified, against T3+.",
     ),
     {
         "samples": "Spread, bias and RMSE of the tail average with the central-limit line, and the average iterate "
-        "against the roots of T3 and T3.1.",
+        "of projected runs against the roots of T3+, with T3 and T3.1 for comparison.",
         "width": "Errors of m features per agent against T2.1 and T2, with C where it is known.",
     },
     {

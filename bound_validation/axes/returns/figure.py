@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator
 from bound_validation.drawing.curves import line, measured, points
 from bound_validation.drawing.legends import Entry, groups, key
 from bound_validation.drawing.panels import Panel, draw_panel, dress
-from bound_validation.drawing.style import GROUPS
+from bound_validation.drawing.style import GROUPS, narrow
 from bound_validation.results import Row
 from bound_validation.views import select
 from icsmdp_jax.drawing.style import BLACK, BLUE, COLUMN_WIDTH, FULL_WIDTH, GREY, SMALL, letter, new_figure
@@ -21,6 +21,7 @@ from icsmdp_jax.learner.methods import METHODS, WHOLE_STATE
 
 CLASSES = {"tabular": "tables", "mlp": "networks"}
 ENOUGH = 0.99
+LEGEND = 110.0  # points beside the names of learners in a column of a page
 TICKS = (1.0, 0.999, 0.99, 0.9, 0.0)  # normalised returns
 
 
@@ -39,14 +40,18 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     looks = {name: GROUPS[i % len(GROUPS)] for i, name in enumerate(names)}
     crossing = [row for row in here if row.series == "crossing" and _part(row, 0) == names[0]]
     losses = 1 - np.array([value for row in found for value in (row.measured, row.ci_low)] + [1.0, 0.999, 0.0])
-    whole = new_figure(FULL_WIDTH if count > 1 else COLUMN_WIDTH + 1.0, max(3.0, 1.45 + 0.26 * len(methods)))
-    grid = whole.subplots(1, count, squeeze=False)[0]
+    height, below = max(3.0, 1.45 + 0.26 * len(methods)), narrow()
+    whole = new_figure(COLUMN_WIDTH if below else FULL_WIDTH if count > 1 else COLUMN_WIDTH + 1.0,
+                       (height - 0.3) * count + 0.3 if below else height)  # fmt: skip
+    grid = whole.subplots(*((count, 1) if below else (1, count)), squeeze=False).reshape(-1)
     for index, kind in enumerate(kinds):
         mine, numbers = ([row for row in rows if _part(row, 1) == kind] for rows in (found, crossing))
         letter(grid[index], index, CLASSES[kind])
         dress(grid[index], "x", losses, room=0.25)
         _ladder(grid[index], mine, methods, looks, {_part(row, 2): row.measured for row in numbers})
-        grid[index].set_yticks(range(len(methods)), [METHODS[name].label for name in methods] if index == 0 else [])
+        grid[index].set_yticks(
+            range(len(methods)), [METHODS[name].label for name in methods] if index == 0 or below else []
+        )
     curves = [
         *line(exact, "bound", "T1.3", BLUE),
         *line(loss, "prediction", r"exact, greedy in $Q_\phi$", BLUE),
@@ -54,7 +59,12 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
     ]
     if loss:
         title, label = "IC-Q at growing gap", "loss (reward units)"
-        draw_panel(grid[-1], Panel(title, r"interface gap $\eta$", label, curves, ticks=True), len(kinds))
+        draw_panel(
+            grid[-1],
+            Panel(title, r"interface gap $\eta$", label, curves, ticks=True),
+            len(kinds),
+            LEGEND if below else None,
+        )
     groups(whole, [Entry(name, *looks[name]) for name in names])
     key(whole, curves if loss else measured(found))
     return whole

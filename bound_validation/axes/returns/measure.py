@@ -13,6 +13,7 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes.returns.spec import TABLE_STEP, LearnerSpec, ReturnsSpec, StepSetting
 from bound_validation.axis import Settings
+from bound_validation.cell import value_width
 from bound_validation.results import Row, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
@@ -250,7 +251,7 @@ def gap_sweep(spec: ReturnsSpec, progress: Progress) -> TaskResult:
         )))  # fmt: skip
         rows.append(checked(Row(
             series="gap_loss_exact", term="interface", measured=exact,
-            bound=theorem.policy_loss_bound(known.gap.bound_value_aware), **shared,
+            bound=theorem.policy_loss_bound(known.gap.bound_value_aware), trivial=value_width(known), **shared,
         )))  # fmt: skip
     text = (
         "At growing gap IC-Q loses what the policy greedy in Q_phi loses (largest difference of the two, on the scale "

@@ -1,4 +1,4 @@
-"""The axis samples: the residual against the number of handoffs (T3, T3.1, P2)."""
+"""The axis samples: the residual against the number of handoffs (P2, theorem B, T3+)."""
 
 from bound_validation.axes.samples.spec import ACCELERATED, PRESETS
 from bound_validation.axis import in_folder

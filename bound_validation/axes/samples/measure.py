@@ -1,4 +1,4 @@
-"""The samples axis: the residual against the number of handoffs (T3, T3.1, P2)."""
+"""The samples axis: the residual against the number of handoffs (P2, theorem B, T3+)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bound_validation.axes.samples.spec import SamplesSpec
+from bound_validation.axes.samples.spec import SCHEDULES, AxisSpec, PlainSpec, SamplesSpec
 from bound_validation.axis import Settings
 from bound_validation.cell import (
     ASYMPTOTIC_FROM,
@@ -18,9 +18,12 @@ from bound_validation.cell import (
     analysed,
     limit_rows,
     limit_run,
+    plain_row,
+    plain_run,
     residual_row,
     theorem_run,
 )
+from bound_validation.certificates import forecast, step_size
 from bound_validation.intervals import Slope, fitted_slope, resampled_spreads
 from bound_validation.results import Row
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range, line_ratio
@@ -29,21 +32,24 @@ from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import whiten
 
 
-def tasks(specs: tuple[SamplesSpec, ...], settings: Settings) -> list[Task]:
-    """For each function class: the run of the central limit, and the runs of the two theorems."""
+def tasks(spec: AxisSpec, settings: Settings) -> list[Task]:
+    """For each function class: the run of the central limit, the plain runs, and the projected ones."""
     out: list[Task] = []
-    for spec in specs:
-        limits, theorems = len(spec.limit_samples), len(spec.theorem_samples)
-        limit_work = spec.replicas * max(spec.limit_samples)
-        theorem_work = spec.theorem_replicas * max(spec.theorem_samples) * (theorems + 1)
-        out += [
-            Task(f"samples/{spec.slug}/limit", partial(limit, spec, settings), limit_work, limits),
-            Task(f"samples/{spec.slug}/theorem", partial(bounds, spec, settings), theorem_work, theorems),
-        ]
+    for one in spec.limits:
+        work, lanes = one.replicas * max(one.limit_samples), len(one.limit_samples)
+        out.append(Task(f"samples/{one.slug}/limit", partial(limit, one, settings), work, lanes))
+    for two in spec.plain:
+        lanes = len(two.samples) + 2
+        work = two.replicas * max(two.samples) * lanes
+        out.append(Task(f"samples/{two.slug}/plain", partial(plain, two), work, lanes))
+    for three in spec.projected:
+        lanes = len(three.theorem_samples) + 1
+        work = three.theorem_replicas * max(three.theorem_samples) * lanes
+        out.append(Task(f"samples/{three.slug}/projected", partial(bounds, three, settings), work, lanes))
     return out
 
 
-def known_of(spec: SamplesSpec) -> Analysis:
+def known_of(spec: SamplesSpec | PlainSpec) -> Analysis:
     """The planted model of a spec with its function class."""
     known = analysed(spec.model)
     if spec.width == 0:
@@ -52,7 +58,7 @@ def known_of(spec: SamplesSpec) -> Analysis:
     return known.with_features(whiten(raw, known.interface))
 
 
-def place_of(spec: SamplesSpec) -> dict[str, Any]:
+def place_of(spec: SamplesSpec | PlainSpec) -> dict[str, Any]:
     """Columns that all rows of a function class share."""
     return {"axis": "samples", "width": spec.width, "gap": spec.model.gap}
 
@@ -63,11 +69,33 @@ def limit(spec: SamplesSpec, settings: Settings, progress: Progress) -> TaskResu
 
 
 def bounds(spec: SamplesSpec, settings: Settings, progress: Progress) -> TaskResult:
-    """RMSE of the uniform average under the two schedules of Theorem 3, beside the theorem."""
-    return measure_bounds(spec, known_of(spec), place_of(spec), settings, progress)
+    """RMSE of the uniform average of projected runs under the two schedules of Theorem 3, beside T3+."""
+    return measure_bounds(spec, known_of(spec), place_of(spec), settings, progress, "projected")
 
 
-def _cell(spec: SamplesSpec, known: Analysis, place: Mapping[str, Any], name: str, samples: int) -> AnalysedCell:
+def plain(spec: PlainSpec, progress: Progress) -> TaskResult:
+    """RMSE of the uniform average of plain runs under every schedule, beside prediction and certificate of theorem B.
+
+    The constant step needs a lane for each K; the other schedules are looked at on the way.
+    """
+    known, counts = known_of(spec), spec.samples
+    lanes = [("constant", k) for k in counts] + [(name, max(counts)) for name in SCHEDULES[1:]]
+    learned = plain_run(
+        [(known, step_size(name, k, known)) for name, k in lanes], counts, jax.random.key(spec.seed), spec.replicas,
+        spec.chunk, progress,
+    )  # fmt: skip
+    rows: list[Row] = []
+    for name in SCHEDULES:
+        for k, *theory in zip(counts, *forecast(known, counts, name), strict=True):
+            lane = lanes.index((name, k if name == "constant" else max(counts)))
+            cell = _cell(spec, known, place_of(spec), f"plain/{k}", k)
+            rows.append(plain_row(cell, learned.tables(lane, k), k, f"{name}_plain", *theory))
+    return TaskResult(rows, {}, [], learned.compile_s, learned.handoffs)
+
+
+def _cell(
+    spec: SamplesSpec | PlainSpec, known: Analysis, place: Mapping[str, Any], name: str, samples: int
+) -> AnalysedCell:
     here = {"cell": f"{place['axis']}/{spec.slug}/{name}", "group": spec.label, "x_name": "handoffs", "x": samples}
     return AnalysedCell(known, {**place, **here})
 
@@ -105,7 +133,7 @@ def _last_two_decades(
 
 def _claims(spec: SamplesSpec, axis: str, rows: list[Row], slope: Slope, known: Analysis) -> list[Claim]:
     first, last = (next(r for r in order if r.series == "spread") for order in (rows, reversed(rows)))
-    text = f"{spec.label}: the spread over the last two decades of handoffs falls with slope -1/2."
+    text = f"{spec.label}: the slope of the spread over the last two decades of handoffs is within 0.05 of -1/2."
     line = f"{axis}_limit_{spec.slug}"
     if not last.prediction > 0:
         why = f"{spec.label}: the limit law has no spread, so there is no central-limit line to compare with (spread)."
@@ -130,7 +158,12 @@ def _claims(spec: SamplesSpec, axis: str, rows: list[Row], slope: Slope, known: 
 
 
 def measure_bounds(
-    spec: SamplesSpec, known: Analysis, place: Mapping[str, Any], settings: Settings, progress: Progress
+    spec: SamplesSpec,
+    known: Analysis,
+    place: Mapping[str, Any],
+    settings: Settings,
+    progress: Progress,
+    name: str = "theorem",
 ) -> TaskResult:
     """One lane per K for the constant step (each needs a step of its own), one lane for the decaying step.
 
@@ -143,7 +176,7 @@ def measure_bounds(
     learned = theorem_run(lanes, jax.random.key(spec.seed + 1), spec.theorem_replicas, settings.chunk, progress)
     rows: list[Row] = []
     for index, k in enumerate(counts):
-        cell = _cell(spec, known, place, f"theorem/{k}", k)
+        cell = _cell(spec, known, place, f"{name}/{k}", k)
         rows.append(residual_row(cell, learned.tables(index, k), k, "constant_step"))
         if known.a6_certified:
             rows.append(residual_row(cell, learned.tables(len(counts), k), k, "decaying_step", decaying=True))

@@ -10,6 +10,11 @@ MEDIUM = PlantedConfig.small(
     fields=(("topic", 4), ("stage", 2), ("risk", 2)), views=(("topic", "stage"),) * 10
 )  # ten agents with 16 interfaces each, 320 states: enough for features to matter, small enough to sample
 
+COMPACT = PlantedConfig(
+    num_agents=3, duration_mean=16, longest_duration=128
+)  # 48 states, 12 interfaces, long options: certificates fall below the trivial value within 10^4 handoffs
+SCHEDULES = ("constant", "polynomial", "harmonic")  # of plain runs, see ``bound_validation.certificates``
+
 
 @dataclasses.dataclass(frozen=True)
 class SamplesSpec:
@@ -20,10 +25,10 @@ class SamplesSpec:
       label: name in figures.
       limit_samples: handoff counts of the tail-averaged run; halves must be multiples of the chunk.
       replicas: replicas of that run.
-      theorem_samples: handoff counts of the runs under Theorem 3's schedules.
+      theorem_samples: handoff counts of the projected runs under Theorem 3's schedules.
       theorem_replicas: replicas of those.
-      model: the planted model.
-      width: features per agent, 0 for tables.
+      model: the planted model of the tail-averaged run.
+      width: features per agent there, 0 for tables.
       seed: seed of the runs.
     """
 
@@ -38,6 +43,46 @@ class SamplesSpec:
     seed: int = 13
 
 
+@dataclasses.dataclass(frozen=True)
+class PlainSpec:
+    """One function class in plain runs, as theorem B has them.
+
+    Attributes:
+      slug: part of the cell id.
+      label: name in figures.
+      samples: handoff counts under each of ``SCHEDULES``, multiples of the chunk.
+      replicas: of all runs.
+      chunk: handoffs per compiled chunk.
+      model: the planted model.
+      width: features per agent, 0 for tables.
+      seed: seed of the runs.
+    """
+
+    slug: str
+    label: str
+    samples: tuple[int, ...]
+    replicas: int
+    chunk: int = 100
+    model: PlantedConfig = dataclasses.field(default_factory=lambda: COMPACT.replace(gap=0.2))
+    width: int = 0
+    seed: int = 21
+
+
+@dataclasses.dataclass(frozen=True)
+class AxisSpec:
+    """The whole axis.
+
+    Attributes:
+      limits: tail averages of long runs (P2).
+      plain: average iterates of plain runs (theorem B).
+      projected: average iterates of projected runs (T3+); only their ``theorem_samples`` count.
+    """
+
+    limits: tuple[SamplesSpec, ...]
+    plain: tuple[PlainSpec, ...]
+    projected: tuple[SamplesSpec, ...]
+
+
 def doubling(first: int, count: int) -> tuple[int, ...]:
     """``first, 2 first, 4 first, ...``: handoff counts whose halves are checkpoints as well."""
     return tuple(first * 2**i for i in range(count))
@@ -46,23 +91,45 @@ def doubling(first: int, count: int) -> tuple[int, ...]:
 def classes(
     limits: tuple[tuple[int, ...], tuple[int, ...]],
     replicas: tuple[int, int],
-    theorem_samples: tuple[int, ...],
-    theorem_replicas: int,
-) -> tuple[SamplesSpec, SamplesSpec]:
-    """Tables and linear features, both with the gap open."""
-    theorem = (theorem_samples, theorem_replicas)
-    tabular = SamplesSpec("tabular", "tabular", limits[0], replicas[0], *theorem, model=PlantedConfig.small(gap=0.2))
-    linear = SamplesSpec(
-        "linear", "linear, m = 8", limits[1], replicas[1], *theorem, model=MEDIUM.replace(gap=0.2), width=8
+    plain: tuple[tuple[int, ...], tuple[int, ...]],
+    plain_replicas: int,
+    projected: tuple[tuple[int, ...], int],
+) -> AxisSpec:
+    """Tables and linear features, all with the gap open: handoff counts, and replicas, of each kind of run."""
+    none = ((), 0)
+    eight = COMPACT.replace(gap=0.2, num_agents=8)
+    return AxisSpec(
+        (
+            SamplesSpec("tabular", "tabular", limits[0], replicas[0], *none, PlantedConfig.small(gap=0.2)),
+            SamplesSpec("linear", "linear, m = 8", limits[1], replicas[1], *none, MEDIUM.replace(gap=0.2), 8),
+        ),
+        (
+            PlainSpec("tabular", "tabular, 3 agents", plain[0], plain_replicas),
+            PlainSpec("linear", "linear, m = 2, 3 agents", plain[1], plain_replicas, width=2),
+        ),
+        (
+            SamplesSpec("tabular", "tabular, 8 agents", *none, *projected, eight),
+            SamplesSpec("linear", "linear, m = 2, 8 agents", *none, *projected, eight, 2),
+        ),
     )
-    return tabular, linear
 
 
+LINE = (100, 300, 1000, 3000, 10_000)
 PRESETS = {
-    "testing": classes(((4000, 8000, 16_000, 32_000), (4000, 8000, 16_000)), (32, 16), (1000, 4000), 8),
-    "quick": classes((doubling(4000, 9),) * 2, (128, 64), (1000, 10_000, 100_000), 24),
-    "full": classes((doubling(10_000, 11), doubling(10_000, 9)), (128, 64), (1000, 10_000, 100_000, 1_000_000), 64),
-}
+    "testing": classes(
+        ((4000, 8000, 16_000, 32_000), (4000, 8000, 16_000)), (32, 16), ((100, 400), (100,)), 16, ((1000, 4000), 8)
+    ),
+    "quick": classes(
+        (doubling(4000, 9),) * 2, (128, 64), (LINE, LINE[:-1]), 64, ((1000, 10_000, 100_000), 24)
+    ),
+    "full": classes(
+        (doubling(10_000, 11), doubling(10_000, 9)), (128, 64), ((*LINE, 30_000), LINE), 256,
+        ((1000, 10_000, 100_000, 1_000_000), 64),
+    ),
+}  # fmt: skip
 ACCELERATED = {  # to 10^8 handoffs
-    "full": tuple(dataclasses.replace(spec, limit_samples=doubling(8000, 15)) for spec in PRESETS["full"]),
+    "full": dataclasses.replace(
+        PRESETS["full"],
+        limits=tuple(dataclasses.replace(spec, limit_samples=doubling(8000, 15)) for spec in PRESETS["full"].limits),
+    ),
 }

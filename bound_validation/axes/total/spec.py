@@ -1,27 +1,39 @@
-"""Presets of the grid of width, gap and samples."""
+"""Presets of the grid of groups of interfaces, gap and samples."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from bound_validation.axes.samples.spec import MEDIUM
+from bound_validation.axes.samples.spec import COMPACT
 from icsmdp_jax.envs.planted.model import PlantedConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class TotalSpec:
-    """The grid of all three axes."""
+    """The grid of all three axes.
 
-    widths: tuple[int, ...]
+    Attributes:
+      groups: groups of interfaces that each agent tells apart, each number a function class of its own.
+      gaps: values of eta.
+      samples: handoffs of each replica, multiples of the chunk.
+      replicas: of each cell.
+      model: the planted model.
+      chunk: handoffs per compiled chunk.
+      seed: seed of the runs.
+    """
+
+    groups: tuple[int, ...]
     gaps: tuple[float, ...]
     samples: tuple[int, ...]
     replicas: int
-    model: PlantedConfig
+    model: PlantedConfig = COMPACT
+    chunk: int = 100
     seed: int = 16
 
 
+GAPS = (0.0, 0.05, 0.1, 0.2)  # up to where the whole bound of a long run is below the trivial value in every cell
 PRESETS = {
-    "testing": TotalSpec((2, 8), (0.0, 0.2), (1000, 4000), 8, MEDIUM),
-    "quick": TotalSpec((2, 4, 8), (0.0, 0.1, 0.4), (1000, 10_000, 100_000), 16, MEDIUM),
-    "full": TotalSpec((2, 4, 8, 16), (0.0, 0.05, 0.1, 0.2, 0.4), (1000, 10_000, 100_000, 1_000_000), 64, MEDIUM),
+    "testing": TotalSpec((1, 4), (0.0, 0.2), (100, 400), 16),
+    "quick": TotalSpec((1, 2, 4), GAPS, (200, 1200, 6000), 64),
+    "full": TotalSpec((1, 2, 4), GAPS, (300, 3000, 30_000), 256),
 }

@@ -99,8 +99,8 @@ SHARE_TEXT = (
 
 
 def _reported(name: str, text: str, value: float, slope: Slope | None = None) -> Claim:
-    interval = {} if slope is None else {"ci_low": slope.ci_low, "ci_high": slope.ci_high}
-    return Claim(name, text, value, "reported", None, **interval)
+    ends = (None, None) if slope is None else (slope.ci_low, slope.ci_high)
+    return Claim(name, text, value, "reported", None, *ends)
 
 
 def gaussian_starts(

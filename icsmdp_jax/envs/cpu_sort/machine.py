@@ -257,7 +257,7 @@ def contents(machine: Machine) -> chex.Array:
     """``[n!, n+1]`` int32: the value in every register of every run."""
     n = machine.num_values
     held = (machine.holds[None] >> _bits(n)[:, None, None]) & jnp.uint32(1)
-    return jnp.sum(held.astype(jnp.int32) * jnp.arange(1, n + 1, dtype=jnp.int32), axis=-1)
+    return jnp.sum(held.astype(jnp.int32) * jnp.arange(1, n + 1, dtype=jnp.int32), axis=-1, dtype=jnp.int32)
 
 
 def flags(machine: Machine) -> chex.Array:

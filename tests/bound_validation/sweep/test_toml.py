@@ -132,5 +132,28 @@ def test_bad_files_are_refused_in_one_line(tmp_path, old, new, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a = " + "[" * 5000, "cannot be read as TOML"),
+        ("a = " + "9" * 5000, "cannot be read as TOML"),
+        (
+            BASE.replace("[axes]", "[model.fixed]\nplanted_scale = 1e300\n[axes]", 1),
+            "[model.fixed] planted_scale = 1e+300: expected a finite",
+        ),
+        (
+            BASE.replace("[axes]", f"[axes]\ngamma = {{ from = 0, to = {10**400}, count = 2 }}", 1),
+            "[axes] gamma.to = 1000",
+        ),
+        ("# long\n" * 3_000_000, "has more than 16777216 bytes"),
+    ],
+)
+def test_files_that_no_parser_should_see(tmp_path, content, message):
+    """Brackets without end would exhaust the stack; a device without end, the memory."""
+    place = tmp_path / "bad.toml"
+    place.write_text(content)
+    refused(icsmdp("sweep", place, "--out", tmp_path / "out"), message)
+
+
 def test_a_missing_file_is_named(tmp_path):
     refused(icsmdp("sweep", tmp_path / "none.toml", "--out", tmp_path / "out"), "none.toml: no such file")
