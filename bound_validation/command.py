@@ -33,6 +33,6 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from bound_validation.run import run_command
+    from bound_validation.running import run_command
 
     return run_command(args)

@@ -1,4 +1,4 @@
-"""A sweep over a family of one's own: a drafter and a checker, to whom only a verdict says whether a draft is right.
+"""A sweep over a custom family: a drafter and a checker, to whom only a verdict says whether a draft is right.
 
 ``stakes`` is what a wrong draft costs once it is submitted. Without stakes it does not matter what the checker cannot
 see, and the interface gap is 0. Run ``python examples/own_sweep.py --out results/drafts``: 10 cells, well under a
@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bound_validation.sweep.definition import Figure, Sweep
-from bound_validation.sweep.run import run_sweep
+import bound_validation as bv
 from icsmdp_jax.devices.cache import set_compilation_cache
 from icsmdp_jax.models import durations
 from icsmdp_jax.models.tabular import TabularModel
@@ -57,14 +56,14 @@ def drafts(stakes: float, accuracy: float = 0.8, effort: float = 6.0, gamma: flo
     )
 
 
-SWEEP = Sweep(
+SWEEP = bv.Sweep(
     name="drafts",
     family=drafts,
     axes={"stakes": (0.0, 0.25, 0.5, 1.0, 2.0), "accuracy": (0.6, 0.9)},
     samples=(2000, 8000),
     replicas=16,
     sizes=(),  # no argument changes the shape of an array: one model is enough to know it
-    figure=Figure(labels={"stakes": "stakes (cost of a wrong draft)", "accuracy": "accuracy"}),
+    figure=bv.Figure(labels={"stakes": "stakes (cost of a wrong draft)", "accuracy": "accuracy"}),
 )
 
 
@@ -74,7 +73,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     args = parser.parse_args()
     set_compilation_cache()  # as every icsmdp command does: a second run does not compile again
-    summary = run_sweep(SWEEP, args.out, args.resume)
+    summary = bv.run(SWEEP, args.out, args.resume)
     assert summary is not None  # a single process
     print(f"{summary['checks']} checks in {summary['cells']} cells, {summary['violations']} violated")
     print(summary["report"])

@@ -169,10 +169,10 @@ def test_imports_are_found_wherever_they_stand(source: str, expected: set[str]) 
         ("icsmdp_jax.exact.chain", "icsmdp_jax.models.tabular", True),
         ("icsmdp_jax.models.tabular", "icsmdp_jax.exact.chain", False),
         ("icsmdp_jax.models.files", "icsmdp_jax.runs.engine", False),
-        ("icsmdp_jax.cli", "bound_validation.run", False),
+        ("icsmdp_jax.cli", "bound_validation.running", False),
         ("bound_validation.cell", "icsmdp_jax.learner.train", True),
-        ("bound_validation.sweep.cells", "bound_validation.run", False),
-        ("bound_validation.sweep.run", "bound_validation.run", True),
+        ("bound_validation.sweep.cells", "bound_validation.running", False),
+        ("bound_validation.sweep.run", "bound_validation.running", True),
     ],
 )
 def test_a_planted_import_is_judged(name: str, target: str, allowed: bool) -> None:

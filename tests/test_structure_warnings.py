@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bound_validation import run
+from bound_validation import running
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.models.tabular import TabularModel
 from tests.bound_validation.runs import icsmdp
@@ -65,12 +65,12 @@ def test_commands_say_how_many_states_are_transient(absorbing: Path, tmp_path: P
 def test_validate_says_it_in_the_summary(
     absorbing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run, "execute", lambda out, tasks, about, resume, overwrite, ending: dict(ending.summary))
-    found = run.validate(tmp_path / "run", "testing", str(absorbing))
+    monkeypatch.setattr(running, "execute", lambda out, tasks, about, resume, overwrite, ending: dict(ending.summary))
+    found = running.validate(tmp_path / "run", "testing", str(absorbing))
     assert found is not None
     (line,) = found["warnings"]
     assert line.startswith(WARNING) and f"icsmdp: warning: {WARNING}" in capsys.readouterr().err
-    assert run.validate(tmp_path / "run", "testing") == {"warnings": []}
+    assert running.validate(tmp_path / "run", "testing") == {"warnings": []}
 
 
 def test_declared_as_terminal_the_queue_is_an_episode(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def _run(args: argparse.Namespace) -> int:
     set_compilation_cache()
     sweep = read_sweep(args.file)
     hosts.join(args)
-    from bound_validation.run import report
+    from bound_validation.running import report
     from bound_validation.sweep.run import run_sweep
 
     return report(run_sweep(sweep, Path(args.out), args.resume, args.overwrite), args.json)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bound_validation.cell import ASYMPTOTIC_FROM, TIE
 from bound_validation.results import Row
-from bound_validation.run import Ending, execute
+from bound_validation.running import Ending, execute
 from bound_validation.sweep.cells import check_memory, run_part, work_of
 from bound_validation.sweep.definition import SAMPLES, Cell, Sweep, value_text
 from bound_validation.sweep.parts import parts

@@ -11,7 +11,7 @@ import pytest
 from bound_validation.axes import AXES, register
 from bound_validation.axis import PRESETS, Axis, resolved
 from bound_validation.results import Row, checked, read_table
-from bound_validation.run import validate
+from bound_validation.running import validate
 from bound_validation.tasks import Task, TaskResult, in_range
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bound_validation.results import NAN
-from bound_validation.run import validate
+from bound_validation.running import validate
 from bound_validation.tasks import TaskResult, in_range
 from tests.bound_validation.runs import (
     ROOT,
@@ -91,7 +91,7 @@ def test_the_command_can_be_interrupted_and_resumed(tmp_path, uninterrupted):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from bound_validation.run import validate
+from bound_validation.running import validate
 from tests.bound_validation.runs import cheap_tasks, running
 
 replace = os.replace

@@ -22,7 +22,7 @@ from bound_validation.axes.width import measure as width
 from bound_validation.axis import PRESETS, SETTINGS
 from bound_validation.report.figures import NAMES
 from bound_validation.results import COLUMNS, NAN, Row, read_table
-from bound_validation.run import summarise, verdict
+from bound_validation.running import summarise, verdict
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
 from icsmdp_jax.runs.provenance import versions
 from tests.bound_validation.runs import (

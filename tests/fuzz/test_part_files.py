@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bound_validation.run import validate
+from bound_validation.running import validate
 from tests.bound_validation.runs import cheap_tasks, interrupt, running
 from tests.fuzz.damage import changed
 from tests.fuzz.judge import INVALID, judged, many

@@ -15,7 +15,7 @@ from bound_validation.axes import AXES
 from bound_validation.axes.gap import measure as gap
 from bound_validation.axes.total import measure as total
 from bound_validation.axis import Settings
-from bound_validation.run import execute
+from bound_validation.running import execute
 from icsmdp_jax.devices import hosts
 from icsmdp_jax.devices.cache import set_compilation_cache
 

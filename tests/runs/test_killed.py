@@ -17,7 +17,7 @@ RUN = """
 import sys
 from pathlib import Path
 from unittest import mock
-from bound_validation.run import validate
+from bound_validation.running import validate
 from icsmdp_jax.devices.cache import set_compilation_cache
 
 set_compilation_cache()
