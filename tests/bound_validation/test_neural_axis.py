@@ -100,6 +100,16 @@ def test_a_table_inside_the_class_is_found_there() -> None:
     assert found is not None and np.linalg.norm(found, axis=3).max() <= 1.01 * least
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_search_that_becomes_ill_conditioned_still_ends_at_a_table_that_is_met(seed: int) -> None:
+    known = measure.known_of(SPEC, 0.0)
+    interface, rng = known.interface, np.random.default_rng([seed, 64])
+    start = nets.draw_start(interface, interface.model.features, 64, rng)
+    radius, delta = nets.least_radius(start, known.q_phi_table)
+    np.testing.assert_allclose(start.linear(delta), known.q_phi_table, atol=1e-7)
+    assert 2.0 < radius * 8 < 3.0
+
+
 def test_rows_of_a_run_stand_beside_their_bounds() -> None:
     for gap in (0.0, OPEN):
         rows = {row.series: row for row in ran(gap).rows}
