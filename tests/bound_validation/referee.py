@@ -79,7 +79,7 @@ def extreme(seed: int) -> Case:
     form = seed % 3
     model = random_model(
         rng, num_agents=int(rng.integers(1, 4)), interfaces_per_agent=int(rng.integers(1, 4)),
-        hidden=int(rng.integers(1, 4)), options=int(rng.integers(1, 4)), longest=int(rng.integers(1, 7)),
+        hidden=int(rng.integers(1 + (form == 2), 4)), options=int(rng.integers(1, 4)), longest=int(rng.integers(1, 7)),
         joint_kernel=form == 1, successor_lists=form == 2, masks=bool(rng.random() < 0.5),
         terminals=bool(rng.random() < 0.4), gap=float(rng.choice([0.0, 0.01, 1.0])),
         gamma=float(rng.choice([0.0, 0.3, 0.9, 0.99, 0.9999])), noise=float(rng.choice([0.0, 0.5])),
@@ -366,6 +366,7 @@ def neural(case: Case, rng: np.random.Generator, weak: Weak) -> Iterator[Check]:
     if interface.norm(known.q_phi_table - q_c) > 0.05 * interface.norm(known.q_phi_table):
         nearest = nets.nearest(start, radius, known.q_phi_table, target.delta, 4000, 1e-6 * size**2)
         bound = theorem.approximation_bound(interface.norm(nearest - known.q_phi_table), weak("kappa", kappa))
+        bound += theorem.target_distance(target.slack, kappa)
         yield check("N3", interface.norm(q_c - known.q_phi_table), bound, 1e4 * ROUNDING * size)
 
 

@@ -89,6 +89,19 @@ def test_the_target_is_one(width: int) -> None:
     assert one.floors[2] >= one.target.slack
 
 
+def test_a_rough_target_is_as_far_from_the_fixed_point_as_its_slack_allows() -> None:
+    one = net(0.0, 16)
+    interface, kappa = one.known.interface, one.known.kappa
+    first = np.zeros(one.start.hidden.shape)
+    close = nets.projected_target(one.start, one.radius, first, kappa, tolerance=1e-8)
+    for tolerance in (0.1, 1e-2, 1e-4):
+        rough = nets.projected_target(one.start, one.radius, first, kappa, tolerance=tolerance)
+        apart = interface.norm(rough.table - close.table)
+        limit = theorem.target_distance(rough.slack, kappa) + theorem.target_distance(close.slack, kappa)
+        assert 0.02 * limit < apart <= limit
+    assert theorem.target_distance(0.02, 0.5) == pytest.approx(0.2)
+
+
 def test_a_table_inside_the_class_is_found_there() -> None:
     one = net(0.0, 1024)
     assert one.inside and one.approximation == (0.0, 0.0)
