@@ -124,6 +124,10 @@ def tiny(seed: int) -> Case:
     model["kernel"] /= model["kernel"].sum(axis=(2, 3), keepdims=True)
     if seed % 4 == 1:
         model["available"] = np.array([[True, False]] * (int(interface.max()) + 1))
+    if seed % 5 == 2:
+        model["reward_noise"] = 0.5 * np.abs(model["reward_rate"]).max()
+    if seed % 5 == 3:
+        model |= {"lump_reward": rng.normal(size=(states, 2)), "lump_reward_next": rng.normal(size=(states, 2, states))}
     if terminal:
         model |= {"terminal": np.arange(states) == 3, "start": np.array([0.3, 0.7, 0.0, 0.0])}
     return case(model, random_behaviour(rng, model, float(rng.choice([1.0, 0.1, 1e-3]))))
