@@ -29,7 +29,7 @@ QUICKLY := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expe
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
-.PHONY: help install validate experiments test test-slow lint bench clean
+.PHONY: help install validate experiments test test-slow coverage lint bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -67,6 +67,9 @@ test: $(STAMP)  ## the test suite without what is marked slow
 
 test-slow: $(STAMP)  ## the whole test suite
 	$(PYTEST) $(PARALLEL) -m "slow or not slow" $(PYTEST_ARGS)
+
+coverage: $(STAMP)  ## the test suite, and the share of lines that it runs
+	$(QUICKLY) $(PYTEST) $(PARALLEL) --cov --cov-report=term $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

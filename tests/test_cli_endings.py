@@ -313,6 +313,7 @@ def test_an_interrupted_run_says_how_to_resume(tmp_path):
 def test_a_signal_ends_a_write_without_a_trace(name, tmp_path, monkeypatch):
     """Half of a file is written when the system asks the process to end."""
     number = getattr(signal, name)
+    outside = signal.signal(number, signal.SIG_DFL)  # nohup, say, has SIGHUP ignored, and so would the command
     before = signal.getsignal(number)
 
     def half(stream: io.BufferedWriter, **arrays: np.ndarray) -> None:
@@ -322,10 +323,13 @@ def test_a_signal_ends_a_write_without_a_trace(name, tmp_path, monkeypatch):
     monkeypatch.setattr(np, "savez_compressed", half)
     out = tmp_path / "out.npz"
     out.write_text("mine")
-    outcome = icsmdp("solve", PLAIN, "--out", out)
+    try:
+        outcome = icsmdp("solve", PLAIN, "--out", out)
+        assert signal.getsignal(number) is before
+    finally:
+        signal.signal(number, outside)
     assert outcome == Outcome(128 + number, "", "icsmdp: terminated\n")
     assert out.read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["out.npz"]
-    assert signal.getsignal(number) is before
 
 
 def test_an_ignored_signal_stays_ignored():

@@ -90,7 +90,10 @@ def test_ci_runs_the_tests():
     assert lines[0].startswith("#!") and "set -euo pipefail" in lines and "make test" in lines
 
 
-@pytest.mark.parametrize("target", ["help", "install", "validate", "test", "test-slow", "lint", "bench", "clean"])
+TARGETS = ("help", "install", "validate", "test", "test-slow", "coverage", "lint", "bench", "clean")
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_makefile_has_target(target):
     dry = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
     assert dry.returncode == 0, dry.stderr
