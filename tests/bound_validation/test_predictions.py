@@ -1,8 +1,8 @@
 """Plain runs of IC-Q against the linear process whose moments are exact, and below theorem B.
 
 With the constant step the runs meet the prediction. With steps that begin near 1 the maximum over noisy values lifts
-them above the linear process, which brings them nearer to the limit: with two options by less than 15 % of the line from
-1000 handoffs on, with three by up to a quarter.
+them above the linear process, which brings them nearer to the limit: with two options by less than 15 % of the line
+from 1000 handoffs on, with three by up to a quarter.
 """
 
 from __future__ import annotations
