@@ -201,7 +201,7 @@ def comparison(process: _Process, steps: Sequence[float] | np.ndarray, samples: 
     if not counts or sorted(set(counts)) != counts or counts[0] <= since or counts[-1] > len(alphas):
         raise ValueError(f"samples = {counts}: expected increasing numbers above {since} and at most {len(alphas)}")
     with jax.enable_x64(True):
-        device = jax.devices("cpu")[0]
+        device = jax.local_devices(backend="cpu")[0]
         arrays = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), device), process)
         found = _run(arrays, jax.device_put(alphas[: counts[-1]], device), since, certify)
         square, mean, roots = (np.asarray(leaf) for leaf in found)
