@@ -368,5 +368,5 @@ def test_quick_preset_keeps_its_cells(quick):
     assert {f"width/{i}" for i in range(len(preset("quick").width.widths))} <= cells
     assert {"gap/0", "gap/6", "gap/sharp/5", "gap/learned/6", "mixing/open/4", "mixing/closed/0",
             "mixing/projected/open/4", "samples/tabular/4000", "samples/linear/projected/1000",
-            "samples/tabular/plain/10000", "durations/geometric/2", "total/groups4/eta0.1/K6000"} <= cells  # fmt: skip
+            "samples/tabular/plain/10000", "durations/geometric/2", "total/groups4/eta0.1/K4000"} <= cells  # fmt: skip
     assert width.tasks(preset("quick").width, SETTINGS["quick"])[0].name == "width"
