@@ -333,7 +333,8 @@ def test_quick_preset_bears_out_every_claim(quick):
     assert [claim for claim in summary["claims"] if claim["passed"] is False] == []
     judged = {claim["name"] for claim in summary["claims"] if claim["passed"]}
     assert {"samples_slope_tabular", "samples_limit_tabular", "samples_slope_linear", "samples_limit_linear",
-            "mixing_poisson", "width_approximant_slope", "gap_slope", "total_dominance", "total_fall"} <= judged  # fmt: skip
+            "mixing_poisson", "width_approximant_slope", "gap_slope", "total_dominance",
+            "total_fall"} <= judged  # fmt: skip
     undecided = {claim["name"] for claim in summary["claims"] if claim["undecided"]}
     assert undecided <= {"mixing_limit"}  # 64 replicas of a slow chain: the interval is as wide as the admitted range
     for name in ("width_approximant", "gap", "samples_spread_tabular", "samples_spread_linear"):
