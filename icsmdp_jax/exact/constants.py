@@ -194,7 +194,7 @@ class Analysis:
             "num_interfaces": model.num_interfaces,
             "num_agents": model.num_agents,
             "num_options": model.num_options,
-            "warnings": structure_warnings(model, self.interface.chain),
+            "warnings": [*structure_warnings(model, self.interface.chain), *self.limit.warnings],
         }
 
 
