@@ -475,6 +475,19 @@ def neural_bound(
     return _plain((1 + modulus) / (1 - modulus) * (e + h) + e + np.sqrt(square / (1 - modulus)))
 
 
+def target_distance(slack: Constant, kappa: Constant) -> Any:
+    """``(slack / (1 - kappa))^{1/2}``: how far a computed target is from the fixed point at most, in ``||.||_d`` (N4).
+
+    Args:
+      slack: by how much it misses the variational inequality.
+      kappa: certificate of A6 (P1).
+
+    Raises:
+      ValueError: a constant is out of range, or A6 is not certified.
+    """
+    return _plain(np.sqrt(_nonnegative("slack", slack) / (1 - _certified(kappa))))
+
+
 def informative(bound: Constant, trivial: Constant) -> Any:
     """Whether a bound is below the error of the zero function, so that it excludes that nothing was learned (D12).
 

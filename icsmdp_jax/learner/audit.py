@@ -22,15 +22,18 @@ import numpy as np
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff, Segment
 from icsmdp_jax.core.sampling import AliasTable
+from icsmdp_jax.devices.placement import host_memory
 from icsmdp_jax.learner import networks, rollout
 from icsmdp_jax.learner.audit_limits import BATCHES, METHODS, Sums, covered, half_width
 from icsmdp_jax.learner.exploration import fixed_behaviour, uniform_option
 from icsmdp_jax.learner.icq import take
+from icsmdp_jax.learner.memory import in_units
 from icsmdp_jax.learner.message import Rule, protocol
 from icsmdp_jax.learner.networks import ValueClass
 
 LEVEL = 0.05  # probability that any limit of one table fails
 CORRELATED = 0.1  # correlation of neighbouring batches from which they are too short
+BYTES = 80  # for each pair, batch and table: sums, the same side by side, and what limits are computed from
 LONGEST_CALL = 2**20  # rows that are brought to the host at once
 FROZEN = Rule(lambda params: (), lambda params, state, direction, error, segment: (params, state))
 
@@ -138,13 +141,16 @@ def audit(
       batches: b.
 
     Raises:
-      ValueError: for fewer handoffs than two for each batch, or an unknown method.
+      ValueError: for fewer handoffs than two for each batch, an unknown method, a size that a difference exceeds, or
+        sums that do not fit into memory.
     """
     if handoffs < 2 * batches:
         raise ValueError(f"handoffs = {handoffs}: expected at least {2 * batches} to audit in {batches} batches")
     if method not in METHODS:
         raise ValueError(f"method = {method!r}: expected one of {', '.join(METHODS)}")
     replicas = jax.tree.leaves(params)[0].shape[0]
+    listed = env.spec.num_interfaces * env.spec.num_options if pairs is None else int(np.sum(pairs))
+    check_memory(listed, replicas, batches)
     frozen = _Frozen(env, values, behaviour is None)
     inputs = (env_params, data, jax.tree.map(jnp.asarray, params), behaviour)
     length = handoffs // batches
@@ -159,6 +165,8 @@ def audit(
             if batch >= 0:
                 seen.add(batch, jax.device_get(rows))
     labels, interfaces, errors, discounts = seen.sums()
+    if method == "bernstein" and size is not None and seen.largest > size:
+        raise ValueError(f"size = {size:.6g}: expected a bound on the differences, one of which is {seen.largest:.6g}")
     each = level / (2 * len(labels))
     limit = np.abs(np.nan_to_num(errors.mean)) + half_width(errors, method, each, size)
     modulus = np.nan_to_num(discounts.mean, nan=1.0) + half_width(discounts, method, each, 1.0, sides=1)
@@ -166,6 +174,31 @@ def audit(
         handoffs, method, labels, interfaces, errors, discounts, errors.mean, limit, np.minimum(modulus, gamma),
         covered(errors, method),
     )  # fmt: skip
+
+
+def remarks_of(content: dict[str, Any]) -> list[str]:
+    """What a reader of ``Audit.plain`` should know besides."""
+    out = []
+    if content["covered"] < content["pairs"]:
+        rare = content["pairs"] - content["covered"]
+        out.append(f"audit: {rare} of {content['pairs']} pairs were met in less than half of the batches; no bound")
+    if content["batch_correlation"] > CORRELATED:
+        out.append(f"audit: neighbouring batches correlate ({content['batch_correlation']:.2f}), expected longer ones")
+    return out
+
+
+def check_memory(pairs: int, replicas: int, batches: int = BATCHES) -> None:
+    """Refuses an audit whose sums would not fit into memory, before anything is run.
+
+    Raises:
+      ValueError: in one line with the forecast and what would fit.
+    """
+    each, limit = BYTES * pairs * batches, host_memory()
+    if each * replicas > limit:
+        raise ValueError(
+            f"audit: {replicas} tables of {pairs} pairs need {in_units(each * replicas)}, expected at most "
+            f"{in_units(limit)}; {limit // each} would fit"
+        )
 
 
 def mean_modulus(env: Environment, env_params: Any, key: chex.PRNGKey, handoffs: int) -> float:
@@ -239,7 +272,8 @@ class _Seen:
         self.numbers: dict[bytes, int] = {}
         self.rows: list[np.ndarray] = []
         self.mask = np.zeros((0, 0), bool) if pairs is None else np.array(pairs, bool)
-        self.tables: dict[tuple[int, str], np.ndarray] = {}  # by batch and kind: [R, Z O]
+        self.tables: dict[tuple[int, str], np.ndarray] = {}  # by batch and kind: [R, Z O]; squares as batch -1
+        self.largest = 0.0  # absolute difference
 
     def add(self, batch: int, rows: dict[str, np.ndarray]) -> None:
         """Adds ``[T, R]`` handoffs of one batch."""
@@ -260,12 +294,15 @@ class _Seen:
         place = np.tile(np.arange(replicas), length) * self.mask.size + place
         error = rows["error"].reshape(-1).astype(np.float64)
         discount = rows["discount"].reshape(-1).astype(np.float64)
-        terms = {"visits": None, "error": error, "discount": discount, "error2": error**2, "discount2": discount**2}
+        self.largest = max(self.largest, float(np.abs(error).max()))
+        own = {"visits": None, "error": error, "discount": discount}
+        squares = {"error": error**2, "discount": discount**2}  # of all batches together
+        terms = {(batch, name): weight for name, weight in own.items()} | {(-1, n): w for n, w in squares.items()}
         for name, weight in terms.items():
             table = np.bincount(place, weights=weight, minlength=replicas * self.mask.size).reshape(replicas, -1)
-            old = self.tables.get((batch, name), np.zeros((replicas, 0)))
+            old = self.tables.get(name, np.zeros((replicas, 0)))
             table[:, : old.shape[1]] += old.astype(table.dtype)
-            self.tables[batch, name] = table
+            self.tables[name] = table
 
     def _numbered(self, interfaces: np.ndarray, agent: np.ndarray) -> np.ndarray:
         """Numbers of interfaces ``[n, ...]``: themselves; of vectors, places in the list of those met so far."""
@@ -283,16 +320,17 @@ class _Seen:
         keep, options = np.flatnonzero(self.mask.reshape(-1)), self.mask.shape[1]
         replicas, batches = self.shape
 
-        def stacked(name: str) -> np.ndarray:
-            out = np.zeros((replicas, batches, self.mask.size))
-            for batch in range(batches):
-                table = self.tables[batch, name]
-                out[:, batch, : table.shape[1]] = table
-            return out[:, :, keep]
+        def kept(batch: int, name: str) -> np.ndarray:
+            table = self.tables[batch, name]
+            out = np.zeros((replicas, len(keep)))
+            there = keep < table.shape[1]  # later batches may have met further interfaces
+            out[:, there] = table[:, keep[there]]
+            return out
 
-        visits = stacked("visits")
-        errors, discounts = (
-            Sums(visits, stacked(name), stacked(f"{name}2").sum(axis=1)) for name in ("error", "discount")
+        visits, error, discount = (
+            np.stack([kept(batch, name) for batch in range(batches)], axis=1)
+            for name in ("visits", "error", "discount")
         )
+        errors, discounts = Sums(visits, error, kept(-1, "error")), Sums(visits, discount, kept(-1, "discount"))
         interfaces = np.array(self.rows) if self.rows else np.arange(len(self.mask))
         return np.stack([keep // options, keep % options], axis=1), interfaces, errors, discounts

@@ -24,7 +24,7 @@ from icsmdp_jax.exact.fixed_point import (
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.learner import networks, schedules
-from icsmdp_jax.learner.audit import LEVEL, audit
+from icsmdp_jax.learner.audit import LEVEL, audit, check_memory, remarks_of
 from icsmdp_jax.learner.exploration import behaviour_table
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.memory import in_units, largest
@@ -223,6 +223,8 @@ def learn(
         rule = schedules.shared_clock(schedule, samples, omega, known.kappa)
         step = schedules.polynomial(rule[2], rule[1], rule[0])
         expected = _expected(known, basis, fixed, rule, samples, tail, remarks)
+    if audited:
+        check_memory(int(known.interface.mask.sum()), replicas)
     learner = Learner(env, values, clock="visits" if schedule is None else "epoch", optimiser=optimiser)
     inputs = model_inputs(known, env_params, data, step)
     checkpoints = sorted({samples - tail, samples} - {0})
@@ -261,6 +263,7 @@ def learn(
     }
     if audited:
         summary["audit"] = _audited(known, env, env_params, values, data, average, seed, audited)
+        remarks += remarks_of(summary["audit"])
     summary |= {
         "handoffs_per_second": run.handoffs / run.run_s,
         "compile_s": run.compile_s,

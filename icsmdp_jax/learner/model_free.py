@@ -10,7 +10,7 @@ import numpy as np
 
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.learner import networks, schedules
-from icsmdp_jax.learner.audit import LEVEL, audit, mean_modulus
+from icsmdp_jax.learner.audit import LEVEL, audit, check_memory, mean_modulus, remarks_of
 from icsmdp_jax.learner.experiment import Outcome, rounded
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.train import train
@@ -51,6 +51,7 @@ def learn_without_model(
         raise ValueError(f"{spec.name}: interfaces are vectors {spec.interface_shape}, expected numbers to keep tables")
     remarks: list[str] = []
     samples, tail, chunk = rounded(samples, tail, remarks)
+    check_memory(spec.num_interfaces * spec.num_options, replicas)
     values = networks.tabular(spec.num_interfaces, spec.num_options)
     key = jax.random.key(seed)
     modulus = mean_modulus(env, env_params, jax.random.fold_in(key, 2), PROBED)
@@ -78,4 +79,5 @@ def learn_without_model(
         "compile_s": run.compile_s,
         "run_s": run.run_s,
     }
+    remarks += remarks_of(summary["audit"])
     return Outcome(last, average, summary, remarks)

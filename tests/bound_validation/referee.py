@@ -79,7 +79,7 @@ def extreme(seed: int) -> Case:
     form = seed % 3
     model = random_model(
         rng, num_agents=int(rng.integers(1, 4)), interfaces_per_agent=int(rng.integers(1, 4)),
-        hidden=int(rng.integers(1, 4)), options=int(rng.integers(1, 4)), longest=int(rng.integers(1, 7)),
+        hidden=int(rng.integers(1 + (form == 2), 4)), options=int(rng.integers(1, 4)), longest=int(rng.integers(1, 7)),
         joint_kernel=form == 1, successor_lists=form == 2, masks=bool(rng.random() < 0.5),
         terminals=bool(rng.random() < 0.4), gap=float(rng.choice([0.0, 0.01, 1.0])),
         gamma=float(rng.choice([0.0, 0.3, 0.9, 0.99, 0.9999])), noise=float(rng.choice([0.0, 0.5])),
@@ -124,6 +124,10 @@ def tiny(seed: int) -> Case:
     model["kernel"] /= model["kernel"].sum(axis=(2, 3), keepdims=True)
     if seed % 4 == 1:
         model["available"] = np.array([[True, False]] * (int(interface.max()) + 1))
+    if seed % 5 == 2:
+        model["reward_noise"] = 0.5 * np.abs(model["reward_rate"]).max()
+    if seed % 5 == 3:
+        model |= {"lump_reward": rng.normal(size=(states, 2)), "lump_reward_next": rng.normal(size=(states, 2, states))}
     if terminal:
         model |= {"terminal": np.arange(states) == 3, "start": np.array([0.3, 0.7, 0.0, 0.0])}
     return case(model, random_behaviour(rng, model, float(rng.choice([1.0, 0.1, 1e-3]))))
@@ -366,6 +370,7 @@ def neural(case: Case, rng: np.random.Generator, weak: Weak) -> Iterator[Check]:
     if interface.norm(known.q_phi_table - q_c) > 0.05 * interface.norm(known.q_phi_table):
         nearest = nets.nearest(start, radius, known.q_phi_table, target.delta, 4000, 1e-6 * size**2)
         bound = theorem.approximation_bound(interface.norm(nearest - known.q_phi_table), weak("kappa", kappa))
+        bound += theorem.target_distance(target.slack, kappa)
         yield check("N3", interface.norm(q_c - known.q_phi_table), bound, 1e4 * ROUNDING * size)
 
 

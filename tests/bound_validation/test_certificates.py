@@ -52,6 +52,7 @@ def test_against_plain_loops(seed: int, terminal: bool, schedule: str) -> None:
     assert found.informative == (found.best < found.trivial)
 
 
+SCHEDULES = ("constant", "harmonic", "polynomial")
 LONG = {"ten_agents": 3, "episodic_masks": 3, "plain": 4, "slow_mixing": 4}  # handoffs, of models with many transitions
 
 
@@ -79,8 +80,15 @@ def poisson_by_loops(known: Analysis, model: dict[str, np.ndarray], count: int) 
     return float(np.sqrt(square))
 
 
-@pytest.mark.parametrize("name", ["episodic_masks", "dependent_duration"])
-@pytest.mark.parametrize("schedule", ["constant", "harmonic", "polynomial"])
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [
+        *(("dependent_duration", schedule) for schedule in SCHEDULES),
+        ("episodic_masks", "constant"),
+        pytest.param("episodic_masks", "harmonic", marks=pytest.mark.slow),
+        pytest.param("episodic_masks", "polynomial", marks=pytest.mark.slow),
+    ],
+)
 def test_certified_forms_of_the_golden_models(name: str, schedule: str) -> None:
     """Episodes, masks and dependent durations with a discount so small that A6 holds: everything applies."""
     model = dict(np.load(GOLDEN / f"{name}.npz")) | {"gamma": np.array(0.35)}

@@ -89,6 +89,19 @@ def test_the_target_is_one(width: int) -> None:
     assert one.floors[2] >= one.target.slack
 
 
+def test_a_rough_target_is_as_far_from_the_fixed_point_as_its_slack_allows() -> None:
+    one = net(0.0, 16)
+    interface, kappa = one.known.interface, one.known.kappa
+    first = np.zeros(one.start.hidden.shape)
+    close = nets.projected_target(one.start, one.radius, first, kappa, tolerance=1e-8)
+    for tolerance in (0.1, 1e-2, 1e-4):
+        rough = nets.projected_target(one.start, one.radius, first, kappa, tolerance=tolerance)
+        apart = interface.norm(rough.table - close.table)
+        limit = theorem.target_distance(rough.slack, kappa) + theorem.target_distance(close.slack, kappa)
+        assert 0.02 * limit < apart <= limit
+    assert theorem.target_distance(0.02, 0.5) == pytest.approx(0.2)
+
+
 def test_a_table_inside_the_class_is_found_there() -> None:
     one = net(0.0, 1024)
     assert one.inside and one.approximation == (0.0, 0.0)
@@ -98,6 +111,16 @@ def test_a_table_inside_the_class_is_found_there() -> None:
     assert nets.interpolant(one.start, one.known.q_phi_table, 0.99 * least) is None
     found = nets.interpolant(one.start, one.known.q_phi_table, 1.01 * least)
     assert found is not None and np.linalg.norm(found, axis=3).max() <= 1.01 * least
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_search_that_becomes_ill_conditioned_still_ends_at_a_table_that_is_met(seed: int) -> None:
+    known = measure.known_of(SPEC, 0.0)
+    interface, rng = known.interface, np.random.default_rng([seed, 64])
+    start = nets.draw_start(interface, interface.model.features, 64, rng)
+    radius, delta = nets.least_radius(start, known.q_phi_table)
+    np.testing.assert_allclose(start.linear(delta), known.q_phi_table, atol=1e-7)
+    assert 2.0 < radius * 8 < 3.0
 
 
 def test_rows_of_a_run_stand_beside_their_bounds() -> None:

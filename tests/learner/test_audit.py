@@ -12,6 +12,7 @@ from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact import analyse
 from icsmdp_jax.exact.fixed_point import bellman, entrywise_bound
+from icsmdp_jax.learner import audit as module
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.audit import Audit, audit
 from icsmdp_jax.learner.audit_limits import Sums, half_width, scaling_quantile
@@ -151,6 +152,25 @@ def test_interfaces_that_are_vectors_are_told_apart_by_agent_and_vector() -> Non
     assert found.errors.times.sum() == 64 and not found.covered.any()
     plain = found.plain()
     assert plain["error_bound"] is None and len(plain["not_covered"]) == plain["pairs"]
+
+
+def test_a_size_that_a_difference_exceeds_is_refused() -> None:
+    assert audited(1, method="bernstein", size=1e3)[0].plain()["method"] == "bernstein"
+    with pytest.raises(ValueError, match="size = 0.5: expected a bound on the differences, one of which is"):
+        audited(1, method="bernstein", size=0.5)
+
+
+def test_sums_that_do_not_fit_are_refused_before_anything_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "host_memory", lambda: 3 * 80 * 32 * 1000)
+    monkeypatch.setattr(module, "_run", None)
+    with pytest.raises(ValueError, match="audit: 4 tables of 1000 pairs need .*; 3 would fit"):
+        module.check_memory(1000, 4)
+    module.check_memory(1000, 3)
+    values = networks.tabular(1000, 4)
+    env, params = tabular_env(golden_analysis("plain").interface.model)
+    with pytest.raises(ValueError, match="audit: 3 tables of 2000 pairs"):
+        audit(env, params, values, None, np.zeros((3, 1000, 4), np.float32), jax.random.key(0), 64,
+              pairs=np.ones((1000, 2), bool))  # fmt: skip
 
 
 def test_too_few_handoffs_are_refused() -> None:

@@ -12,7 +12,7 @@ from icsmdp_jax.exact import nets
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.poisson import PoissonConstants, poisson_constants
 
-SLACK = 1e-4  # by which a computed target may miss its inequality; it enters the bound
+SLACK = 1e-5  # by which a computed target may miss its inequality; it enters the bound
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,13 +56,14 @@ class NetCertificate:
 
     @cached_property
     def approximation(self) -> tuple[float, float]:
-        """``||Q_C - Q_phi||_d`` and its bound (N3); both 0 where the class holds ``Q_phi``."""
+        """``||Q_C - Q_phi||_d`` and its bound (N3, N4); both 0 where the class holds ``Q_phi``."""
         if self.inside:
             return 0.0, 0.0
         interface, q = self.known.interface, self.known.q_phi_table
         nearest = nets.nearest(self.start, self.radius, q, self.target.delta, tolerance=SLACK)
         bound = theorem.approximation_bound(interface.norm(nearest - q), self.known.kappa)
-        return interface.norm(self.target.table - q), float(bound)
+        off = theorem.target_distance(self.target.slack, self.known.kappa)
+        return interface.norm(self.target.table - q), float(bound + off)
 
     @cached_property
     def largest_linearisation_error(self) -> float:
@@ -102,7 +103,9 @@ class NetCertificate:
         return float(theorem.neural_bound(e, h, 0, 0, self.known.kappa))
 
 
-def certificate(known: Analysis, width: int, reach: float, seed: int, index: int) -> NetCertificate:
+def certificate(
+    known: Analysis, width: int, reach: float, seed: int, index: int, slack: float = SLACK
+) -> NetCertificate:
     """Draws a start and finds its target.
 
     Args:
@@ -111,6 +114,7 @@ def certificate(known: Analysis, width: int, reach: float, seed: int, index: int
       reach: ``m^(1/2) rho``.
       seed: of the axis.
       index: which of its starts.
+      slack: by which the target may miss its inequality.
     """
     interface = known.interface
     assert interface.model.features is not None
@@ -121,5 +125,5 @@ def certificate(known: Analysis, width: int, reach: float, seed: int, index: int
     if delta is not None:
         return NetCertificate(known, start, radius, nets.NetTarget(delta, start.linear(delta), 0.0), True)
     first = np.zeros(start.hidden.shape)
-    target = nets.projected_target(start, radius, first, known.kappa, tolerance=SLACK)
+    target = nets.projected_target(start, radius, first, known.kappa, tolerance=slack)
     return NetCertificate(known, start, radius, target, False)

@@ -15,12 +15,13 @@ from matplotlib.patches import Patch
 from bound_validation.drawing.curves import cross, fitted, line, measured, reference
 from bound_validation.drawing.legends import key, outside
 from bound_validation.drawing.panels import ERROR, Panel, draw_panel
-from bound_validation.drawing.style import TERM_COLOUR
+from bound_validation.drawing.style import TERM_COLOUR, narrow
 from bound_validation.results import Row
 from bound_validation.views import fit_of, select
 from icsmdp_jax.drawing.style import (
     BLACK,
     BLUE,
+    COLUMN_WIDTH,
     FULL_WIDTH,
     ORANGE,
     PURPLE,
@@ -51,19 +52,24 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         return None
     shown = min(row.samples for row in runs)
     widest = max(row.width for row in runs)
-    whole = new_figure(FULL_WIDTH, 8.0)
-    grid = whole.subplots(3, 2)
-    grid[2, 1].remove()
-    grid[2, 0].set_subplotspec(grid[2, 0].get_gridspec()[2, :])
+    if narrow():
+        whole = new_figure(COLUMN_WIDTH, 12.5)
+        places = list(whole.subplots(5, 1))
+    else:
+        whole = new_figure(FULL_WIDTH, 8.0)
+        grid = whole.subplots(3, 2)
+        grid[2, 1].remove()
+        grid[2, 0].set_subplotspec(grid[2, 0].get_gridspec()[2, :])
+        places = [*grid.flat[:5]]
     stacks = (
         ("gap closed", {"samples": shown}, "width", UNITS, f"gap closed, $K = {shown}$"),
         ("gap open", {"samples": shown}, "width", UNITS, f"gap open, $K = {shown}$"),
         ("gap closed", {"width": widest}, "samples", "handoffs $K$", f"gap closed, $m = {widest}$"),
     )
     for index, (group, fixed, free, label, title) in enumerate(stacks):
-        _stack(grid.flat[index], [row for row in here if row.group == group], fixed, free)
-        grid.flat[index].set_xlabel(label)
-        letter(grid.flat[index], index, title)
+        _stack(places[index], [row for row in here if row.group == group], fixed, free)
+        places[index].set_xlabel(label)
+        letter(places[index], index, title)
     seen = [row for row in select(here, "neural", "linearisation_seen", "gap closed") if row.samples == shown]
     floors, whole_balls = select(here, "neural", "floor"), select(here, "neural", "frobenius_floor")
     path = [
@@ -81,7 +87,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
         Panel("what handoffs cannot remove", UNITS, ERROR, falling, ticks=True),
     )
     for index, panel in enumerate(panels, 3):
-        draw_panel(grid.flat[index], panel, index)
+        draw_panel(places[index], panel, index)
     handles = [*(Patch(**_fill(name)) for name in PARTS), Line2D([], [], **NOTHING), Line2D([], [], **MEASURED)]
     names = [*(LOOKS[name][0] for name in PARTS), r"nothing learned, $\|Q_\phi\|_d$", "measured error"]
     outside(whole, "upper", handles, names)

@@ -30,6 +30,7 @@ X_NAME = "units per agent and option"
 LOOKS = 12  # times at which the linearisation error on the path is looked at
 PROMISED = (1024, 100_000)  # width and handoffs from which the bound is claimed to say something
 SLOPE_FROM = 64  # units from which the floor is claimed to fall with slope -1/2
+ROUGH = 1e-3  # slack of the targets of starts of which only the floor is asked
 WORK = 100_000  # progress units (about one handoff each) that the certificate of a start is worth
 
 
@@ -76,7 +77,7 @@ def certificates(spec: NeuralSpec, progress: Progress) -> TaskResult:
                 floors[:, index, 0] = floors_of(net)
             progress(WORK)
         for start in range(1, spec.starts):
-            net = certificate(known_of(spec, 0.0), width, spec.reach, spec.seed, start)
+            net = certificate(known_of(spec, 0.0), width, spec.reach, spec.seed, start, ROUGH)
             floors[:, index, start] = floors_of(net)
             progress(WORK)
         cell = cell_of(net, 0.0)
@@ -117,7 +118,7 @@ def exact_rows(net: NetCertificate, gap: float, samples: Sequence[int]) -> list[
 def slope_of(widths: np.ndarray, floors: np.ndarray, **target: float) -> Slope:
     """Mean over starts of the slopes of ``log floor``, with their t-interval; ``floors`` is ``[widths, starts]``."""
     fits = [stats.linregress(np.log10(widths), np.log10(column)) for column in floors.T]
-    slope, low, high = mean_interval(np.array([fit.slope for fit in fits]))[:3]
+    slope, low, high = (float(end) for end in mean_interval(np.array([fit.slope for fit in fits]))[:3])
     return Slope(slope, low, high, float(np.mean([fit.intercept for fit in fits])), **target)
 
 

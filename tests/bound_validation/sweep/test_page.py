@@ -100,4 +100,4 @@ def test_page_runs(desk: tuple[Path, dict[str, str]]):  # noqa: F811
     assert ran >= 4
     for place in ("own_sweep", "drafts"):
         assert (work / "results" / place / "report.html").exists()
-        assert len(list((work / "results" / place / "figures").glob("*.png"))) == 5
+        assert len(list((work / "results" / place / "figures").glob("*.png"))) == 10

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bound_validation.results import Row, checked
 from bound_validation.sweep.definition import Cell, Figure, Sweep
@@ -130,6 +131,7 @@ def test_figures_of_what_there_is_and_the_same_bytes_twice(tmp_path, monkeypatch
     assert list(first) == ["approximation", "total", "checks"]
     for name in first:
         assert first[name].read_bytes() == second[name].read_bytes()
+        assert Image.open(first[name].with_stem(f"{name}-column")).width <= style.COLUMN_WIDTH * 50
         assert first[name].with_suffix(".pdf").read_bytes() == second[name].with_suffix(".pdf").read_bytes()
 
 
