@@ -49,9 +49,9 @@ def _run(args: argparse.Namespace) -> int:
 
     known = analyse(load_model(args.model), read_behaviour(args.behaviour))
     warnings = warned(known.interface)
+    found = tabular_certificates(known, samples, args.schedule)
     if known.uncertified:
         print(f"icsmdp: {known.uncertified}", file=sys.stderr)
-    found = tabular_certificates(known, samples, args.schedule)
     content = {
         "schedule": args.schedule,
         "samples": [one.plain() for one in found],

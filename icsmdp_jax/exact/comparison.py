@@ -23,6 +23,7 @@ from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.segments import segments
 
 ETAS = (0.05, 0.15, 0.4, 1.0)  # how the square of a sum is split in the certificate; the best one is reported
+LONGEST = 2**14  # handoffs up to which all runs of one shape share one compiled program
 MEMORY = 2 * 2**30  # bytes up to which the recursions are run
 
 
@@ -201,9 +202,11 @@ def comparison(process: _Process, steps: Sequence[float] | np.ndarray, samples: 
     if not counts or sorted(set(counts)) != counts or counts[0] <= since or counts[-1] > len(alphas):
         raise ValueError(f"samples = {counts}: expected increasing numbers above {since} and at most {len(alphas)}")
     with jax.enable_x64(True):
-        device = jax.devices("cpu")[0]
+        device = jax.local_devices(backend="cpu")[0]
         arrays = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), device), process)
-        found = _run(arrays, jax.device_put(alphas[: counts[-1]], device), since, certify)
+        padded = np.zeros(max(LONGEST, 1 << (counts[-1] - 1).bit_length()))  # one program for all runs up to it
+        padded[: counts[-1]] = alphas[: counts[-1]]
+        found = _run(arrays, jax.device_put(padded, device), counts[-1], since, certify)
         square, mean, roots = (np.asarray(leaf) for leaf in found)
     at = np.array(counts) - 1
     length = np.array(counts) - since
@@ -216,9 +219,12 @@ def comparison(process: _Process, steps: Sequence[float] | np.ndarray, samples: 
     return Moments(np.array(counts), prediction, bias, certificate, eta)
 
 
-@partial(jax.jit, static_argnums=3)
-def _run(process: _Process, alphas: jax.Array, since: int | jax.Array, certify: bool) -> Any:
-    """``E ||sum y||_d^2``, ``||E sum y||_d^2`` ``[K]`` and the certificate's sums ``[K, etas]`` after each handoff."""
+@partial(jax.jit, static_argnums=4)
+def _run(process: _Process, alphas: jax.Array, count: int | jax.Array, since: int | jax.Array, certify: bool) -> Any:
+    """``E ||sum y||_d^2``, ``||E sum y||_d^2`` ``[K]`` and the certificate's sums ``[K, etas]`` after each handoff.
+
+    There are ``count`` of them; what lies beyond is 0.
+    """
     n, p = process.law.shape[0], process.start.shape[0]
     mean = process.law[:, None] * process.start
     second = mean[:, :, None] * process.start
@@ -226,9 +232,9 @@ def _run(process: _Process, alphas: jax.Array, since: int | jax.Array, certify: 
     excess = jnp.zeros((n, len(ETAS), *process.weight.shape)) if certify else jnp.zeros(())
     carry = (moments, jnp.zeros((n, p)), excess, jnp.zeros(()), jnp.zeros(len(ETAS)))
 
-    def body(carry: Any, ahead: Any) -> tuple[Any, Any]:
-        moments, summed, excess, square, sums = carry
-        alpha, counted = ahead
+    def body(k: jax.Array, carry: Any) -> Any:
+        (moments, summed, excess, square, sums), seen = carry
+        alpha, counted = alphas[k], (k >= since).astype(alphas.dtype)
         square = square + counted * _norm_square(process, moments)
         mean, second = moments[:, :, -1], moments[:, :, :p]
         so_far = summed + counted * mean
@@ -242,10 +248,12 @@ def _run(process: _Process, alphas: jax.Array, since: int | jax.Array, certify: 
         moments = _step(process, alpha, moments, first, level, squares)
         summed = process.chain @ so_far
         whole = _pairs_of(process, summed.sum(axis=0)[None, :, None])[0, ..., 0]
-        return (moments, summed, excess, square, sums), (square, jnp.sum(process.weight * whole**2), sums)
+        now_seen = (square, jnp.sum(process.weight * whole**2), sums)
+        seen = jax.tree.map(lambda all_of_them, one: all_of_them.at[k].set(one), seen, now_seen)
+        return (moments, summed, excess, square, sums), seen
 
-    counted = (jnp.arange(alphas.shape[0]) >= since).astype(alphas.dtype)
-    return jax.lax.scan(body, carry, (alphas, counted))[1]
+    empty = (jnp.zeros_like(alphas), jnp.zeros_like(alphas), jnp.zeros((len(alphas), len(ETAS))))
+    return jax.lax.fori_loop(0, count, body, (carry, empty))[1]
 
 
 def _pairs_of(process: _Process, vectors: jax.Array) -> jax.Array:

@@ -91,5 +91,5 @@ def test_on_an_accelerator_only_the_longest_runs_grow():
     changed = {(name, preset) for name, axis in AXES.items() for preset in PRESETS
                if axis.spec(preset, accelerator=True) != axis.spec(preset)}  # fmt: skip
     assert changed == {("samples", "full")}
-    longest = [max(spec.limit_samples) for spec in AXES["samples"].spec("full", accelerator=True)]
+    longest = [max(spec.limit_samples) for spec in AXES["samples"].spec("full", accelerator=True).limits]
     assert min(longest) > 10**8

@@ -48,7 +48,7 @@ def everything(place: Path) -> dict[str, bytes]:
 
 def test_parts_go_through_json_and_back(tmp_path):
     result = TaskResult([cheap_row(1), dataclasses.replace(cheap_row(2), bound=NAN, x=0.1 + 0.2)], compile_s=1.5)
-    result.claims.append(in_range("name", "text", 0.5, 0.0, 1.0, ci_low=None))
+    result.claims.append(in_range("name", "text", 0.5, 0.0, 1.0, ci_low=0.25, ci_high=1.5))
     back = TaskResult.from_plain(json.loads(json.dumps(result.plain(), allow_nan=False)))
     assert repr(back) == repr(result)
 

@@ -1,7 +1,7 @@
 """A sweep of a few seconds with a task of every kind, run in processes of its own: ``python small_sweep.py OUT ...``.
 
-Tables (constant steps of Theorem 3 at three gaps), linear features, and tasks that only compute on the host. Figures
-and report are left out.
+Tables (three gaps, and groups of interfaces), linear features, and tasks that only compute on the host. Figures and
+report are left out.
 """
 
 from __future__ import annotations
@@ -13,24 +13,32 @@ from unittest import mock
 
 from bound_validation.axes import AXES
 from bound_validation.axes.gap import measure as gap
+from bound_validation.axes.samples import measure as samples
+from bound_validation.axes.samples.spec import AxisSpec
 from bound_validation.axes.total import measure as total
 from bound_validation.axis import Settings
 from bound_validation.run import execute
 from icsmdp_jax.devices import hosts
 from icsmdp_jax.devices.cache import set_compilation_cache
 
-TABULAR = ("gap",)
+TABULAR = ("gap", "total")
 
 
 def tasks():
-    """Two axes of the testing preset cut down: two tasks that simulate and two that do not.
+    """Three axes of the testing preset cut down: tasks that simulate and tasks that do not.
 
     Five replicas, so that most numbers of devices leave places empty.
     """
     settings = Settings(chunk=250, resamples=200)
     gaps = dataclasses.replace(AXES["gap"].spec("testing"), samples=500, replicas=5)
-    grid = dataclasses.replace(AXES["total"].spec("testing"), widths=(2,), samples=(500,), replicas=5)
-    return [*gap.tasks(gaps, settings), *total.tasks(grid, settings)]
+    linear = next(spec for spec in AXES["samples"].spec("testing").plain if spec.width)
+    linear = dataclasses.replace(linear, samples=(500,), replicas=5, chunk=250)
+    grid = dataclasses.replace(AXES["total"].spec("testing"), groups=(2,), samples=(200,), replicas=5)
+    return [
+        *gap.tasks(gaps, settings),
+        *total.tasks(grid, settings),
+        *samples.tasks(AxisSpec((), (linear,), ()), settings),
+    ]
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from bound_validation.cell import (
     residual_row,
     theorem_run,
 )
-from bound_validation.certificates import forecast, step_size
+from bound_validation.certificates import forecasts, step_size
 from bound_validation.intervals import Slope, fitted_slope, resampled_spreads
 from bound_validation.results import Row
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range, line_ratio
@@ -85,8 +85,9 @@ def plain(spec: PlainSpec, progress: Progress) -> TaskResult:
         spec.chunk, progress,
     )  # fmt: skip
     rows: list[Row] = []
-    for name in SCHEDULES:
-        for k, *theory in zip(counts, *forecast(known, counts, name), strict=True):
+    found = forecasts([(known, counts, name) for name in SCHEDULES])
+    for name, theories in zip(SCHEDULES, found, strict=True):
+        for k, *theory in zip(counts, *theories, strict=True):
             lane = lanes.index((name, k if name == "constant" else max(counts)))
             cell = _cell(spec, known, place_of(spec), f"plain/{k}", k)
             rows.append(plain_row(cell, learned.tables(lane, k), k, f"{name}_plain", *theory))

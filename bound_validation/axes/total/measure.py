@@ -14,7 +14,7 @@ from bound_validation.axes.total.spec import TotalSpec
 from bound_validation.axis import Settings
 from bound_validation.bounds import interface_bound, oracle_norm, value_width
 from bound_validation.cell import AnalysedCell, analysed, oracle_squares, plain_run
-from bound_validation.certificates import forecast, step_size
+from bound_validation.certificates import forecasts, step_size
 from bound_validation.intervals import root_interval
 from bound_validation.results import NAN, Row
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, dominance
@@ -23,7 +23,7 @@ from icsmdp_jax.learner.experiment import measure_errors
 
 SCHEDULE = "polynomial"
 FALL = 10.0  # factor by which the error of the best cell should fall along K
-JUDGED_FROM = 5000  # handoffs from which claims about the grid are made
+JUDGED_FROM = 4000  # handoffs from which claims about the grid are made
 
 
 def tasks(spec: TotalSpec, settings: Settings) -> list[Task]:
@@ -42,8 +42,9 @@ def measure(spec: TotalSpec, groups: int, progress: Progress) -> TaskResult:
     lanes = [(known, step_size(SCHEDULE, last, known)) for known, _ in coarse]
     learned = plain_run(lanes, spec.samples, jax.random.key(spec.seed), spec.replicas, spec.chunk, progress)
     rows: list[Row] = []
+    theories = forecasts([(joined, spec.samples, SCHEDULE) for joined, _ in coarse])
     for lane, (eta, known, (joined, group)) in enumerate(zip(spec.gaps, fine, coarse, strict=True)):
-        for k, prediction, certificate in zip(spec.samples, *forecast(joined, spec.samples, SCHEDULE), strict=True):
+        for k, prediction, certificate in zip(spec.samples, *theories[lane], strict=True):
             place = {
                 "axis": "total", "cell": f"total/groups{groups}/eta{eta:g}/K{k}", "x_name": "handoffs", "x": k,
                 "group": f"{groups} {'groups' if groups > 1 else 'group'}, eta = {eta:g}", "width": groups, "gap": eta,

@@ -10,7 +10,8 @@ SECTION = Section(
         "runs are plain, with polynomial steps; the residual is certified by theorem B on the coarser model, the "
         f"distance of {Q_M} from {Q_PHI} by T2, and what the interface hides by T1.1. All measured errors are in the "
         "norm of the data. More samples help until approximation or interface dominates; which of the two it is tells "
-        "what to improve next, and the map of the bound says nearly the same as that of the measurements.",
+        "what to improve next. In the bound the residual stays the largest for longer, because B is a few times above "
+        "it for decreasing steps; once it is small, both maps name the same term.",
     ),
     {
         "total": "(a) Shares of the measured errors; the letter marks the largest. (b) Shares of the three terms of "
