@@ -56,7 +56,7 @@ def analyse_file(model: str, behaviour: str = "uniform") -> dict[str, Any]:
       ValueError: for bad input, in one line.
     """
     known = analyse(load_model(model), read_behaviour(behaviour))
-    warned(known.interface)
+    warned(known.interface, known.limit.warnings)
     return known.table()
 
 

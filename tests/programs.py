@@ -48,7 +48,7 @@ ROLES = (0, 1, 1)
 def programs() -> dict[str, Callable[[], Program]]:
     """All of them; a program is made under the settings in force when it is asked for."""
     found: dict[str, Callable[[], Program]] = {}
-    for name in registry.names():
+    for name in registry.environments():
         found[f"environment {name}"] = partial(environment, name)
         found[f"central learner of {name}"] = partial(environment, name, central=True)
     for method in METHODS:

@@ -209,11 +209,13 @@ class Broken(io.TextIOWrapper):
 @pytest.mark.parametrize("when", ["write", "flush"])
 @pytest.mark.parametrize("arguments", [["analyse", str(PLAIN)], ["analyse", str(PLAIN), "--json"], ["--help"]])
 def test_a_reader_that_has_read_enough(arguments, when, capfd):
-    with mock.patch("sys.stdout", Broken(when)):
+    stream = Broken(when)
+    with mock.patch("sys.stdout", stream):
         try:
             code = cli.main(arguments)
         except SystemExit as end:
             code = int(end.code or 0)
+    stream.when = ""  # Python 3.13 and later report what fails when a stream is thrown away
     assert code in (0, 141) and capfd.readouterr().err == ""
 
 

@@ -16,7 +16,7 @@ KEYS = {"environment", "metric", "methods", "message_scalars_per_handoff", "norm
 
 def test_envs_lists_what_is_registered(monkeypatch):
     few = ("planted", "cpu-sort3", "cpu-sort4")  # some of the others take seconds to make
-    monkeypatch.setattr(registry, "names", lambda: few)
+    monkeypatch.setattr(registry, "environments", lambda: few)
     found = parsed(icsmdp("envs", "--json"))["environments"]
     assert [one["name"] for one in found] == list(few)
     by_name = {one["name"]: one for one in found}

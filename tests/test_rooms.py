@@ -41,13 +41,13 @@ ORDER: dict[str, list[set[str]]] = {
         {"axes"},
         {"sweep"},
         {"report", "compare"},
-        {"run"},
+        {"running"},
         {"command", "bound_command"},
         {"__main__"},
     ],
 }
 # The command of a custom sweep and what runs it stand above the one way to finish a run.
-ABOVE_RUN = {"bound_validation.sweep.run": "run", "bound_validation.sweep.command": "command"}
+ABOVE_RUN = {"bound_validation.sweep.run": "running", "bound_validation.sweep.command": "command"}
 
 
 def modules(package: Path) -> dict[str, Path]:

@@ -9,12 +9,14 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from icsmdp_jax.exact.elimination import Elimination
 from icsmdp_jax.exact.fixed_point import Projection
 from icsmdp_jax.exact.interface import InterfaceModel
-from icsmdp_jax.exact.large_limit import Target, coefficients
+from icsmdp_jax.exact.iterative import EPS, ROUNDING
+from icsmdp_jax.exact.large_limit import Target, coefficients, nearby
 from icsmdp_jax.exact.moments import Matrix, as_dense, scale_rows
+from icsmdp_jax.exact.relative import lost_digits, relative_fixed_point, sensitivity
 
+WANTED = 1e-6  # relative error of coefficients beyond which there is a warning
 BLOCK = 256  # parameter columns handled at once, so that memory stays linear in the number of states
 
 
@@ -34,6 +36,7 @@ class CentralLimit:
       standard_error: of ``coefficient``, where random probes estimate it; 0 where it is exact.
       standard_error_iid: of ``coefficient_iid``.
       residual: largest relative residual of the Poisson equations; see ``large_limit.Coefficients``.
+      relative_error: estimate, not a bound, of the relative error that discounts near 1 cause through rounding.
     """
 
     coefficient: float
@@ -44,6 +47,17 @@ class CentralLimit:
     standard_error: float = 0.0
     standard_error_iid: float = 0.0
     residual: float = 0.0
+    relative_error: float = 0.0
+
+    @property
+    def warnings(self) -> list[str]:
+        """One sentence if digits are lost that one would count on."""
+        if self.relative_error <= WANTED:
+            return []
+        return [
+            f"central limit: rounding leaves a relative error of about {self.relative_error:.1g} in its coefficients, "
+            f"expected {WANTED:g} or less (discounts too near 1 for this function class or for iterative solvers)"
+        ]
 
     @cached_property
     def covariance(self) -> np.ndarray:
@@ -77,7 +91,7 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
     Args:
       interface: the interface model, which carries the states, the behaviour chain and the kernel's moments.
       operator: projection on the function class.
-      q: ``[Z, O]`` fixed point of ``Pi T_phi``.
+      q: ``[Z, O]`` fixed point of ``Pi T_phi``, or a table so near that policy iteration finds it from there.
 
     Returns:
       The coefficients and the covariance, float64.
@@ -86,23 +100,24 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
       ValueError: one line, if an iterative solver does not reach its tolerance (large models only).
     """
     if interface.chain.sparse:
-        found = coefficients(interface, operator, q)
+        fixed = nearby(interface, operator, q)
+        found = coefficients(interface, operator, fixed)
         root, root_iid = (math.sqrt(max(square, 0.0)) for square in (found.full, found.iid))
         return CentralLimit(
             coefficient=root,
             coefficient_iid=root_iid,
             inverse=None,
             gamma=None,
-            action_gap=action_gap(q, interface.mask),
+            action_gap=action_gap(fixed.rest, interface.mask),
             standard_error=found.full_error / (2 * root) if root else 0.0,
             standard_error_iid=found.iid_error / (2 * root_iid) if root_iid else 0.0,
             residual=found.residual,
+            relative_error=ROUNDING * EPS * found.condition + lost_digits(interface, operator, fixed),
         )
-    shape, target = interface.mask.shape, Target.of(interface, q)
-    psi = operator.orthonormal
-    masked = np.where(interface.mask, q, -np.inf)
-    greedy_rows = np.arange(shape[0]) * shape[1] + masked.argmax(axis=1)
-    inverse = _inverse(interface, psi, operator.weight, greedy_rows)
+    shape, psi = interface.mask.shape, operator.orthonormal
+    fixed = relative_fixed_point(interface, psi, operator.weight, q)
+    target = Target.of(interface, fixed.rest, fixed.level)
+    inverse, condition = sensitivity(interface, psi, operator.weight, fixed.policy)
 
     pair = interface.chain.stationary[:, None] * interface.lift(interface.chain.behaviour) * interface.moments.used
     error_mean, error_square = target.difference()
@@ -111,38 +126,16 @@ def central_limit(interface: InterfaceModel, operator: Projection, q: np.ndarray
     gamma_iid = as_dense(psi.T @ scale_rows(per_pair.reshape(-1), psi))
     cross = _poisson_terms(interface, psi, target, error_mean, pair)
 
-    sensitivity = inverse.T @ inverse  # the squared norm of the error is that of its orthonormal coordinates
+    square = inverse.T @ inverse  # the squared norm of the error is that of its orthonormal coordinates
     gamma = gamma_iid + cross + cross.T
     return CentralLimit(
-        coefficient=float(np.sqrt(max(np.sum(sensitivity * gamma), 0.0))),
-        coefficient_iid=float(np.sqrt(max(np.sum(sensitivity * gamma_iid), 0.0))),
+        coefficient=float(np.sqrt(max(np.sum(square * gamma), 0.0))),
+        coefficient_iid=float(np.sqrt(max(np.sum(square * gamma_iid), 0.0))),
         inverse=inverse,
         gamma=gamma,
-        action_gap=action_gap(q, interface.mask),
+        action_gap=action_gap(fixed.rest, interface.mask),
+        relative_error=ROUNDING * EPS * condition + lost_digits(interface, operator, fixed),
     )
-
-
-def _inverse(interface: InterfaceModel, psi: Matrix, weight: np.ndarray, greedy_rows: np.ndarray) -> np.ndarray:
-    """``[P, P]`` ``A^{-1}`` with ``A = I - psi^T D P^g_phi psi_greedy`` (P2).
-
-    For tables ``A = I - B C`` but for the scale of coordinates, with ``B`` the rows of ``P^g_phi`` at live pairs and
-    ``C`` the greedy pair of each interface, both with entries of 0 or more: ``A^{-1} = I + B (I - C B)^{-1} C`` is
-    found without a subtraction.
-    """
-    if not psi.nnz == psi.shape[1] == np.count_nonzero(interface.mask):
-        return np.linalg.inv(as_dense(psi.T @ scale_rows(weight, psi - interface.discounted @ psi[greedy_rows])))
-    one = sparse.csc_array(psi)
-    pairs, root = one.indices, 1 / one.data
-    live = np.flatnonzero(interface.mask.any(axis=1))
-    column = np.empty(psi.shape[0], int)
-    column[pairs] = np.arange(len(pairs))
-    chosen = column[greedy_rows[live]]
-    rows = as_dense(interface.discounted[pairs][:, live])
-    factors = Elimination.killed(rows[chosen], interface.killing.reshape(-1)[pairs[chosen]])
-    ahead = factors.solve(np.eye(len(live) + 1)[:, 1:])[1:]
-    out = np.eye(len(pairs))
-    out[:, chosen] += root[:, None] * (rows @ ahead) / root[chosen]
-    return out
 
 
 def _poisson_terms(

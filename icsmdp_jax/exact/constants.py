@@ -286,8 +286,8 @@ class Analysis:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences about transient and absorbing states, and several recurrent classes."""
-        return structure_warnings(self.interface.model, self.interface.chain)
+        """Sentences about transient and absorbing states, several recurrent classes, and digits that were lost."""
+        return [*structure_warnings(self.interface.model, self.interface.chain), *self.limit.warnings]
 
     def table(self) -> dict[str, Any]:
         """The constants as plain numbers, and warnings, in the form that ``icsmdp analyse --json`` prints."""

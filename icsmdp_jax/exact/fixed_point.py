@@ -15,6 +15,7 @@ from scipy import sparse
 
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.moments import Matrix, as_dense
+from icsmdp_jax.exact.relative import NEAR_ONE, backed_up, is_small, relative_fixed_point
 from icsmdp_jax.exact.solve import backup, greedy_value, modified_policy_iteration
 
 RANK_TOLERANCE = 1e-9  # directions whose share of the largest singular value is below this are left out of F
@@ -265,6 +266,8 @@ def projected_fixed_point(
 ) -> ProjectedSolution:
     """``Q_m``, by iterating ``Pi T_phi`` (D7); a contraction with modulus kappa where A6 is certified.
 
+    Where gamma is near 1 small steps say nothing, and ``Q_m`` is solved for by policy iteration, if that settles.
+
     Args:
       interface: the interface model.
       operator: the projection.
@@ -273,6 +276,10 @@ def projected_fixed_point(
       max_iterations: limit; without A6 the iteration may not converge, and ``converged`` says so.
     """
     q = np.zeros(interface.mask.shape) if start is None else operator(np.where(interface.mask, start, 0.0))
+    if interface.least_killing < NEAR_ONE and is_small(operator.orthonormal):
+        solved = _solved(interface, operator, q, tolerance)
+        if solved is not None:
+            return solved
     residual, rounds, size = np.inf, 0, interface.norm(interface.reward)
     while rounds < max_iterations:
         rounds += 1
@@ -283,3 +290,16 @@ def projected_fixed_point(
             break
     converged = bool(residual <= tolerance * max(size, interface.norm(q)))
     return ProjectedSolution(q, operator.coefficients(q), float(residual), converged, rounds)
+
+
+def _solved(
+    interface: InterfaceModel, operator: Projection, q: np.ndarray, tolerance: float
+) -> ProjectedSolution | None:
+    """``Q_m`` by policy iteration from a table; None if it does not settle to the tolerance."""
+    found = relative_fixed_point(interface, operator.orthonormal, operator.weight, q)
+    residual = interface.norm(operator(backed_up(interface, found)) - found.rest)
+    wanted = tolerance * max(interface.norm(interface.reward), interface.norm(found.rest))
+    if not (found.settled and residual <= wanted):
+        return None
+    table = np.where(interface.mask, found.level + found.rest, 0.0)
+    return ProjectedSolution(table, operator.coefficients(table), residual, True, 0)

@@ -25,6 +25,16 @@ from icsmdp_jax.exact.fixed_point import Projection
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.iterative import solve
 from icsmdp_jax.exact.moments import KernelMoments, as_dense, scale_rows
+from icsmdp_jax.exact.relative import (
+    NEAR_ONE,
+    RelativeSolution,
+    as_given,
+    greedy_rows,
+    is_small,
+    is_table,
+    relative_fixed_point,
+    sensitivity,
+)
 from icsmdp_jax.exact.solve import greedy_value
 
 EXACT_WORK = 4e8  # parameters times entries of the chain up to which every unit vector is taken
@@ -44,9 +54,9 @@ class Coefficients(NamedTuple):
       full_error: standard error of ``full``.
       iid_error: standard error of ``iid``.
       residual: largest relative residual of the Poisson equations, in ``||.||_d``; 0 where elimination solves them.
-      Each
-        solution is off by ``sum_k P^k r`` for a centred ``r``, hence by at most ``m / (1 - s)`` times its residual if
-        ``||P^m f||_d <= s ||f||_d`` for ``f`` of mean 0 (``mixing_bounds.Singular``).
+        Each solution is off by ``sum_k P^k r`` for a centred ``r``, hence by at most ``m / (1 - s)`` times its residual
+        if ``||P^m f||_d <= s ||f||_d`` for ``f`` of mean 0 (``mixing_bounds.Singular``).
+      condition: by what factor rounding grows in the sensitivities.
     """
 
     full: float
@@ -54,6 +64,7 @@ class Coefficients(NamedTuple):
     full_error: float
     iid_error: float
     residual: float
+    condition: float
 
 
 class Target(NamedTuple):
@@ -74,15 +85,17 @@ class Target(NamedTuple):
     q_state: np.ndarray
 
     @staticmethod
-    def of(interface: InterfaceModel, q: np.ndarray) -> Target:
-        """That of a table ``[Z, O]`` of values."""
+    def of(interface: InterfaceModel, q: np.ndarray, level: float = 0.0) -> Target:
+        """That of a table ``level + q`` of values, ``[Z, O]``."""
         m, model = interface.moments, interface.model
         value = greedy_value(np.where(interface.mask, q, -np.inf))
-        live = value[interface.mask.any(axis=1)]
-        level = float(live.max() + live.min()) / 2
+        decides = np.asarray(interface.mask.any(axis=1))
+        live = value[decides]
+        middle = float(live.max() + live.min()) / 2
+        level = level + middle
         lowered = dataclasses.replace(m, reward_rate=np.where(m.used, m.reward_rate - level * (1 - m.gamma), 0.0))
-        state_value = np.where(m.terminal, 0.0, value[model.interface]) - level
-        return Target(lowered, state_value, interface.lift(np.where(interface.mask, q - level, 0.0)))
+        state_value = np.where(m.terminal | ~decides[model.interface], -level, value[model.interface] - middle)
+        return Target(lowered, state_value, interface.lift(np.where(interface.mask, q - middle, 0.0)))
 
     def difference(self) -> tuple[np.ndarray, np.ndarray]:
         """First two conditional moments ``[S, O]`` of the temporal difference given ``(s, o)``."""
@@ -99,15 +112,21 @@ class Target(NamedTuple):
 class Variances:
     """``g -> (y^T Gamma y, y^T Gamma_iid y)`` with ``A^T y = g``, for blocks of columns."""
 
-    def __init__(self, interface: InterfaceModel, operator: Projection, q: np.ndarray, tolerance: float) -> None:
-        """Takes the interface model, the projection on the class and the fixed point ``q [Z, O]``."""
-        chain, model, target = interface.chain, interface.model, Target.of(interface, q)
+    def __init__(
+        self, interface: InterfaceModel, operator: Projection, fixed: RelativeSolution, tolerance: float
+    ) -> None:
+        """Takes the interface model, the projection on the class and its fixed point."""
+        chain, model, target = interface.chain, interface.model, Target.of(interface, fixed.rest, fixed.level)
         m, shape = target.moments, interface.mask.shape
         self.tolerance, self.residual = tolerance, 0.0
         self.psi = operator.orthonormal
-        masked = np.where(interface.mask, q, -np.inf)
+        # With discounts near 1 iteration would lose digits, and A is inverted if it is small.
+        self._inverse: np.ndarray | None = None
+        self.condition = 1 / interface.least_killing
+        if interface.least_killing < NEAR_ONE and is_small(self.psi):
+            self._inverse, self.condition = sensitivity(interface, self.psi, operator.weight, fixed.policy)
         # A = I - B C with B [R, Z] the projected kernel and C [Z, R] the features of greedy pairs.
-        self._greedy = self.psi[np.arange(shape[0]) * shape[1] + masked.argmax(axis=1)]
+        self._greedy = self.psi[greedy_rows(interface, fixed.policy)]
         ahead = self.psi.T @ scale_rows(operator.weight, interface.discounted)
         self._ahead = sparse.csr_array(ahead.T) if sparse.issparse(ahead) else np.ascontiguousarray(ahead.T)
         one_each = self.psi.nnz == self.psi.shape[1]  # indicators: then C B is as sparse as the kernel
@@ -177,6 +196,8 @@ class Variances:
 
     def _transposed_solve(self, g: np.ndarray) -> np.ndarray:
         """``y`` with ``A^T y = g``: ``y = g + C^T (I - B^T C^T)^-1 B^T g`` takes a system over interfaces only."""
+        if self._inverse is not None:
+            return self._inverse.T @ g
 
         def apply(x: np.ndarray) -> np.ndarray:
             return x - (self._ahead @ (self._greedy.T @ x) if self._inner is None else self._inner @ x)
@@ -185,15 +206,27 @@ class Variances:
         return g + self._greedy.T @ solve(apply, right, "sensitivity of the central limit", self.tolerance).x
 
 
+def nearby(interface: InterfaceModel, operator: Projection, q: np.ndarray) -> RelativeSolution:
+    """The fixed point near ``q [Z, O]``: solved for where gamma is near 1, if the class is not large; else ``q``."""
+    psi = operator.orthonormal
+    if interface.least_killing < NEAR_ONE and (is_table(interface, psi) or is_small(psi)):
+        return relative_fixed_point(interface, psi, operator.weight, q)
+    return as_given(interface, q)
+
+
 def coefficients(
-    interface: InterfaceModel, operator: Projection, q: np.ndarray, exact: bool | None = None, seed: int = 0
+    interface: InterfaceModel,
+    operator: Projection,
+    fixed: RelativeSolution,
+    exact: bool | None = None,
+    seed: int = 0,
 ) -> Coefficients:
     """Squared coefficients of the central limit (P2).
 
     Args:
       interface: the interface model.
       operator: projection on the function class.
-      q: ``[Z, O]`` fixed point of ``Pi T_phi``.
+      fixed: fixed point of ``Pi T_phi``, as ``nearby`` gives it.
       exact: whether to take every unit vector; by the number of states and the work that it takes (``EXACT_STATES``,
         ``EXACT_WORK``) if None.
       seed: of the random signs otherwise.
@@ -210,11 +243,11 @@ def coefficients(
     if exact is None:
         few = len(interface.chain.states) <= EXACT_STATES or count <= PROBES
         exact = few or count * entries <= EXACT_WORK
-    variances = Variances(interface, operator, q, 1e-12 if exact else PROBE_TOLERANCE)
+    variances = Variances(interface, operator, fixed, 1e-12 if exact else PROBE_TOLERANCE)
     width = max(1, int(BLOCK_ENTRIES // max(len(interface.chain.states) * interface.mask.shape[1], 1)))
     if exact:
         full, iid = _in_blocks(variances, lambda c: _units(count, c), count, width)
-        return Coefficients(float(full.sum()), float(iid.sum()), 0.0, 0.0, variances.residual)
+        return Coefficients(float(full.sum()), float(iid.sum()), 0.0, 0.0, variances.residual, variances.condition)
     rng = np.random.default_rng([seed, 3])
     # Equal errors everywhere: psi g = 1 on the span, normalised.
     level = as_dense(operator.orthonormal.T @ operator.weight)
@@ -233,7 +266,9 @@ def coefficients(
         whole = float(full.mean() + alone[0])
         if len(full) >= PROBES or error <= PRECISION * whole:
             break
-    return Coefficients(whole, float(iid.mean() + alone_iid[0]), error, error_iid, variances.residual)
+    return Coefficients(
+        whole, float(iid.mean() + alone_iid[0]), error, error_iid, variances.residual, variances.condition
+    )
 
 
 def _units(count: int, columns: range) -> np.ndarray:

@@ -298,12 +298,29 @@ def evaluate_policy(
     Raises:
       ValueError: one line, if the iterative solver does not reach its tolerance.
     """
-    states = np.arange(len(policy))
     decides = np.ones(len(policy), bool) if decides is None else decides
+    level, rest = relative_value(reward, discounted, policy, decides, iterative, killing)
+    return np.where(decides, level + rest, 0.0)
+
+
+def relative_value(
+    reward: np.ndarray,
+    discounted: Matrix,
+    policy: np.ndarray,
+    decides: np.ndarray,
+    iterative: bool = False,
+    killing: np.ndarray | None = None,
+) -> tuple[float, np.ndarray]:
+    """The same value as a level in its middle and what is left ``[n]``, 0 at states that do not decide (L2).
+
+    Where every ``1 - gbar`` is tiny, the value is large, and a sum of the two no longer holds by how much states
+    differ. Arguments and errors are those of ``evaluate_policy``.
+    """
+    states = np.arange(len(policy))
     taken = np.zeros(reward.shape, bool)
     taken[states, policy] = decides
     if not decides.any():
-        return np.zeros(len(policy))
+        return 0.0, np.zeros(len(policy))
     backups = Backups(reward, discounted, taken, killing, 0.0, None)
     pays, killed, step = backups.of_policy(policy)
     correct = _iterative(step, decides) if iterative else _correction(killed, step)
@@ -314,7 +331,7 @@ def evaluate_policy(
         size = float(np.abs(left).max())
         if size <= backups.rounding(level, rest).max() or size > 0.5 * float(np.abs(before).max()):
             break
-    return np.where(decides, level + rest, 0.0)
+    return level, rest
 
 
 def optimal_q(moments: KernelMoments, tolerance: float = 1e-11) -> Solution:

@@ -96,7 +96,7 @@ def model_value_range(model: TabularModel, moments: KernelMoments | None = None)
     return ValueRange(max(by_segment.low, by_step.low), min(by_segment.high, by_step.high))
 
 
-def message_error_bound(error: float, gamma_bar: float) -> float:
+def message_error_bound(error: float, gamma_bar: float, killing: float | None = None) -> float:
     """How far the fixed point of tabular IC-Q moves if every scalar is off by at most ``error``: sup norm (T1.5).
 
     ``gamma_bar error / (1 - gamma_bar)``. Proof. With an error ``e(z, o, z')`` on the scalar that ``z'`` returns for
@@ -115,6 +115,7 @@ def message_error_bound(error: float, gamma_bar: float) -> float:
     Args:
       error: largest absolute mean error of a scalar, not negative.
       gamma_bar: contraction modulus, in ``[0, 1)``.
+      killing: ``1 - gamma_bar`` without cancellation, where it is known.
 
     Returns:
       The bound.
@@ -126,4 +127,6 @@ def message_error_bound(error: float, gamma_bar: float) -> float:
         raise ValueError(f"error = {error}: expected a bound that is not negative")
     if not 0 <= gamma_bar < 1:
         raise ValueError(f"gamma_bar = {gamma_bar}: expected a modulus in [0, 1)")
-    return gamma_bar * error / (1 - gamma_bar)
+    if killing is not None and not killing > 0:
+        raise ValueError(f"killing = {killing}: expected 1 - gamma_bar, more than 0")
+    return gamma_bar * error / (1 - gamma_bar if killing is None else killing)

@@ -26,7 +26,6 @@ from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import bellman, whiten
 from icsmdp_jax.learner.experiment import (
-    POWER,
     default_tabular_step,
     model_inputs,
     random_relu,
@@ -34,6 +33,7 @@ from icsmdp_jax.learner.experiment import (
     tables_of,
 )
 from icsmdp_jax.learner.icq import Learner
+from icsmdp_jax.learner.schedules import POWER
 from icsmdp_jax.learner.train import init_run, replica_keys
 from tests.helpers import golden_analysis
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +103,7 @@ def test_the_range_is_met(rate: float, ends: bool) -> None:
         (lambda: message_error_bound(-0.1, 0.5), "not negative"),
         (lambda: message_error_bound(np.nan, 0.5), "not negative"),
         (lambda: message_error_bound(0.1, 1.0), r"a modulus in \[0, 1\)"),
+        (lambda: message_error_bound(0.1, 0.5, 0.0), "killing = 0.0: expected 1 - gamma_bar, more than 0"),
     ],
 )
 def test_bounds_of_nothing_are_refused(call: Callable[[], object], message: str) -> None:
@@ -162,6 +164,24 @@ def test_the_bound_is_met_where_all_rows_have_one_modulus(sign: float) -> None:
     moved = fixed_point(reward, discounted, mask, np.full(1, sign * 0.3)) - clear
     np.testing.assert_allclose(moved, sign * message_error_bound(0.3, 0.81), rtol=1e-9)
     assert message_error_bound(0.3, 0.81) == pytest.approx(0.81 * 0.3 / 0.19)
+
+
+def test_long_horizons_lose_no_digits() -> None:
+    """One state, three steps of reward 1: the only value there is, and what a systematic error of 1 moves it by."""
+    gamma = 1 - 2.0**-50
+    left = 1 - Fraction(gamma) ** 3
+    model = TabularModel(
+        reward_rate=np.ones((1, 1)),
+        agent=np.zeros(1, int),
+        interface=np.zeros(1, int),
+        gamma=gamma,
+        transition=np.ones((1, 1, 1)),
+        duration=np.array([[[0.0, 0.0, 1.0]]]),
+    )
+    np.testing.assert_allclose(model_value_range(model), 2.0**50, rtol=1e-14)
+    interface = interface_model(model)
+    found = message_error_bound(1.0, interface.gamma_bar, interface.least_killing)
+    assert found == pytest.approx(float((1 - left) / left), rel=1e-14)
 
 
 # The same through the channel itself

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from icsmdp_jax.core.environment import Environment
@@ -36,8 +37,13 @@ def environment(name: str) -> tuple[Environment, Any]:
 def recorded(name: str, bootstrap: str = "message") -> tuple[State, State, Rows]:
     """The state before, the state after and the rows ``[LENGTH, COPIES]`` of one stretch under uniform behaviour."""
     env, params = environment(name)
-    values = networks.tabular(env.spec.num_interfaces or 1, OPTIONS)
-    learner = ParallelLearner(env, values, None, COPIES, LENGTH, "behaviour", bootstrap=bootstrap)
+    spec = env.spec
+    if spec.num_interfaces:
+        values = networks.tabular(spec.num_interfaces, OPTIONS)
+    else:
+        values = networks.linear(spec.num_agents, OPTIONS, dim=spec.interface_shape[0])
+    optimiser = None if spec.num_interfaces else optax.sgd
+    learner = ParallelLearner(env, values, optimiser, COPIES, LENGTH, "behaviour", bootstrap=bootstrap)
     hyper = Hyper(params, None, constant(0.1))
     before = quick_jit(learner.init)(jax.random.key(1), hyper)
     return before, *jax.device_get(quick_jit(learner.collect)(KEY, before, hyper))

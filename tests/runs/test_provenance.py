@@ -23,7 +23,7 @@ def test_settings_that_change_random_numbers_or_dtypes_are_recorded(name):
     with SETTINGS[name](not value):
         other = provenance.record()
     said = first_difference(plain, other)
-    assert said == f"flags.{name} is {str(value)!r} there, but {str(not value)!r} now"
+    assert said == f"flags.{name} was {str(value)!r}, but is {str(not value)!r} now"
     assert other["flags"].pop(name) == str(not value) and plain["flags"].pop(name) == str(value)
     assert other == plain
 

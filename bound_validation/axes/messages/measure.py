@@ -152,7 +152,7 @@ def measure(spec: MessagesSpec, progress: Progress) -> TaskResult:
         target = known.q_phi.q if lane.kind == "clean" else tables[0][:, -1]
         series = "clean_error" if lane.kind == "clean" else "shift"
         moved, low, high = largest_mean(table[:, -1] - target)
-        bound, systematic = bound_of(lane, bounds, known.interface.gamma_bar)
+        bound, systematic = bound_of(lane, bounds, known.interface.gamma_bar, known.interface.least_killing)
         rows.append(checked(Row(
             series=series, measured=moved, ci_low=low, ci_high=high, bound=bound,
             trivial=bounds.high - bounds.low if bound == bound else NAN, alternative=systematic, **shared,
@@ -171,7 +171,7 @@ def largest_mean(errors: np.ndarray) -> tuple[float, float, float]:
     return value, float(np.maximum(value - half, 0.0)), value + half
 
 
-def bound_of(lane: Lane, bounds: ValueRange, gamma_bar: float) -> tuple[float, float]:
+def bound_of(lane: Lane, bounds: ValueRange, gamma_bar: float, killing: float | None = None) -> tuple[float, float]:
     """What the fault can move the fixed point by, and what an error of its size could if it were systematic.
 
     Whatever is heard from inside the value range moves it by at most ``gamma_bar`` times the width of the range;
@@ -183,11 +183,11 @@ def bound_of(lane: Lane, bounds: ValueRange, gamma_bar: float) -> tuple[float, f
     width = bounds.high - bounds.low
     whole = gamma_bar * width if lane.clips else NAN
     if lane.kind in ("nearest", "random"):
-        half = message_error_bound(HALF * width / (2**lane.strength - 1), gamma_bar)
+        half = message_error_bound(HALF * width / (2**lane.strength - 1), gamma_bar, killing)
         whole = gamma_bar * width  # levels lie inside the range
         return (min(half, whole), NAN) if lane.kind == "nearest" else (whole, half)
     if lane.kind == "noise":
-        return whole, message_error_bound(lane.strength * width, gamma_bar)
+        return whole, message_error_bound(lane.strength * width, gamma_bar, killing)
     return whole, NAN
 
 
