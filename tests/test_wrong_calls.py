@@ -85,7 +85,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: networks.mlp(0, 2, 4), "num_agents = 0: expected a whole number of at least 1"),
     (lambda: networks.mlp(3, 2, 0), "width = 0: expected a whole number of at least 1"),
     (lambda: networks.mlp(3, 2, 4, -1), "depth = -1: expected a whole number of at least 0"),
-    (lambda: networks.mlp(3, 2, 4.0), "width = 4.0: expected a whole number of at least 1"),  # type: ignore[arg-type]
+    (lambda: networks.mlp(3, 2, 4.5), "width = 4.5: expected a whole number of at least 1"),  # type: ignore[arg-type]
     (lambda: networks.linear(3, 0), "num_options = 0: expected a whole number of at least 1"),
     (lambda: networks.linear(3, 2, dim=-1), "dim = -1: expected a whole number of at least 0"),
     (lambda: networks.two_layer(3, 2, 0), "width = 0: expected a whole number of at least 1"),
