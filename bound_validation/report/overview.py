@@ -103,14 +103,22 @@ def _samples(rows: list[Row], summary: dict[str, Any]) -> Panel:
 
 
 def _nets(rows: list[Row]) -> Panel:
-    """Projected nets with a trained hidden layer beside theorem N."""
+    """Projected nets with a trained hidden layer beside theorem N, gap closed where it is: a curve for each K."""
     nets = [row for row in rows if row.axis == "neural" and row.series == "projected_net"]
-    curves = [
-        *line(nets, "trivial", ZEROS, GREY),
-        *line(nets, "bound", "N+", PURPLE),
-        *measured(nets, "trained net", PURPLE, "o"),
-    ]
+    nets = [row for row in nets if row.group == "gap closed"] or nets
+    counts = sorted({row.samples for row in nets})
+    curves = line(nets, "trivial", ZEROS, GREY)
+    for samples, (colour, marker) in zip(counts, ((PURPLE, "o"), (BLUE, "s"), (GREEN, "^")), strict=False):
+        here = [row for row in nets if row.samples == samples]
+        suffix = f", $K = {_count(samples)}$" if len(counts) > 1 else ""
+        curves += [*line(here, "bound", f"N+{suffix}", colour), *measured(here, f"trained net{suffix}", colour, marker)]
     return Panel("neural", "units per agent and option $m$", RMSE, curves, ticks=True)
+
+
+def _count(number: int) -> str:
+    """``10^4`` for a power of ten, else the number, in Matplotlib's mathematics."""
+    power = round(math.log10(number)) if number > 0 else 0
+    return f"10^{{{power}}}" if 10**power == number else str(number)
 
 
 def _total(rows: list[Row]) -> Panel:
