@@ -27,7 +27,7 @@ STATES_PER_INTERFACE = 5
 WITHIN = """
 import json, resource, sys, time
 from icsmdp_jax.exact.constants import analyse
-from icsmdp_jax.random_models import large_model
+from icsmdp_jax.models.random import large_model
 states, interfaces, sparse = json.loads(sys.argv[1])
 begin = time.perf_counter()
 model = large_model(0, states, interfaces, min(10, interfaces))

@@ -67,7 +67,7 @@ def learners(known: Analysis) -> dict[str, tuple[Learner, Inputs]]:
             Learner(env, linear),
             model_inputs(known, env_params, basis.table.astype(np.float32), linear_step),
         ),
-        "environment only": (Acting(env, networks.tabular(1, 1)), model_inputs(known, env_params, None, step)),
+        "environment only": (Acting(env, tabular), model_inputs(known, env_params, None, step)),
     }
 
 

@@ -47,7 +47,10 @@ def test_unknown_names_are_attribute_errors() -> None:
         ic.analyze  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["analyse", "compare_methods", "setup", "solve", "train"])
+EXAMPLES = ["analyse", pytest.param("compare_methods", marks=pytest.mark.slow), "setup", "solve", "train"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_of_docstrings(name: str) -> None:
     found = doctest.DocTestFinder(recurse=False).find(getattr(ic, name), name, globs={})
     assert sum(len(one.examples) for one in found) >= 3

@@ -207,14 +207,15 @@ def test_masked_options_are_reported_at_run_time() -> None:
     inner, params = listed()
     env = ic.Checked(inner)
 
-    def run(key: Any, choose: Any) -> Any:
-        now, state = env.reset(key, params)
-        for k in range(6):
-            now, state = env.step(jax.random.fold_in(key, k), state, choose(now.mask), params)
-        return now.agent
+    def run(key: Any, legal: Any) -> Any:
+        def step(carry: Any, step_key: Any) -> tuple[Any, None]:
+            now, state = carry
+            option = jnp.where(legal, jnp.argmax(now.mask), jnp.argmin(now.mask)).astype(jnp.int32)
+            return env.step(step_key, state, option, params), None
 
+        return jax.lax.scan(step, env.reset(key, params), jax.random.split(key, 12))[0][0].agent
+
+    checked = checkify.checkify(jax.jit(jax.vmap(run, in_axes=(0, None))))
     keys = jax.random.split(KEY, 8)
-    good = checkify.checkify(jax.jit(jax.vmap(lambda key: run(key, lambda mask: jnp.argmax(mask).astype(jnp.int32)))))
-    bad = checkify.checkify(jax.jit(jax.vmap(lambda key: run(key, lambda mask: jnp.argmin(mask).astype(jnp.int32)))))
-    assert good(keys)[0].get() is None
-    assert "not available at this interface" in bad(keys)[0].get()
+    assert checked(keys, True)[0].get() is None
+    assert "not available at this interface" in checked(keys, False)[0].get()

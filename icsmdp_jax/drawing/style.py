@@ -140,10 +140,14 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     Returns:
       Path of the PNG.
     """
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+    # The canvases themselves, because Figure.savefig draws everything twice for each format.
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / f"{name}.pdf") as stream:
-        figure.savefig(stream, format="pdf", metadata={"CreationDate": None, "Title": name})
+        FigureCanvasPdf(figure).print_pdf(stream, metadata={"CreationDate": None, "Title": name})
     figure.set_layout_engine("none")  # it is laid out; doing so again would take a third of the time of the PNG
+    figure.set_dpi(DPI)
     with atomic_write(folder / f"{name}.png") as stream:
-        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None, "Title": name})
+        FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None, "Title": name})
     return folder / f"{name}.png"

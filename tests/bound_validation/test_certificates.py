@@ -56,7 +56,9 @@ SCHEDULES = ("constant", "harmonic", "polynomial")
 LONG = {"ten_agents": 3, "episodic_masks": 3, "plain": 4, "slow_mixing": 4}  # handoffs, of models with many transitions
 
 
-@pytest.mark.parametrize("name", GOLDEN_NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "ten_agents" else name for name in GOLDEN_NAMES]
+)
 def test_golden_models_against_plain_loops(name: str) -> None:
     """Successor lists, joint kernels, masks, episodes, many agents; T3+ where A6 is certified."""
     known, count = golden_analysis(name), LONG.get(name, 20)
@@ -84,7 +86,7 @@ def poisson_by_loops(known: Analysis, model: dict[str, np.ndarray], count: int) 
     ("name", "schedule"),
     [
         *(("dependent_duration", schedule) for schedule in SCHEDULES),
-        ("episodic_masks", "constant"),
+        pytest.param("episodic_masks", "constant", marks=pytest.mark.slow),
         pytest.param("episodic_masks", "harmonic", marks=pytest.mark.slow),
         pytest.param("episodic_masks", "polynomial", marks=pytest.mark.slow),
     ],

@@ -249,7 +249,7 @@ def test_two_recurrent_classes_are_refused_in_both_forms() -> None:
 CHECK = """
 import json, resource
 from icsmdp_jax.exact import analyse
-from icsmdp_jax.random_models import large_model
+from icsmdp_jax.models.random import large_model
 known = analyse(large_model(1, 100_000, 20_000, 1000, terminal_states=1000))
 table = known.table()
 table["peak_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
