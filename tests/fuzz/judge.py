@@ -82,7 +82,7 @@ def judged(folder: Path, *arguments: object, codes: tuple[int, ...] = (0, 1, INV
         assert len(complaints[0]) < LONGEST_LINE, explained(arguments, outcome)
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         assert not changed, f"{changed} changed: {explained(arguments, outcome)}"
-    elif outcome.code in (0, 1) and "--json" in arguments and "--help" not in arguments and "-h" not in arguments:
+    elif outcome.code in (0, 1) and "--json" in arguments and not {"--help", "-h", "--version"} & set(arguments):
         strict_json(outcome.out)
     left = [name for name in after if name.endswith(".part") and name not in before]
     assert not left, explained(arguments, outcome)
