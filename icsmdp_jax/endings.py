@@ -27,6 +27,7 @@ LIBRARIES = sys.stdlib_module_names | {
     "chex", "flax", "jax", "jaxlib", "jinja2", "markupsafe", "matplotlib", "numpy", "optax", "pyarrow", "scipy", "tqdm",
 }  # fmt: skip
 LONGEST = 400  # characters of a message that a line repeats
+LONGEST_LINE = 1600  # characters of a line on stderr
 
 
 class Terminated(KeyboardInterrupt):
@@ -102,9 +103,15 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """A text in one line, with control characters spelled out: names from files must not steer a terminal."""
+    """A text in one line, with control characters spelled out: names from files must not steer a terminal.
+
+    Of a line that is too long to be read, both ends are left.
+    """
     line = " ".join(text.split())
-    return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) == "Cc" else letter for letter in line)
+    line = "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) == "Cc" else letter for letter in line)
+    if len(line) <= LONGEST_LINE:
+        return line
+    return f"{line[: LONGEST_LINE * 3 // 4]} ... {line[-LONGEST_LINE // 4 :]}"
 
 
 def _keep_traceback(error: BaseException) -> str:

@@ -26,6 +26,7 @@ OTHER_KINDS = {  # by their first bytes
     b"\xff\xfe": "a text file",
     b"\xfe\xff": "a text file",
 }
+MOST_QUOTED = 300  # characters of an error of a library
 SMALL = 2**28  # bytes of arrays that fit anywhere
 CONTROL = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")  # bytes that no text has, in whatever encoding
 REQUIRED = ("reward_rate", "agent", "interface", "gamma")
@@ -108,7 +109,8 @@ def _promised_members(path: str) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]} ..."  # a library may quote half of the file
 
 
 def load_model(path: str | os.PathLike[str]) -> TabularModel:

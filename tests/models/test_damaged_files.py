@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from icsmdp_jax.models.files import load_model
-from tests.helpers import as_model, dense_arrays, refused
+from tests.helpers import GOLDEN, as_model, dense_arrays, refused
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
@@ -220,3 +220,15 @@ def test_pickles_are_never_loaded(tmp_path: Path) -> None:
     with np.load(path, allow_pickle=True) as archive:  # the same file would have done it
         archive["unknown"]
     assert evidence.exists()
+
+
+def test_what_a_library_quotes_of_a_damaged_file_is_cut(tmp_path):
+    """The name of a member that differs from the directory's is quoted by zipfile, up to the end of the file."""
+    content = bytearray((GOLDEN / "plain.npz").read_bytes())
+    first = content.find(b"PK\x03\x04")
+    content[first + 26 : first + 28] = (60_000).to_bytes(2, "little")  # length of the member's name
+    place = tmp_path / "model.npz"
+    place.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="model.npz") as caught:
+        load_model(place)
+    assert len(str(caught.value)) < 600 + len(str(place)) and "\n" not in str(caught.value)
