@@ -85,6 +85,8 @@ class Family:
             raise refused(field, value, words[kind], name)
         if kind == "float" and not abs(value) <= LARGEST:
             raise refused(field, value, FINITE, name)
+        if kind == "int" and not abs(value) < 2**63:
+            raise refused(field, value, "a whole number of 64 bits", name)
         if name == "seed" and kind == "int" and value < 0:
             raise refused(field, value, "a whole number of 0 or more", name)
 

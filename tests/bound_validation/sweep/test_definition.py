@@ -211,7 +211,8 @@ def test_bad_fields_are_refused_in_one_line(changes, message):
 
 
 def test_planted_coordinates_have_types():
-    for name, value, words in (("gap", "much", "a number"), ("num_agents", 2.5, "a whole number"), ("seed", True, "")):
+    for name, value, words in (("gap", "much", "a number"), ("num_agents", 2.5, "a whole number"), ("seed", True, ""),
+                               ("interface_dim", 10**20, "a whole number of 64 bits")):  # fmt: skip
         with pytest.raises(Refusal, match=rf"axes\['{name}'\] = .*: expected {words}"):
             Sweep("typed", "planted", {name: (value,)}, fixed={})
 
