@@ -171,8 +171,12 @@ def open_directory(
 
 def _check_places(out: Path) -> None:
     """Refuses what stands where the run will write, now and not after hours of computing."""
+    own, known = Path(os.path.realpath(out)), dict[Path, str]()
     for name in (MANIFEST, FINISHED, TABLE, REPORT):
-        file_target(out / name)
+        target, _ = file_target(out / name)
+        other = known.setdefault(target, name)
+        if target != own / name and (other != name or target.is_relative_to(own)):
+            raise ValueError(f"{out / name}: is a link to {target.name} of the same run, expected a file of its own")
     for name in (PARTS, PROGRESS, FIGURES):
         if os.path.lexists(out / name) and not (out / name).is_dir():
             raise ValueError(f"{out / name}: is a file, expected a directory; move it away to continue")

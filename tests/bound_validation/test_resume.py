@@ -337,3 +337,16 @@ def test_real_tasks_resume_to_the_same_bytes(tmp_path, tmp_path_factory):
     times = ("compile_s", "run_s", "report")
     found, wanted = (json.loads((p / "summary.json").read_text()) for p in (place, whole))
     assert {k: v for k, v in found.items() if k not in times} == {k: v for k, v in wanted.items() if k not in times}
+
+
+@pytest.mark.parametrize("target", ["manifest.json", "parts/cheap-0.jsonl"])
+def test_a_table_that_is_a_link_to_another_file_of_its_run_is_refused(tmp_path, target):
+    """Writing through the link would destroy what the run is resumed from."""
+    with running(cheap_tasks(COUNT, [])):
+        validate(tmp_path, "testing")
+        before = (tmp_path / target).read_bytes()
+        (tmp_path / "results.parquet").unlink()
+        (tmp_path / "results.parquet").symlink_to(tmp_path / target)
+        with pytest.raises(ValueError, match=r"results.parquet: is a link to .* of the same run, expected a file of"):
+            validate(tmp_path, "testing", resume=True)
+    assert (tmp_path / target).read_bytes() == before
