@@ -16,6 +16,7 @@ import pytest
 
 import icsmdp_jax as ic
 from icsmdp_jax.exact import words
+from icsmdp_jax.learner.curves import horizon_of
 from icsmdp_jax.learner.methods import METHODS
 from tests.helpers import golden
 
@@ -190,6 +191,14 @@ def test_an_evaluation_is_the_exact_return_up_to_its_interval() -> None:
     scale = one.returns.oracle - one.returns.random
     assert found.normalised.mean == pytest.approx((found.value.mean - found.random) / scale, rel=1e-9)
     assert found.remaining <= 1e-3 and "on the scale from 0 (random) to 1 (oracle)" in str(found)
+
+
+@pytest.mark.parametrize(("gamma", "handoffs"), [(0.5, 64), (0.92, 128), (0.98, 384), (1 - 1e-9, 8192)])
+def test_an_evaluation_is_as_long_as_the_discount_lasts(gamma: float, handoffs: int) -> None:
+    """One state, one step: 0.98^384 is the first power at a multiple of 64 that is below 0.1 %."""
+    one = np.ones((1, 1, 1))
+    model = ic.TabularModel(transition=one, duration=one, reward_rate=one[0], agent=[0], interface=[0], gamma=gamma)
+    assert horizon_of(ic.setup(model)) == handoffs
 
 
 def test_methods_side_by_side_where_interfaces_are_vectors(capsys: pytest.CaptureFixture[str]) -> None:

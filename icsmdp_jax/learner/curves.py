@@ -6,6 +6,7 @@ compiled program, so that a run of any length leaves as many numbers as it has p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.exact.returns import Interval, mean_interval
 from icsmdp_jax.learner.baselines import Setup
 from icsmdp_jax.learner.parallel import ParallelLearner
@@ -24,6 +26,7 @@ from icsmdp_jax.learner.simulated_returns import discounted_returns, random_opti
 
 POINTS = 50  # of a curve unless asked otherwise
 REMAINING = 1e-3  # discount that may be left where a simulated return stops
+PILOT = 64  # handoffs from which the horizon is judged
 LONGEST = 8192  # handoffs of a simulated return
 
 
@@ -138,9 +141,9 @@ def _points(updates: int, at: Sequence[int] | None) -> tuple[int, ...]:
     return points
 
 
-@partial(jax.jit, static_argnames=("learner", "points", "copies", "horizon"))
+@partial(jax.jit, static_argnames=("learner", "points", "episodes", "horizon"))
 def _train(
-    learner: ParallelLearner, points: tuple[int, ...], copies: int, horizon: int, key: chex.PRNGKey, hyper: Hyper
+    learner: ParallelLearner, points: tuple[int, ...], episodes: int, horizon: int, key: chex.PRNGKey, hyper: Hyper
 ) -> tuple[State, Curves]:
     agents = learner.env.spec.num_agents
     key_init, key_run = jax.random.split(key)
@@ -157,9 +160,9 @@ def _train(
         state, (reward, square, visits) = jax.lax.fori_loop(0, count, update, (state, none))
         error = jnp.sqrt(square / jnp.maximum(visits, 1).astype(jnp.float32))
         worth = None
-        if copies:
+        if episodes:
             keys = jax.random.fold_in(jax.random.fold_in(key, 1), state.updates)
-            worth = jnp.mean(_rollouts(learner, copies, horizon, keys, state.params, hyper)[0])
+            worth = jnp.mean(_rollouts(learner, episodes, horizon, keys, state.params, hyper)[0])
         return state, (state.updates, reward / count.astype(jnp.float32), error, visits, worth)
 
     lengths = jnp.asarray(np.diff((0, *points)), jnp.int32)
@@ -167,32 +170,24 @@ def _train(
     return state, Curves(*curves)
 
 
-def _greedy(given: Any, key: chex.PRNGKey, now: Any, learner: ParallelLearner) -> chex.Array:
-    params, hyper = given
-    return learner.greedy(params, now, hyper)
-
-
-@partial(jax.jit, static_argnames=("learner", "copies", "horizon"))
+@partial(jax.jit, static_argnames=("learner", "episodes", "horizon"))
 def _rollouts(
-    learner: ParallelLearner, copies: int, horizon: int, key: chex.PRNGKey, params: Any, hyper: Hyper
+    learner: ParallelLearner, episodes: int, horizon: int, key: chex.PRNGKey, params: Any, hyper: Hyper
 ) -> tuple[chex.Array, chex.Array]:
-    policy = _POLICIES.setdefault(learner, partial(_greedy, learner=learner))
-    return discounted_returns(learner.env, hyper.env_params, policy, key, copies, horizon, (params, hyper))
+    def policy(given: Any, key: chex.PRNGKey, now: Handoff) -> chex.Array:
+        return learner.greedy(given, now, hyper)
+
+    return discounted_returns(learner.env, hyper.env_params, policy, key, episodes, horizon, params)
 
 
-_POLICIES: dict[ParallelLearner, Any] = {}  # one function object for each learner, since programs are known by it
-
-
-def horizon_of(one: Setup, copies: int = 64) -> int:
-    """Handoffs after which a random policy has at most ``REMAINING`` of the discount left; at most ``LONGEST``."""
+def horizon_of(one: Setup, episodes: int = 64) -> int:
+    """Handoffs after which a random policy has about ``REMAINING`` of the discount left, from what ``PILOT`` leave."""
     env, params = (one.learner.env, one.hyper.env_params) if one.origin is None else one.origin
-    horizon = 64
-    while horizon < LONGEST:
-        left = discounted_returns(env, params, random_option, jax.random.key(0), copies, horizon)[1]
-        if float(np.mean(left)) <= REMAINING:
-            break
-        horizon *= 2
-    return horizon
+    left = float(np.mean(discounted_returns(env, params, random_option, jax.random.key(0), episodes, PILOT)[1]))
+    if left <= REMAINING:
+        return PILOT
+    times = math.log(REMAINING) / math.log(left) if left < 1 else math.inf
+    return PILOT * math.ceil(min(times, LONGEST / PILOT))
 
 
 def evaluate(

@@ -106,7 +106,8 @@ def setup(
     name = kind if isinstance(kind, str) else kind.name
     if chosen.view == "state" and not isinstance(kind, str):
         raise ValueError(f"network = {name} functions: expected a name, as method {method!r} sees something else")
-    if not vectors and isinstance(kind, str) and env.has_exact_model:
+    listed = chosen.view == "state" or kind != "tabular"  # a table of interfaces needs no listing of the states
+    if not vectors and isinstance(kind, str) and env.has_exact_model and listed:
         model = env.exact_model(params)
         one = baselines.setup(model, method, kind, **sizes, **common, seed=seed, **fields)
         if one.by_state:
