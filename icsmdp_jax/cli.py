@@ -12,7 +12,7 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ from icsmdp_jax.endings import LONGEST, ended, printable
 COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) -> None that add a command
 LARGEST = 2**63 - 1
 FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
-
-Handler = Callable[[argparse.Namespace], int]
 
 
 class _Parser(argparse.ArgumentParser):

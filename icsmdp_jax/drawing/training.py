@@ -209,12 +209,13 @@ def agent_figure(record: AgentRecord, names: Sequence[str] | None = None, width:
     visits.barh(rows, share.mean(axis=0), height=0.62, color="#B9CFE4", edgecolor=BLACK, linewidth=0.6)
     if runs > 1:
         _whiskers(visits, share.mean(axis=0), rows, half_width(share), BLACK)
+        visits.set_xlim(right=min(visits.get_xlim()[1], 105))
     for index, (axes, title, label) in enumerate(
         ((errors, "TD error, RMS", "reward units"), (visits, "visits", "% of decisions"))
     ):
         letter(axes, index, title)
         axes.set_xlabel(label)
-        axes.set_xlim(0, None)
+        axes.set_xlim(left=0)
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
     errors.set_yticks(rows, labels)

@@ -50,7 +50,6 @@ LABELS: dict[str, Label] = {
     "action_gap": Label("least lead of a best option", REWARD, "P2"),
     "stationary_min": Label("probability of the rarest recurrent state"),
 }
-HIDDEN = ("exact_mixing", "warnings")  # of the JSON, not of the table: they say how to read other rows
 
 
 def shown(value: Any) -> str:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.core.primitive import LiftedParams
-from icsmdp_jax.drawing.style import BLACK, GREY
+from icsmdp_jax.drawing.style import GREY
 from icsmdp_jax.drawing.training import Curve, return_figure
 from icsmdp_jax.envs.workshop.exact import workshop_model
 from icsmdp_jax.envs.workshop.lifted import LiftedWorkshop
@@ -78,8 +78,8 @@ class Regimes(NamedTuple):
         axes = figure.axes[0]
         axes.axhline(self.oracles[0], color=GREY, linewidth=0.9, linestyle=(0, (6, 2)), zorder=1)
         axes.annotate(
-            "oracle with the given tools", (0.99, self.oracles[0]), (0, -1.5), va="top", ha="right", fontsize=7.6,
-            xycoords=("axes fraction", "data"), textcoords="offset points", color=BLACK,
+            "oracle with the given tools", (0.01, self.oracles[0]), (0, -1.5), va="top", fontsize=7.6,
+            xycoords=("axes fraction", "data"), textcoords="offset points",
         )  # fmt: skip
         return figure
 

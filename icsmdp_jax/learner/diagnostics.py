@@ -107,6 +107,7 @@ def handoff_graph(handoffs: np.ndarray, durations: np.ndarray, ended: np.ndarray
     counts, sums = (np.reshape(array, (-1, *np.shape(array)[-2:])) for array in (handoffs, durations))
     over = np.zeros(counts.shape[:2]) if ended is None else np.atleast_2d(ended)
     total = (counts.sum(axis=(1, 2)) + over.sum(axis=1))[:, None]
+    total = np.where(total > 0, total, 1.0)
     over, rates, sums = over / total, counts / total[..., None], sums / total[..., None]
     rate, ends = rates.mean(axis=0), over.mean(axis=0)
     share = rate.sum(axis=1) + ends
