@@ -215,6 +215,7 @@ def agent_figure(record: AgentRecord, names: Sequence[str] | None = None, width:
     ):
         letter(axes, index, title)
         axes.set_xlabel(label)
+        axes.margins(x=0.08)
         axes.set_xlim(left=0)
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))

@@ -78,7 +78,7 @@ class Regimes(NamedTuple):
         axes = figure.axes[0]
         axes.axhline(self.oracles[0], color=GREY, linewidth=0.9, linestyle=(0, (6, 2)), zorder=1)
         axes.annotate(
-            "oracle with the given tools", (0.01, self.oracles[0]), (0, -1.5), va="top", fontsize=7.6,
+            "oracle with the given tools", (0.01, self.oracles[0]), (0, 1.5), va="bottom", fontsize=7.6,
             xycoords=("axes fraction", "data"), textcoords="offset points",
         )  # fmt: skip
         return figure
@@ -92,7 +92,7 @@ def regimes(env: LiftedWorkshop, params: LiftedParams, options: Options) -> Regi
       params: its parameters; the local policies are logits ``[N, X, A]``.
       options: preset and seed.
     """
-    inner, steps = env.env, options.pick(32, 4000, 16000)
+    inner, steps = env.env, options.pick(32, 2400, 16000)
     learner = tabular_learner(inner, COPIES)
     model = workshop_model(inner, params.env)  # type: ignore[arg-type]
     logits = jnp.repeat(jnp.asarray(params.policy).reshape(-1, model.reward.shape[1]), inner.spec.num_options, axis=0)
@@ -101,7 +101,7 @@ def regimes(env: LiftedWorkshop, params: LiftedParams, options: Options) -> Regi
         for step in REGIMES.values()
     ]
     inputs = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lanes)
-    keys = replica_keys(jax.random.key(options.seed), options.pick(2, 6, 16))
+    keys = replica_keys(jax.random.key(options.seed), options.pick(2, 5, 16))
     train = jax.jit(jax.vmap(jax.vmap(partial(_trained, learner, logits, steps), (0, None)), (None, 0)))
     values, tables, handoffs, scalars = (np.asarray(part) for part in train(keys, inputs))
     local = tables.astype(np.float64)
