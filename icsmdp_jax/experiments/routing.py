@@ -17,7 +17,7 @@ from scipy import stats
 from icsmdp_jax.envs.routing.background import shortest_delay
 from icsmdp_jax.envs.routing.graph import Graph, critical_load, irregular_grid, random_critical_load
 from icsmdp_jax.envs.routing.measure import Delivery, delivery_times
-from icsmdp_jax.envs.routing.neural import ICQ_NEURAL, gentle_start
+from icsmdp_jax.envs.routing.neural import ICQ_NEURAL
 from icsmdp_jax.envs.routing.policies import POLICIES, Policy
 from icsmdp_jax.exact.returns import Interval
 from icsmdp_jax.experiments.catalogue import Options
@@ -26,7 +26,6 @@ from icsmdp_jax.experiments.result import Result, Table, over_replicas
 
 METRIC = "mean delivery time, median over runs (time units)"
 LOAD = 2.0  # packets per time unit, unless the user asks for another load
-GENTLE = 0.75  # share of the warm-up over which the load rises for networks
 LIMIT = 16.0  # time units: what the figure shows
 DODGE = 0.045  # packets per time unit, by which the rules stand apart in the figure
 
@@ -142,12 +141,9 @@ def measure_rules(graph: Graph, load: float, replicas: int, size: Size, seed: in
             continue
         say("routing-6x6", f"{NAMES[name]} at load {load:g}")
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), number), round(1000 * load))
-        first, changes = gentle_start(load, GENTLE * size.warm_up) if name == "ic_q_neural" else (load, ())
         count = min(size.networks, replicas) if name == "ic_q_neural" else replicas
         count = 2 * replicas if name == "q_routing" else count  # it scatters most
-        seen = delivery_times(
-            rule, graph, [first], count, key, warm_up=size.warm_up, window=size.window, changes=changes
-        )
+        seen = delivery_times(rule, graph, [load], count, key, warm_up=size.warm_up, window=size.window)
         found[name] = Delivery(*(column[0] for column in seen))
     return found
 
@@ -257,14 +253,16 @@ def remarks(graph: Graph, load: float, found: Mapping[str, Delivery]) -> list[st
         lines.append(f"IC-Q with its queue in view {word} Q-routing at load {load:g} (95 % intervals of the medians).")
     lines.append(
         "The falling step with a floor, the move shared by all ways to a destination, the fading of unused estimates "
-        "and the promised wait added to the scalar are ours; so are the networks, which saturate when they are started "
-        "at full load and therefore get a load that rises during the warm-up."
+        "and the promised wait added to the scalar are ours; so are the networks."
     )
     return lines
 
 
 def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) -> Any:
-    """Median delivery time over load for every rule, with intervals, and the published medians."""
+    """Median delivery time over load for every rule, with intervals, and the published medians.
+
+    The axis ends at ``LIMIT``: single runs beyond it are counted at the margin and do not flatten the rest.
+    """
     from matplotlib.lines import Line2D
 
     from icsmdp_jax.drawing import style
@@ -273,6 +271,7 @@ def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) 
     figure = style.new_figure(style.FULL_WIDTH * 0.8, 3.4)
     axes = figure.add_subplot()
     handles: list[Any] = []
+    taken: dict[float, int] = {}  # notes on single runs at each load
     names = [name for name in RULES if name != "random"]
     for number, (name, (colour, marker, dashes)) in enumerate(zip(names, LOOKS, strict=False)):
         points = [(load, rules[name]) for load, rules in found.items() if name in rules]
@@ -295,6 +294,19 @@ def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) 
             clip_on=False,
             zorder=4,
         )
+        for at, (load, rules) in zip(
+            x[~out], [point for point, gone in zip(points, out, strict=True) if not gone], strict=True
+        ):
+            delay = rules.delay
+            far = delay > LIMIT
+            if far.any():
+                place = LIMIT - 1.1 * taken.get(load, 0)
+                taken[load] = taken.get(load, 0) + 1
+                axes.plot(at, place, ls="", marker="^", ms=4, color=colour, clip_on=False, zorder=4)
+                axes.annotate(
+                    f"{far.sum()}/{len(delay)}, to {delay.max():.3g}", (at, place), (3, -1),
+                    textcoords="offset points", fontsize=6, color=colour, va="top",
+                )  # fmt: skip
         handles.append(Line2D([], [], color=colour, ls=dashes, marker=marker, ms=4, lw=1.1, label=NAMES[name]))
         for load, value in PUBLISHED.get(name, {}).items():
             at = (load + DODGE * (number - (len(names) - 1) / 2), value)
@@ -310,6 +322,9 @@ def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) 
     handles.append(
         Line2D([], [], color=style.BLACK, ls="", marker="o", mfc="white", ms=5, label="saturated, or beyond the axis")
     )
+    if taken:
+        label = "of so many runs some lie beyond the axis, up to so many time units"
+        handles.append(Line2D([], [], color=style.BLACK, ls="", marker="^", ms=4, label=label))
     axes.set_xlabel("load (packets per time unit)")
     axes.set_ylabel("median delivery time (time units)")
     axes.set_ylim(4.4, LIMIT)
