@@ -294,19 +294,11 @@ def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) 
             clip_on=False,
             zorder=4,
         )
-        for at, (load, rules) in zip(
-            x[~out], [point for point, gone in zip(points, out, strict=True) if not gone], strict=True
-        ):
-            delay = rules.delay
-            far = delay > LIMIT
-            if far.any():
-                place = LIMIT - 1.1 * taken.get(load, 0)
+        for at, (load, seen), gone in zip(x, points, out, strict=True):
+            far = int((seen.delay > LIMIT).sum())
+            if far and not gone:
+                _note_runs_beyond(axes, at, taken.get(load, 0), far, seen.delay, colour)
                 taken[load] = taken.get(load, 0) + 1
-                axes.plot(at, place, ls="", marker="^", ms=4, color=colour, clip_on=False, zorder=4)
-                axes.annotate(
-                    f"{far.sum()}/{len(delay)}, to {delay.max():.3g}", (at, place), (3, -1),
-                    textcoords="offset points", fontsize=6, color=colour, va="top",
-                )  # fmt: skip
         handles.append(Line2D([], [], color=colour, ls=dashes, marker=marker, ms=4, lw=1.1, label=NAMES[name]))
         for load, value in PUBLISHED.get(name, {}).items():
             at = (load + DODGE * (number - (len(names) - 1) / 2), value)
@@ -330,3 +322,11 @@ def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) 
     axes.set_ylim(4.4, LIMIT)
     axes.legend(handles=handles, loc="upper left", handlelength=2.6, fontsize=7)
     return figure
+
+
+def _note_runs_beyond(axes: Any, at: float, row: int, far: int, delay: np.ndarray, colour: str) -> None:
+    """How many runs lie beyond the axis and where, at its end; notes on the same load stand below each other."""
+    place = LIMIT - 0.55 * row
+    axes.plot(at, place, ls="", marker="^", ms=4, color=colour, clip_on=False, zorder=5)
+    text = f"{far}/{len(delay)}, to {delay.max():,.0f}"
+    axes.annotate(text, (at, place), (4, 0), textcoords="offset points", fontsize=6, color=colour, va="center")

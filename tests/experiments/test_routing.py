@@ -75,6 +75,15 @@ def test_saturated_rules_say_so() -> None:
         routing.load_figure({3.0: found}, critical_load(graph))
 
 
+def test_single_runs_beyond_the_axis_are_counted_at_the_margin() -> None:
+    few = seen([6.0, 6.1, 6.2, 6.3, 6.4, 6.5, 6.6, 3300.0])
+    found = {"shortest_path": seen([5.0, 5.1]), "ic_q_neural": few}
+    with house_style():
+        axes = routing.load_figure({2.0: found}, 2.3).axes[0]
+    notes = [text.get_text() for text in axes.texts if "/" in text.get_text()]
+    assert notes == ["1/8, to 3,300"] and axes.get_ylim()[1] == routing.LIMIT
+
+
 @pytest.mark.parametrize("count", [6, 8, 17, 32])
 def test_interval_of_the_median_has_its_confidence(count: int) -> None:
     """Confidence of an interval between order statistics is a sum of binomial probabilities, whatever the law."""
@@ -131,6 +140,17 @@ def test_icq_with_its_queue_in_view_is_at_least_as_good_as_q_routing(load: float
     print(f"load {load}: IC-Q {one}, Q-routing {two}")
     assert not learned.saturated.any() and not routing.is_saturated(ancestor)
     assert one[2] < two[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load", [1.0, 2.0, 3.0])
+def test_no_run_of_the_networks_saturates_and_their_median_is_that_of_the_tables(load: float) -> None:
+    """At full load from the start. The networks were chosen on other keys, in loads 1 to 3."""
+    nets, tables = measured("ic_q_neural", load), measured("ic_q", load)
+    one, two = np.median(nets.delay), np.median(tables.delay)
+    print(f"load {load}: networks {one:.3f} (slowest {nets.delay.max():.3f}), tables {two:.3f}")
+    assert len(nets.delay) == REPLICAS and not nets.saturated.any()
+    assert abs(one / two - 1) < 0.05
 
 
 def test_rules_are_the_registered_ones() -> None:

@@ -84,8 +84,8 @@ def evaluate(nets: Nets, node: chex.Array, destination: chex.Array) -> Forward:
 def learn(nets: Nets, node: chex.Array, destination: chex.Array, now: Forward, move: chex.Array) -> Nets:
     """One step of one node along the gradient of its outputs, as long as ``move``.
 
-    With ``J`` the Jacobian of the outputs, parameters change by ``J^T m / l``, where ``l = |J^T m|^2 / |m|^2``: to first
-    order the outputs then advance by ``|m|`` in the direction of ``m``.
+    With ``J`` the Jacobian of the outputs, parameters change by ``J^T m / l``, where ``l = |J^T m|^2 / |m|^2``: to
+    first order the outputs then advance by ``|m|`` in the direction of ``m``.
 
     Args:
       nets: all nodes' parameters; only those of ``node`` change.
