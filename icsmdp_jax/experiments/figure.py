@@ -66,7 +66,15 @@ def method_figure(result: Result) -> Any:
                 _out_of_sight(axes, row, low, high, limits, colour)
             axes.plot(value["mean"], row, marker, color=colour, ms=4.5, zorder=3)
         text = f"{value['mean']:.4g}".replace("-", "\N{MINUS SIGN}", 1)
-        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=7.4)
+        axes.text(
+            1.02 if limits is None else 1.035,
+            row,
+            text,
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            ha="left",
+            fontsize=7.4,
+        )
         if name in ("exact_oracle", "random") and exact:
             axes.axvline(value["mean"], color=style.GREY, lw=0.6, ls="--" if name == "exact_oracle" else ":", zorder=1)
     axes.set_yticks(range(len(names)), [result.text_of(name) for name in names])

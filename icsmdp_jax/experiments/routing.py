@@ -271,7 +271,7 @@ def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) 
     figure = style.new_figure(style.FULL_WIDTH * 0.8, 3.4)
     axes = figure.add_subplot()
     handles: list[Any] = []
-    taken: dict[float, int] = {}  # notes on single runs at each load
+    notes = 0  # on single runs beyond the axis
     names = [name for name in RULES if name != "random"]
     for number, (name, (colour, marker, dashes)) in enumerate(zip(names, LOOKS, strict=False)):
         points = [(load, rules[name]) for load, rules in found.items() if name in rules]
@@ -296,9 +296,13 @@ def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) 
         )
         for at, (load, seen), gone in zip(x, points, out, strict=True):
             far = int((seen.delay > LIMIT).sum())
-            if far and not gone:
-                _note_runs_beyond(axes, at, taken.get(load, 0), far, seen.delay, colour)
-                taken[load] = taken.get(load, 0) + 1
+            if not far or gone:
+                continue
+            notes += 1
+            axes.plot(at, LIMIT, ls="", marker="^", ms=4, color=colour, clip_on=False, zorder=5)
+            text = f"{NAMES[name]}: {far} of {len(seen.delay)} runs, to {seen.delay.max():,.0f} "
+            side = "left" if load < np.mean(list(found)) else "right"
+            axes.text(at, LIMIT - 0.5 * notes, text, fontsize=6, ha=side, va="center")
         handles.append(Line2D([], [], color=colour, ls=dashes, marker=marker, ms=4, lw=1.1, label=NAMES[name]))
         for load, value in PUBLISHED.get(name, {}).items():
             at = (load + DODGE * (number - (len(names) - 1) / 2), value)
@@ -314,19 +318,11 @@ def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) 
     handles.append(
         Line2D([], [], color=style.BLACK, ls="", marker="o", mfc="white", ms=5, label="saturated, or beyond the axis")
     )
-    if taken:
-        label = "of so many runs some lie beyond the axis, up to so many time units"
+    if notes:
+        label = "some runs lie beyond the axis"
         handles.append(Line2D([], [], color=style.BLACK, ls="", marker="^", ms=4, label=label))
     axes.set_xlabel("load (packets per time unit)")
     axes.set_ylabel("median delivery time (time units)")
     axes.set_ylim(4.4, LIMIT)
     axes.legend(handles=handles, loc="upper left", handlelength=2.6, fontsize=7)
     return figure
-
-
-def _note_runs_beyond(axes: Any, at: float, row: int, far: int, delay: np.ndarray, colour: str) -> None:
-    """How many runs lie beyond the axis and where, at its end; notes on the same load stand below each other."""
-    place = LIMIT - 0.55 * row
-    axes.plot(at, place, ls="", marker="^", ms=4, color=colour, clip_on=False, zorder=5)
-    text = f"{far}/{len(delay)}, to {delay.max():,.0f}"
-    axes.annotate(text, (at, place), (4, 0), textcoords="offset points", fontsize=6, color=colour, va="center")

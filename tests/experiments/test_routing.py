@@ -14,8 +14,10 @@ from icsmdp_jax.drawing.style import house_style
 from icsmdp_jax.envs.routing.graph import Graph, critical_load, graph_from_links, irregular_grid, random_critical_load
 from icsmdp_jax.envs.routing.measure import Delivery, delivery_times
 from icsmdp_jax.envs.routing.policies import POLICIES
+from icsmdp_jax.exact.returns import Interval
 from icsmdp_jax.experiments import routing
 from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.figure import method_figure
 from icsmdp_jax.experiments.result import Result
 
 FEW = ("shortest_path", "q_routing", "ic_q", "random")
@@ -80,8 +82,20 @@ def test_single_runs_beyond_the_axis_are_counted_at_the_margin() -> None:
     found = {"shortest_path": seen([5.0, 5.1]), "ic_q_neural": few}
     with house_style():
         axes = routing.load_figure({2.0: found}, 2.3).axes[0]
-    notes = [text.get_text() for text in axes.texts if "/" in text.get_text()]
-    assert notes == ["1/8, to 3,300"] and axes.get_ylim()[1] == routing.LIMIT
+    notes = [text.get_text().strip() for text in axes.texts if "runs" in text.get_text()]
+    assert notes == ["IC-Q, neural: 1 of 8 runs, to 3,300"] and axes.get_ylim()[1] == routing.LIMIT
+
+
+@pytest.mark.parametrize("outlier", [7.2, 3300.0])
+def test_one_long_interval_does_not_flatten_the_figure_of_the_methods(outlier: float) -> None:
+    ends = {"ic_q": (6.0, 6.1), "ic_q_neural": (6.3, outlier), "q_routing": (6.5, 6.8)}
+    methods = {name: Interval((low + 6.8) / 2, low, high, 32) for name, (low, high) in ends.items()}
+    result = Result("routing-6x6", routing.METRIC, methods, higher_is_better=False, names=routing.NAMES)
+    with house_style():
+        axes = method_figure(result).axes[0]
+    low, high = axes.get_xlim()
+    assert low < 6 and 6.8 < high < 10
+    assert ("3300" in [text.get_text() for text in axes.texts]) == (outlier > 10)
 
 
 @pytest.mark.parametrize("count", [6, 8, 17, 32])
