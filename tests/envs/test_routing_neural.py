@@ -94,6 +94,7 @@ def test_outputs_go_where_the_tables_would_and_other_destinations_stay() -> None
     # Not exactly: the hidden layer has a part in it that is not the same for all slots.
     np.testing.assert_allclose(found, wanted, rtol=0.02, atol=0.02 * float(abs(wanted - before).max()))
     assert abs(wanted - before).max() > 1
+    assert not evaluate(nets._replace(out=-nets.out), NODE, DESTINATION).times.any()  # no time is below 0
     assert after.uses[NODE, DESTINATION].tolist() == used.tolist()
 
 

@@ -120,9 +120,8 @@ def test_random_walks_saturate_where_every_visit_is_counted() -> None:
 
 @cache
 def measured(rule: str, load: float) -> Delivery:
-    found = delivery_times(
-        routing.RULES[rule], irregular_grid(), [load], MORE.get((rule, load), REPLICAS), jax.random.key(2024)
-    )
+    key = jax.random.key(2025 if rule == "ic_q_neural" else 2024)  # the networks were chosen on all keys but this one
+    found = delivery_times(routing.RULES[rule], irregular_grid(), [load], MORE.get((rule, load), REPLICAS), key)
     return Delivery(*(column[0] for column in found))
 
 
@@ -159,7 +158,7 @@ def test_icq_with_its_queue_in_view_is_at_least_as_good_as_q_routing(load: float
 @pytest.mark.slow
 @pytest.mark.parametrize("load", [1.0, 2.0, 3.0])
 def test_no_run_of_the_networks_saturates_and_their_median_is_that_of_the_tables(load: float) -> None:
-    """At full load from the start. The networks were chosen on other keys, in loads 1 to 3."""
+    """At full load from the start."""
     nets, tables = measured("ic_q_neural", load), measured("ic_q", load)
     one, two = np.median(nets.delay), np.median(tables.delay)
     print(f"load {load}: networks {one:.3f} (slowest {nets.delay.max():.3f}), tables {two:.3f}")

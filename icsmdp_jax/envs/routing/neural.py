@@ -1,9 +1,9 @@
 """IC-Q with a small network in every node instead of a table; a ``Policy`` like the others.
 
 Each node has parameters of its own, stacked over nodes. Its network reads the destination, one-hot; one hidden layer
-feeds one output for each slot. What passes between two nodes is the same single number as in ``icq-queue``: the wait
-promised in the receiver's queue plus the least output of the receiver, or 0 if that is negative. The queue is in view
-through this number alone, and exactly; it is not an input of the network.
+feeds one output for each slot, clipped at 0, below which no time can lie (L6). What passes between two nodes is the same
+single number as in ``icq-queue``: the wait promised in the receiver's queue plus the least output of the receiver. The
+queue is in view through this number alone, and exactly; it is not an input of the network.
 
 A node learns online from every packet that it sends: ``absorb``, the update of the tables, says where the outputs
 should go, with the same falling step, share and fading; the network follows along its gradient, by the right distance
@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from icsmdp_jax.envs.routing.network import NetworkParams, NetworkSize, NetworkState, backlog, usable
 from icsmdp_jax.envs.routing.policies import ICQ_QUEUE, Policy, Rates, absorb, least, offer
 
-WIDTH = 512  # hidden units of one node
+WIDTH = 768  # hidden units of one node
 ACTIVE = 8  # of them for one destination, at the start
 THRESHOLD = 2.0  # of every hidden unit, on both sides
 SCALE = 1000.0  # time units: an output of 1; the longest wait that the limit on packets allows
@@ -78,7 +78,7 @@ def evaluate(nets: Nets, node: chex.Array, destination: chex.Array) -> Forward:
     """
     weights = nets.hidden[node, destination]
     hidden = weights - jnp.clip(weights, -THRESHOLD, THRESHOLD)
-    return Forward(hidden, SCALE * jnp.sum(nets.out[node] * hidden, axis=1))
+    return Forward(hidden, jnp.maximum(SCALE * jnp.sum(nets.out[node] * hidden, axis=1), 0))
 
 
 def learn(nets: Nets, node: chex.Array, destination: chex.Array, now: Forward, move: chex.Array) -> Nets:
@@ -111,7 +111,7 @@ def _route(
     slot = least(now.times, usable(params, state, node), word)
     receiver = jnp.asarray(params.neighbour)[node, slot]
     wait = backlog(state, receiver)
-    there = jnp.maximum(evaluate(nets, receiver, destination).times, 0)
+    there = evaluate(nets, receiver, destination).times
     offered = offer(there, usable(params, state, receiver), wait, receiver == destination)
     uses = nets.uses[node, destination]
     wanted, used = absorb(now.times, uses, slot, jnp.float32(1), offered, rates)
