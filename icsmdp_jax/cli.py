@@ -1,4 +1,4 @@
-"""The command ``icsmdp``: analyse, solve, learn, export, envs, experiment, status, and those of other packages (validate).
+"""The command ``icsmdp``: analyse, solve, learn, export, envs, experiment, status, and commands of other packages.
 
 Exit codes and what is said of errors: ``icsmdp_jax.endings``. With ``--json`` one JSON object goes to stdout and
 everything else to stderr. JAX is not imported before a command needs it, and the persistent compilation cache is set up
