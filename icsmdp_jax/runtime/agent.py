@@ -219,7 +219,7 @@ class Agent:
         return Choice(option, self.policy.options[option], law[option])
 
     def law(self, values: Sequence[float], options: Sequence[int]) -> dict[int, float]:
-        """Probabilities of the available options, given the values of all: greedy or soft, mixed with a uniform draw."""
+        """Probabilities of the available options, given the values of all: greedy or soft, and a uniform share."""
         best = max(options, key=values.__getitem__)  # the first of the best
         even = self.epsilon / len(options)
         if self.temperature is None:
@@ -281,13 +281,13 @@ class Agent:
         del self._cache[slot]  # until the transaction is known to have been written
         params, memory = known[0].copy(), known[1].copy()
         target = segment.reward + segment.discount * scalar
-        error = target - float(self._function.values(params, x)[segment.option])
+        error = float(target - self._function.values(params, x)[segment.option])
         if self.learning:
             ascent = self._function.gradient(params, x, segment.option)
             self._rule.update(params, memory, ascent, error, segment.option, segment.epoch)
             self.store.write(slot, params, memory)
         else:
-            row_of = (slot, x.tobytes(), segment.option, error, segment.discount)
+            row_of = (slot, x.tobytes(), int(segment.option), error, float(segment.discount))
             self.store.db.execute("INSERT INTO audit (slot, x, option, error, discount) VALUES (?, ?, ?, ?, ?)", row_of)
         self.store.count(ABSORBED)
         if id is not None:
@@ -307,7 +307,8 @@ class Agent:
             return
         self._check(segment)
         slot, x, _ = self._seen(segment.interface)
-        row = (id, slot, x.tobytes(), segment.option, segment.reward, segment.discount, segment.epoch, time.time())
+        numbers = int(segment.option), float(segment.reward), float(segment.discount), int(segment.epoch)
+        row = (id, slot, x.tobytes(), *numbers, time.time())
         with self.store.change():
             if self.store.was_done(id):
                 self.store.count(REPEATED)
