@@ -1,4 +1,4 @@
-"""The desk from the shell: ``python -m examples.support_desk langgraph by-hand --tickets 2000 --log handoffs.jsonl``."""
+"""The desk from the shell: ``python -m examples.support_desk langgraph by-hand --log handoffs.jsonl``."""
 
 from __future__ import annotations
 
