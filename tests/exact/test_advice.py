@@ -16,6 +16,7 @@ from icsmdp_jax.exact.showing import Candidate, Showing
 from tests.bound_validation.runs import icsmdp, refused
 from tests.exact.test_showing import post_office, with_fields
 from tests.helpers import EXPECTED, GOLDEN, as_model, golden, golden_analysis
+from tests.pages import DOCS, examples_print_what_they_say
 from tests.reference import interface as twin
 from tests.reference.chain import optimal_q
 
@@ -260,3 +261,7 @@ def test_the_command(tmp_path) -> None:
     )
     refused(icsmdp("advise", desk, "--error", "-1"), "error = -1.0: expected a positive number")
     refused(icsmdp("advise", tmp_path / "none.npz"), "none.npz: no such file")
+
+
+def test_the_page_prints_what_it_says() -> None:
+    examples_print_what_they_say(DOCS / "advise.md")
