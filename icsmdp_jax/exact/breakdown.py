@@ -55,7 +55,7 @@ def by_agent(interface: InterfaceModel, worst: np.ndarray, showing: Showing | No
 
 
 def gains(showing: Showing, found: Shown, before: float) -> dict[str, float]:
-    """Loss and gap with something shown, and what is gained over a loss before; 0 where they are rounding (``SAME``)."""
+    """Loss and gap with something shown, and what is gained over a loss before; 0 where rounding is all (``SAME``)."""
     numbers = {
         "policy_loss": found.policy_loss,
         "interface_gap": found.interface_gap,
