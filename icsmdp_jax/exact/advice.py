@@ -139,7 +139,7 @@ def advise(model: TabularModel, error: float | None = None, behaviour: np.ndarra
       >>> env, params = ic.make("planted", gap=0.2)
       >>> advice = ic.advise(env.exact_model(params))
       >>> advice
-      Advice(10 agents, 0 fields to show, 0 to hide; policy loss 0.0906514)
+      Advice(10 agents, 0 fields to show, 0 to hide; policy loss 0.0353072)
     """
     if error is not None and not 0 < error < math.inf:
         raise ValueError(f"error = {error}: expected a positive number")
