@@ -235,10 +235,10 @@ REFUSED = [
         "network = 'tabular': expected one of linear, mlp, two-layer, since interfaces are vectors",
     ),
     ({"network": "cnn"}, "network = 'cnn': expected one of linear, mlp, two-layer"),
-    ({"width": 0}, "width = 0: expected 1 or more"),
-    ({"copies": 0}, "copies = 0: expected 1 or more"),
-    ({"length": -1}, "length = -1: expected 1 or more"),
-    ({"depth": -1}, "depth = -1: expected 0 or more"),
+    ({"width": 0}, "width = 0: expected a whole number of at least 1"),
+    ({"copies": 0}, "copies = 0: expected a whole number of at least 1"),
+    ({"length": -1}, "length = -1: expected a whole number of at least 1"),
+    ({"depth": -1}, "depth = -1: expected a whole number of at least 0"),
     ({"method": "central"}, "method = 'central': corridor has no exact model and no global_view"),
 ]
 

@@ -11,13 +11,12 @@ import chex
 import jax
 import numpy as np
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import listed, one_key, whole
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.exact.returns import half_width
-from icsmdp_jax.learner.baselines import Setup
 from icsmdp_jax.learner.curves import Curves, Evaluation, evaluate, horizon_of, train
 from icsmdp_jax.learner.methods import WHOLE_STATE
-from icsmdp_jax.learner.setups import setup
+from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.models.tabular import TabularModel
 
 if TYPE_CHECKING:
@@ -143,12 +142,14 @@ def compare_methods(
       >>> [row["method"] for row in found.rows()]
       ['ic_q', 'no_message']
     """
-    expect("1 or more", updates=updates, seeds=seeds, points=points)
-    expect("2 or more", episodes=episodes)
-    if isinstance(methods, str) or not methods:
-        raise ValueError(f"methods = {methods!r}: expected a list with one name or more")
+    whole(1, updates=updates, seeds=seeds, points=points)
+    whole(2, episodes=episodes)
+    expected = "a list with one name or more, all different"
+    methods = listed("methods", methods, expected, str)
+    if len(set(methods)) < max(len(methods), 1):
+        raise ValueError(f"methods = {methods!r}: expected {expected}")
     made = {name: setup(env, params, name, **settings) for name in methods}
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else one_key(key)
     count = min(points, updates)
     at = [updates * (i + 1) // count for i in range(count)]
     outcomes, first = {}, next(iter(made.values()))

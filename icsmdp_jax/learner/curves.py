@@ -7,6 +7,7 @@ compiled program, so that a run of any length leaves as many numbers as it has p
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import listed, one_key, whole
 from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.exact.returns import Interval, mean_interval
-from icsmdp_jax.learner.baselines import Setup
 from icsmdp_jax.learner.parallel import ParallelLearner
 from icsmdp_jax.learner.parallel_state import Hyper, State
+from icsmdp_jax.learner.setups import Setup
 from icsmdp_jax.learner.simulated_returns import discounted_returns, random_option
 
 POINTS = 50  # of a curve unless asked otherwise
@@ -116,10 +117,13 @@ def train(
     """
     if not isinstance(one, Setup):
         raise ValueError(f"one = {type(one).__name__}: expected what setup returned")
-    expect("1 or more", updates=updates)
-    expect("0 or more", episodes=episodes)
+    whole(1, updates=updates)
+    whole(0, episodes=episodes)
     if seeds is not None:
-        expect("1 or more", seeds=seeds)
+        whole(1, seeds=seeds)
+    if horizon is not None:
+        whole(1, horizon=horizon)
+    key = one_key(key)
     points = _points(updates, at)
     if episodes and horizon is None:
         horizon = horizon_of(one)
@@ -134,11 +138,12 @@ def _points(updates: int, at: Sequence[int] | None) -> tuple[int, ...]:
     if at is None:
         count = min(POINTS, updates)
         return tuple(updates * (i + 1) // count for i in range(count))
-    points = tuple(int(point) for point in at)
+    expected = f"increasing numbers of updates from 1 to {updates}, the last one it"
+    points = listed("at", at, expected, numbers.Integral)
     steps = np.diff((0, *points))
     if not points or (steps < 1).any() or points[-1] != updates:
-        raise ValueError(f"at = {points}: expected increasing numbers of updates from 1 to {updates}, the last one it")
-    return points
+        raise ValueError(f"at = {points}: expected {expected}")
+    return tuple(int(point) for point in points)
 
 
 @partial(jax.jit, static_argnames=("learner", "points", "episodes", "horizon"))
@@ -209,7 +214,10 @@ def evaluate(
     Raises:
       ValueError: in one line, for numbers out of range or parameters of another network.
     """
-    expect("2 or more", episodes=episodes)
+    if not isinstance(one, Setup):
+        raise ValueError(f"one = {type(one).__name__}: expected what setup returned")
+    whole(2, episodes=episodes)
+    key = one_key(key)
     params = state.params if isinstance(state, State) else state
     shapes = jax.eval_shape(lambda: one.learner.values.init(jax.random.key(0), one.hyper.data))
     if str(jax.tree.structure(shapes)) != str(jax.tree.structure(params)):
@@ -219,7 +227,7 @@ def evaluate(
     if extra not in (0, 1) or tails != [leaf.shape for leaf in jax.tree.leaves(shapes)]:
         raise ValueError("state: parameters of other shapes than those of the setup's network, seeds apart")
     steps = horizon_of(one) if horizon is None else horizon
-    expect("1 or more", horizon=steps)
+    whole(1, horizon=steps)
     each = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if extra == 0 else jnp.asarray(leaf), params)
     seeds = jax.tree.leaves(each)[0].shape[0]
     run = jax.vmap(partial(_rollouts, one.learner, episodes, steps), in_axes=(0, 0, None))

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from icsmdp_jax.envs.tabular import tabular_env
-from icsmdp_jax.learner.baselines import Setup, setup
 from icsmdp_jax.learner.grid import GridTrainer, replica_keys
 from icsmdp_jax.learner.schedules import polynomial
+from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.models.random import random_model
 
 UPDATES, KEYS = 6, replica_keys(jax.random.key(1), 3)
