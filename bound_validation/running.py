@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 from bound_validation.axis import SETTINGS, resolved
 from bound_validation.results import SCHEMA, Row, write_table
 from bound_validation.tasks import Claim, Task, TaskResult
+from icsmdp_jax.core.arguments import of_type, one_of, shown
 from icsmdp_jax.io import check_folder, to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
 from icsmdp_jax.runs.directory import FINISHED, TABLE
@@ -66,6 +68,8 @@ def _say_uncertified(uncertified: list[str], cells: int) -> None:
 
 def verdict(summary: dict[str, Any]) -> str:
     """One line for the end of a run."""
+    if not isinstance(summary, Mapping) or "checks" not in summary:
+        raise ValueError(f"summary = {shown(summary)}: expected what validate or run returned")
     checks, violations = summary["checks"], summary["violations"]
     undecided = [claim["name"] for claim in summary["claims"] if claim["undecided"]]
     passed = sum(claim["passed"] is True for claim in summary["claims"])
@@ -81,9 +85,9 @@ def verdict(summary: dict[str, Any]) -> str:
 
 
 def validate(
-    out: str | Path,
+    out: str | os.PathLike[str],
     preset: str,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     behaviour: str = "uniform",
     resume: bool = False,
     overwrite: bool = False,
@@ -108,8 +112,12 @@ def validate(
 
     from bound_validation.axes import AXES
 
+    one_of(SETTINGS, preset=preset)
+    of_type(str | os.PathLike, "the name of a folder", out=out)
+    of_type(str | os.PathLike | None, "the name of a model file", model=model)
+    of_type(str | os.PathLike, "uniform or the name of a .npy file", behaviour=behaviour)
     if model is None and behaviour != "uniform":
-        raise ValueError("--behaviour: only with --model; planted models bring their own")
+        raise ValueError("behaviour: only with a model; planted models bring their own")
     settings = SETTINGS[preset]
     about: dict[str, Any] = {"preset": preset, "model": None}
     warnings: list[str] = []
@@ -138,7 +146,7 @@ def _plain(spec: Any) -> Any:
     return [_plain(one) for one in spec] if isinstance(spec, tuple) else dataclasses.asdict(spec)
 
 
-def _sha256(path: str) -> str:
+def _sha256(path: str | os.PathLike[str]) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -196,7 +204,7 @@ VALIDATION = Ending()
 
 
 def execute(
-    out: str | Path,
+    out: str | os.PathLike[str],
     tasks: list[Task],
     about: dict[str, Any],
     resume: bool = False,

@@ -89,7 +89,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: networks.linear(3, 0), "num_options = 0: expected a whole number of at least 1"),
     (lambda: networks.linear(3, 2, dim=-1), "dim = -1: expected a whole number of at least 0"),
     (lambda: networks.two_layer(3, 2, 0), "width = 0: expected a whole number of at least 1"),
-    (lambda: networks.two_layer(3, 2, 4, "moving"), "hidden = 'moving': expected 'trained' or 'frozen'"),
+    (lambda: networks.two_layer(3, 2, 4, "moving"), "hidden = 'moving': expected one of trained, frozen"),
     (lambda: networks.tabular(0, 2), "num_interfaces = 0: expected a whole number of at least 1"),
     (lambda: networks.tabular(4, True), "num_options = True: expected a whole number of at least 1"),
     # learners

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from bound_validation.sweep.families import Family, Function, resolve
 from bound_validation.sweep.refusal import Refusal, nearest, refused, unknown
 
@@ -102,6 +104,10 @@ class Sweep:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise refused("name", self.name, "letters, digits, dots, dashes and underscores")
+        _typed("axes", self.axes, Mapping, "a dictionary of lists")
+        _typed("fixed", self.fixed, Mapping, "a dictionary")
+        _typed("figure", self.figure, Figure, "a Figure")
+        _typed("folder", self.folder, Path | str | None, "the name of a folder")
         axes = {name: _values(name, values) for name, values in self.axes.items()}
         changes: dict[str, Any] = {
             "axes": axes, "fixed": dict(self.fixed), "measure": _measures(self.measure),
@@ -112,6 +118,7 @@ class Sweep:
         cells = math.prod(len(values) for name, values in axes.items() if name != SAMPLES)
         if cells > MOST_CELLS:
             raise Refusal("axes", "", f": their product has {cells} cells, expected at most {MOST_CELLS}")
+        _typed("samples", self.samples, Sequence | np.ndarray, "increasing even whole numbers")
         changes["samples"] = tuple(axes.get(SAMPLES, self.samples))
         for name, value in changes.items():
             object.__setattr__(self, name, value)
@@ -226,6 +233,7 @@ def _values(name: str, values: Any) -> tuple[Any, ...]:
 
 
 def _measures(measure: Any) -> tuple[str, ...]:
+    _typed("measure", measure, str | Sequence, f"one or more of {', '.join(MEASURES)}")
     names = (measure,) if isinstance(measure, str) else tuple(measure)
     for name in names:
         if name not in MEASURES:
@@ -233,6 +241,11 @@ def _measures(measure: Any) -> tuple[str, ...]:
     if not names or len(set(names)) != len(names):
         raise refused("measure", list(names), f"one or more of {', '.join(MEASURES)}")
     return tuple(name for name in MEASURES if name in names)
+
+
+def _typed(field: str, value: Any, kinds: Any, expected: str, place: str = "") -> None:
+    if not isinstance(value, kinds):
+        raise refused(field, value, expected, place)
 
 
 def _is_whole(value: Any) -> bool:
@@ -255,7 +268,10 @@ def _resolved(sweep: Sweep) -> Figure:
       Refusal: for names that are no axes, or values that are on none.
     """
     figure, axes = sweep.figure, {**sweep.axes, SAMPLES: sweep.samples}
+    for field in ("at", "labels"):
+        _typed("figure", getattr(figure, field), Mapping, "a dictionary", field)
     for field, name in (("x", figure.x), ("group", figure.group)):
+        _typed("figure", name, str | None, "the name of an axis", field)
         if name is not None and name not in axes:
             raise Refusal("figure", field, f" = {name!r}: {nearest(str(name), axes)}")
     x = figure.x

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ import numpy as np
 
 from bound_validation.sweep.refusal import FINITE, Refusal, nearest, refused, shown, unknown
 from bound_validation.sweep.sizes import check_size, planted_size, random_size
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.endings import summary
 from icsmdp_jax.models.arrays import LARGEST
 from icsmdp_jax.models.tabular import TabularModel
@@ -75,6 +76,13 @@ class Family:
     sizes: frozenset[str] | None = None
     digest: str = ""
 
+    def __post_init__(self) -> None:
+        of_type(str, "a text", name=self.name, digest=self.digest)
+        of_type(Callable, "a function", function=self.function)
+        of_type(Set, "a set of names", required=self.required)
+        of_type(Set | None, "a set of names, or None", names=self.names, sizes=self.sizes)
+        of_type(Mapping, "a dictionary", kinds=self.kinds, defaults=self.defaults)
+
     def check(self, field: str, name: str, value: Any) -> None:
         """Refuses a coordinate that the family does not take, or one of the wrong type."""
         if self.names is not None and name not in self.names:
@@ -117,7 +125,7 @@ def resolve(source: Any, folder: Path | None = None, sizes: tuple[str, ...] | No
     Raises:
       Refusal: in one line, if there is no such family.
     """
-    place = Path.cwd() if folder is None else folder
+    place = Path(folder or ".").absolute()
     if isinstance(source, Family):
         found = source
     elif callable(source):
@@ -136,6 +144,9 @@ def resolve(source: Any, folder: Path | None = None, sizes: tuple[str, ...] | No
         known = "planted, random, package.module:function, FILE.py:function or MODEL.npz"
         raise Refusal("family", "", f" = {shown(source)}: {nearest(source, ('planted', 'random'), known)}")
     if sizes is not None:
+        names = isinstance(sizes, Sequence | Set) and not isinstance(sizes, str)
+        if not names or not all(isinstance(name, str) for name in sizes):
+            raise refused("sizes", sizes, "a tuple of names")
         found = dataclasses.replace(found, sizes=frozenset(sizes))
     for name in sorted(found.sizes or ()):
         if found.names is not None and name not in found.names:

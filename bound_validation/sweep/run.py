@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from bound_validation.sweep.cells import check_memory, run_part, work_of
 from bound_validation.sweep.definition import SAMPLES, Cell, Sweep, value_text
 from bound_validation.sweep.parts import parts
 from bound_validation.tasks import Claim, Task, dominance, in_range
+from icsmdp_jax.core.arguments import of_type
 
 
-def run_sweep(sweep: Sweep, out: Path, resume: bool = False, overwrite: bool = False) -> dict[str, Any] | None:
+def run_sweep(
+    sweep: Sweep, out: str | os.PathLike[str], resume: bool = False, overwrite: bool = False
+) -> dict[str, Any] | None:
     """Runs a sweep and writes everything into ``out``.
 
     Args:
@@ -35,6 +39,8 @@ def run_sweep(sweep: Sweep, out: Path, resume: bool = False, overwrite: bool = F
     """
     from bound_validation.sweep.figure import draw_all
 
+    of_type(Sweep, "a Sweep", sweep=sweep)
+    of_type(str | os.PathLike, "the name of a folder", out=out)
     about = {"preset": "sweep", "model": sweep.source.name, **sweep.manifest()}
     ending = Ending(
         arrange=partial(placed, sweep),

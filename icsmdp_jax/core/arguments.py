@@ -22,7 +22,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
 WORDS = 60  # characters of a value that a message repeats
 
 
-def expect(kind: str, **numbers: Any) -> None:
+def expect(kind: str, /, **numbers: Any) -> None:
     """Refuses what is not one real number of a kind, a key of ``KINDS``.
 
     Raises:
@@ -39,7 +39,7 @@ def each(name: str, values: Iterable[Any]) -> dict[str, Any]:
     return {f"{name}[{index}]": value for index, value in enumerate(values)}
 
 
-def whole(least: int, **counts: Any) -> None:
+def whole(least: int, /, **counts: Any) -> None:
     """Refuses what is no whole number of at least ``least``: sizes and counts, which are static.
 
     Raises:
@@ -68,18 +68,27 @@ def listed(name: str, value: Any, expected: str, kinds: type | tuple[type, ...] 
     return tuple(value)
 
 
+def of_type(kinds: Any, expected: str, /, **values: Any) -> None:
+    """Refuses what is no instance of a type, of a union of types, or of one of several.
+
+    Raises:
+      ValueError: in one line with name, value and what was expected.
+    """
+    for name, value in values.items():
+        if not isinstance(value, kinds):
+            raise ValueError(f"{name} = {shown(value)}: expected {expected}")
+
+
 def flag(**values: Any) -> None:
     """Refuses what is neither True nor False.
 
     Raises:
       ValueError: in one line with name and value.
     """
-    for name, value in values.items():
-        if not isinstance(value, bool | np.bool_):
-            raise ValueError(f"{name} = {shown(value)}: expected True or False")
+    of_type(bool | np.bool_, "True or False", **values)
 
 
-def one_of(known: Iterable[str], **values: Any) -> None:
+def one_of(known: Iterable[str], /, **values: Any) -> None:
     """Refuses what is none of the known words.
 
     Raises:
@@ -122,7 +131,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= WORDS else f"{text[: WORDS - 3]}..."
 
 
-def within(low: float, high: float, **values: Any) -> None:
+def within(low: float, high: float, /, **values: Any) -> None:
     """Refuses numbers and arrays with an entry outside ``[low, high]`` or NaN; what is traced passes unseen.
 
     Raises:

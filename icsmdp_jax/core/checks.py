@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import of_type, one_key, whole
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff
 
@@ -76,16 +77,18 @@ def check_environment(env: Environment, params: Any, key: chex.PRNGKey, copies: 
     Raises:
       ContractError: in one line, naming clause, field and value.
     """
-    key_reset, key_run, key_one = jax.random.split(key, 3)
+    of_type(Environment, "an Environment", env=env)
+    whole(1, copies=copies, handoffs=handoffs)
+    key_reset, key_run, key_one = jax.random.split(one_key(key), 3)
     first, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(jax.random.split(key_reset, copies), params)
-    _check_types(env, first, "reset")
+    check_types(env, first, "reset")
     for name in SEGMENT:
         value = np.asarray(getattr(first, name))
         _require(2, not value.any(), f"reset: {name} = {value.reshape(-1)[0]}, expected zero before any segment")
     _check_decisions(env, jax.tree.map(lambda leaf: np.asarray(leaf)[None], first))
     _check_functional(env, params, key_one)
     after, views = _run(env, params, key_run, first, state, handoffs)
-    _check_types(env, jax.tree.map(lambda leaf: leaf[0], after), "step")
+    check_types(env, jax.tree.map(lambda leaf: leaf[0], after), "step")
     host: Handoff = jax.tree.map(np.asarray, after)
     _check_segments(env, host)
     _check_decisions(env, host)
@@ -132,7 +135,8 @@ def _run(
         raise ContractError(f"clause 9: step changes the types of what it carries ({line})") from None
 
 
-def _check_types(env: Environment, handoff: Handoff, where: str) -> None:
+def check_types(env: Environment, handoff: Handoff, where: str) -> None:
+    """Clause 1: shapes and dtypes of a handoff whose leading axis are copies."""
     spec = env.spec
     expected = dict(TYPES, interface=spec.interface_dtype, final_interface=spec.interface_dtype)
     shapes: dict[str, tuple[int, ...]] = {name: () for name in expected}

@@ -18,7 +18,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from icsmdp_jax.core.arguments import is_traced
+from icsmdp_jax.core.arguments import is_traced, one_key
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Environment(abc.ABC, Generic[State, Params]):
 
         The segment fields and ``final_*`` still describe the segment that ended.
         """
-        key_step, key_reset = jax.random.split(key)
+        key_step, key_reset = jax.random.split(one_key(key))
         handoff, entered = self.step_env(key_step, state, option, params)
         fresh, fresh_state = self.reset(key_reset, params)
         return restart(handoff, entered, fresh, fresh_state)

@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arguments import listed, one_key, whole
+from icsmdp_jax.core.arguments import listed, of_type, one_key, whole, within
 from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.exact.returns import Interval, mean_interval
+from icsmdp_jax.learner import fits
 from icsmdp_jax.learner.parallel import ParallelLearner
 from icsmdp_jax.learner.parallel_state import Hyper, State
 from icsmdp_jax.learner.setups import Setup
@@ -115,9 +116,9 @@ def train(
       >>> curves.reward.shape
       (2, 20)
     """
-    if not isinstance(one, Setup):
-        raise ValueError(f"one = {type(one).__name__}: expected what setup returned")
+    of_type(Setup, "what setup returned", one=one)
     whole(1, updates=updates)
+    within(1, 2**31 - 1, updates=updates)
     whole(0, episodes=episodes)
     if seeds is not None:
         whole(1, seeds=seeds)
@@ -214,20 +215,16 @@ def evaluate(
     Raises:
       ValueError: in one line, for numbers out of range or parameters of another network.
     """
-    if not isinstance(one, Setup):
-        raise ValueError(f"one = {type(one).__name__}: expected what setup returned")
+    of_type(Setup, "what setup returned", one=one)
     whole(2, episodes=episodes)
+    if horizon is not None:
+        whole(1, horizon=horizon)
     key = one_key(key)
     params = state.params if isinstance(state, State) else state
-    shapes = jax.eval_shape(lambda: one.learner.values.init(jax.random.key(0), one.hyper.data))
-    if str(jax.tree.structure(shapes)) != str(jax.tree.structure(params)):
-        raise ValueError("state: parameters of another structure than those of the setup's network")
-    extra = jax.tree.leaves(params)[0].ndim - jax.tree.leaves(shapes)[0].ndim
-    tails = [leaf.shape[extra:] if extra >= 0 else None for leaf in jax.tree.leaves(params)]
-    if extra not in (0, 1) or tails != [leaf.shape for leaf in jax.tree.leaves(shapes)]:
-        raise ValueError("state: parameters of other shapes than those of the setup's network, seeds apart")
+    extra = fits.leading_axes(one.learner.values, one.hyper.data, params)
+    if extra > 1:
+        raise ValueError(f"state: parameters with {extra} leading axes, expected one of seeds, or none")
     steps = horizon_of(one) if horizon is None else horizon
-    whole(1, horizon=steps)
     each = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if extra == 0 else jnp.asarray(leaf), params)
     seeds = jax.tree.leaves(each)[0].shape[0]
     run = jax.vmap(partial(_rollouts, one.learner, episodes, steps), in_axes=(0, 0, None))

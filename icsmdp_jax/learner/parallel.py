@@ -15,7 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from icsmdp_jax.core.arguments import whole
+from icsmdp_jax.core.arguments import flag, one_of, whole
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.learner import exploration, fits, rollout, targets, updates
@@ -81,8 +81,8 @@ class ParallelLearner:
         whole(1, copies=self.copies, length=self.length)
         whole(0, federated_every=self.federated_every, latest=self.latest)
         for name, allowed in (("explore", EXPLORE), ("target", TARGETS), ("bootstrap", BOOTSTRAP)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
+            one_of(allowed, **{name: getattr(self, name)})
+        flag(target_network=self.target_network, double=self.double, roles=self.roles, graph=self.graph)
         if self.optimiser is None and self.values.name != "tabular":
             raise ValueError(f"optimiser = None: expected an optax optimiser for {self.values.name} values")
         if self.double and not self.target_network:

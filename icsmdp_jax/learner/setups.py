@@ -91,8 +91,7 @@ class Setup:
         def table(own: Any) -> jax.Array:
             return networks.value_table(self.learner.values, own, self.hyper.data, owner)
 
-        one = jax.eval_shape(lambda: self.learner.values.init(jax.random.key(0), self.hyper.data))
-        for _ in range(np.ndim(jax.tree.leaves(params)[0]) - jax.tree.leaves(one)[0].ndim):
+        for _ in range(fits.leading_axes(self.learner.values, self.hyper.data, params)):
             table = jax.vmap(table)
         return np.asarray(jax.jit(table)(params), np.float64)
 
@@ -187,6 +186,8 @@ def setup(
     for name in static:
         if name not in fields:
             raise ValueError(f"setup: argument {name!r}, expected one of {', '.join(fields)}")
+    if network is not None and not isinstance(network, str | ValueClass):
+        raise ValueError(f"network = {shown(network)}: expected one of {', '.join(FUNCTION_CLASSES)}")
     fits.check_factory(optimiser)
     if step_size is not None:
         fits.check_step_size(step_size)
@@ -200,6 +201,7 @@ def setup(
             raise ValueError(f"network = {network.name} functions: expected a name of {', '.join(FUNCTION_CLASSES)}")
         seen = _of_model(env, chosen, _kind(network or "tabular", vectors=False), *sizes)
     elif isinstance(env, Environment):
+        fits.check_params(env, params)
         seen = _of_environment(env, params, chosen, network, *sizes)
     else:
         hint = "; load_model reads a model file, make finds an environment by name" if isinstance(env, str) else ""

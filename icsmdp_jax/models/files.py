@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.io import atomic_write
 from icsmdp_jax.models.tabular import TabularModel
 
@@ -38,6 +39,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
       ValueError: in one line, if the file is missing, unreadable, truncated, not an ``.npz``, or holds objects.
     """
+    of_type(str | os.PathLike, "the name of an .npz model file", path=path)
     name = os.fspath(path)
     try:
         archive = np.load(name, allow_pickle=False)
@@ -139,5 +141,7 @@ def load_model(path: str | os.PathLike[str]) -> TabularModel:
 
 def save_model(path: str | os.PathLike[str], model: TabularModel) -> None:
     """Writes a model file, compressed and atomically; ``load_model`` gives the same model back."""
+    of_type(str | os.PathLike, "the name of a file", path=path)
+    of_type(TabularModel, "a TabularModel", model=model)
     with atomic_write(path) as stream:
         np.savez_compressed(stream, **model.arrays())  # type: ignore[arg-type]
