@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import html
 import json
 import math
 import os
@@ -84,6 +85,16 @@ def verdict(summary: dict[str, Any]) -> str:
     )
 
 
+class Summary(dict[str, Any]):
+    """What ``summary.json`` holds; shown as its verdict and the place of the report."""
+
+    def __repr__(self) -> str:
+        return f"Summary({verdict(self)} {self['report']})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(verdict(self))}</p><p><code>{html.escape(self['report'])}</code></p>"
+
+
 def validate(
     out: str | os.PathLike[str],
     preset: str,
@@ -91,7 +102,7 @@ def validate(
     behaviour: str = "uniform",
     resume: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any] | None:
+) -> Summary | None:
     """Runs a preset of every axis, on planted models or on a model file, and writes everything into ``out``.
 
     Args:
@@ -210,7 +221,7 @@ def execute(
     resume: bool = False,
     overwrite: bool = False,
     ending: Ending = VALIDATION,
-) -> dict[str, Any] | None:
+) -> Summary | None:
     """Runs tasks in a run directory and writes table, summary, figures and report.
 
     Args:
@@ -228,7 +239,7 @@ def execute(
 
     manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **provenance.record(PACKAGES)}
     out = Path(out)
-    summary: dict[str, Any] = {}
+    summary = Summary()
 
     def finish(done: engine.Finished) -> None:
         total = TaskResult()

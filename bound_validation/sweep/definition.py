@@ -58,7 +58,7 @@ class Figure:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
     """A sweep over a family of models.
 
@@ -127,6 +127,12 @@ class Sweep:
         self._check_samples()
         self._check_coordinates()
         object.__setattr__(self, "figure", _resolved(self))
+
+    def __repr__(self) -> str:
+        axes = ", ".join(self.axes)
+        counts = ", ".join(map(str, self.samples)) + f" handoffs, {self.replicas} replicas" if self.learns else "exact"
+        cells = f"{self.num_cells} cell{'' if self.num_cells == 1 else 's'}"
+        return f"Sweep({self.name}: {cells} of {self.source.name} over {axes}; {', '.join(self.measure)}; {counts})"
 
     @property
     def source(self) -> Family:

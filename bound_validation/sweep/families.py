@@ -51,7 +51,7 @@ class Built(NamedTuple):
     behaviour: np.ndarray | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Family:
     """A function from named coordinates to models.
 
@@ -82,6 +82,10 @@ class Family:
         of_type(Set, "a set of names", required=self.required)
         of_type(Set | None, "a set of names, or None", names=self.names, sizes=self.sizes)
         of_type(Mapping, "a dictionary", kinds=self.kinds, defaults=self.defaults)
+
+    def __repr__(self) -> str:
+        takes = "any coordinates" if self.names is None else ", ".join(sorted(self.names)) or "nothing"
+        return f"Family({self.name}: takes {takes})"
 
     def check(self, field: str, name: str, value: Any) -> None:
         """Refuses a coordinate that the family does not take, or one of the wrong type."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from bound_validation.cell import ASYMPTOTIC_FROM, TIE
 from bound_validation.results import Row
-from bound_validation.running import Ending, execute
+from bound_validation.running import Ending, Summary, execute
 from bound_validation.sweep.cells import check_memory, run_part, work_of
 from bound_validation.sweep.definition import SAMPLES, Cell, Sweep, value_text
 from bound_validation.sweep.parts import parts
@@ -22,7 +22,7 @@ from icsmdp_jax.core.arguments import of_type
 
 def run_sweep(
     sweep: Sweep, out: str | os.PathLike[str], resume: bool = False, overwrite: bool = False
-) -> dict[str, Any] | None:
+) -> Summary | None:
     """Runs a sweep and writes everything into ``out``.
 
     Args:

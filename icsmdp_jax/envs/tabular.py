@@ -17,6 +17,7 @@ import numpy as np
 from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at, uniform_symmetric
+from icsmdp_jax.core.words import in_short
 from icsmdp_jax.envs.finite import FiniteEnv, TabularState, check_made_from
 from icsmdp_jax.models.arrays import pmf, real
 from icsmdp_jax.models.tabular import TabularModel, annuities
@@ -59,6 +60,9 @@ class TabularParams(NamedTuple):
     terminal: chex.Array
     lump: chex.Array | None = None
     last_discount: chex.Array | None = None
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclasses.dataclass(frozen=True)

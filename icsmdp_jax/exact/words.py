@@ -6,6 +6,8 @@ import html
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from icsmdp_jax.core.words import html_table
+
 REWARD, STEPS = "reward", "handoffs"
 ROUNDING = 1e-9
 
@@ -93,6 +95,9 @@ def sentence(table: Mapping[str, Any], scale: float) -> str:
     return f"{agents} with {interfaces} on {_count(table['num_states'], 'state')}: {cost}; {proof}."
 
 
+HEAD = ("constant", "value", "unit", "what it is")
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
@@ -110,11 +115,5 @@ def as_text(table: Mapping[str, Any], scale: float) -> str:
 
 def as_html(table: Mapping[str, Any], scale: float) -> str:
     """The same for a notebook."""
-    head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("constant", "value", "unit", "what it is"))
-    body = "".join(
-        f"<tr><td style='text-align:left'><code>{name}</code></td><td>{value}</td>"
-        f"<td style='text-align:left'>{unit}</td><td style='text-align:left'>{html.escape(said)}</td></tr>"
-        for name, value, unit, said in rows_of(table)
-    )
     warnings = "".join(f"<p>Warning: {html.escape(line)}</p>" for line in table.get("warnings", ()))
-    return f"<p>{html.escape(sentence(table, scale))}</p><table><tr>{head}</tr>{body}</table>{warnings}"
+    return f"<p>{html.escape(sentence(table, scale))}</p>{html_table(rows_of(table), HEAD)}{warnings}"

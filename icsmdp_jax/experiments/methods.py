@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from icsmdp_jax.core.arguments import listed, one_key, whole
 from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.words import html_table
 from icsmdp_jax.exact.returns import half_width
 from icsmdp_jax.learner.curves import Curves, Evaluation, evaluate, horizon_of, train
 from icsmdp_jax.learner.methods import WHOLE_STATE
@@ -22,6 +24,7 @@ from icsmdp_jax.models.tabular import TabularModel
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+HEAD = ("method", "return", "95 % interval", "normalised", "crosses per handoff")
 STARTED = ("ic_q", "central", "no_message")
 
 
@@ -69,25 +72,38 @@ class MethodComparison(NamedTuple):
             for name, one in self.outcomes.items()
         ]
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{row['method']} {row['return']:.4g}" for row in self.rows())
+        return f"MethodComparison({self.environment}: {found})"
+
     def __str__(self) -> str:
+        lines = [HEAD, *self._lines()]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+        shown = ("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)) for line in lines)
+        return "\n".join([self._title(), *(line.rstrip() for line in shown)])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self._title())}</p>{html_table(self._lines(), HEAD)}"
+
+    def _title(self) -> str:
         first = next(iter(self.outcomes.values())).evaluation
-        head = ["method", "return", "95 % interval", "normalised", "crosses per handoff"]
-        lines = [head]
+        seeds = f"{first.value.replicas} seed{'' if first.value.replicas == 1 else 's'}"
+        return f"{self.environment}: {int(self.handoffs[-1])} handoffs for each of {seeds}"
+
+    def _lines(self) -> list[tuple[str, ...]]:
+        first = next(iter(self.outcomes.values())).evaluation
+        lines: list[tuple[str, ...]] = []
         for row, one in zip(self.rows(), self.outcomes.values(), strict=True):
             scaled, crosses = row["normalised"], row["scalars_per_handoff"]
-            lines.append([
+            lines.append((
                 one.setup.method.label, f"{row['return']:.4g}", f"[{row['ci_low']:.4g}, {row['ci_high']:.4g}]",
                 "" if scaled is None else f"{scaled:.3f}",
                 crosses if isinstance(crosses, str) else f"{crosses:.3g} scalar{'' if crosses == 1 else 's'}",
-            ])  # fmt: skip
-        lines.append(["random workflow", f"{first.random:.4g}", "", "0" if first.normalised else "", ""])
+            ))  # fmt: skip
+        lines.append(("random workflow", f"{first.random:.4g}", "", "0" if first.normalised else "", ""))
         if first.oracle is not None:
-            lines.append(["oracle (full state)", f"{first.oracle:.4g}", "", "1" if first.normalised else "", ""])
-        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-        shown = ("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)) for line in lines)
-        seeds, updates = first.value.replicas, int(self.handoffs[-1])
-        title = f"{self.environment}: {updates} handoffs for each of {seeds} seed{'' if seeds == 1 else 's'}"
-        return "\n".join([title, *(line.rstrip() for line in shown)])
+            lines.append(("oracle (full state)", f"{first.oracle:.4g}", "", "1" if first.normalised else "", ""))
+        return lines
 
     def figure(self, **changes: Any) -> Figure:
         """Learning curves with 95 % bands over seeds; keyword arguments are those of ``return_figure``."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from icsmdp_jax.core.arguments import listed, of_type, one_key, whole, within
 from icsmdp_jax.core.handoff import Handoff
+from icsmdp_jax.core.words import html_table, in_short
 from icsmdp_jax.exact.returns import Interval, mean_interval
 from icsmdp_jax.learner import fits
 from icsmdp_jax.learner.parallel import ParallelLearner
@@ -49,6 +50,9 @@ class Curves(NamedTuple):
     visits: chex.Array
     returns: chex.Array | None
 
+    def __repr__(self) -> str:
+        return in_short(self)
+
 
 class Evaluation(NamedTuple):
     """The discounted return of a learner's greedy policy, simulated.
@@ -66,6 +70,17 @@ class Evaluation(NamedTuple):
     random: float
     oracle: float | None
     remaining: float
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self})"
+
+    def _repr_html_(self) -> str:
+        rows = [("return", _text(self.value)), ("random workflow", f"{self.random:.4g}")]
+        if self.oracle is not None:
+            rows.append(("oracle (full state)", f"{self.oracle:.4g}"))
+        if self.normalised is not None:
+            rows.append(("from 0 (random) to 1 (oracle)", _text(self.normalised)))
+        return html_table(rows)
 
     def __str__(self) -> str:
         text = f"return {_text(self.value)}, random workflow {self.random:.4g}"
@@ -90,7 +105,8 @@ def train(
 ) -> tuple[State, Curves]:
     """Trains a method from new parameters.
 
-    The parameters are those of ``one.learner.train(key, one.hyper, updates)``, whatever is recorded.
+    The parameters are those of ``one.learner.train(key, one.hyper, updates)``, whatever is recorded: the key is split,
+    one half for ``one.learner.init`` and one for ``run``.
 
     Args:
       one: what ``setup`` returned.

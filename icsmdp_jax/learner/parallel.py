@@ -383,11 +383,7 @@ class ParallelLearner:
         return state._replace(params=params, since=jnp.where(now, 0.0, since))
 
     def run(self, key: chex.PRNGKey, state: State, hyper: Hyper, count: int) -> tuple[State, Metrics]:
-        """``count`` updates; the random words of an update come from ``fold_in(key, update)``.
-
-        Returns:
-          The new state, and the metrics with a leading axis ``count``.
-        """
+        """``count`` updates, with random words from ``fold_in(key, update)``; metrics have a leading axis ``count``."""
 
         def body(current: State, _: None) -> tuple[State, Metrics]:
             key_act, key_send = jax.random.split(jax.random.fold_in(key, current.updates))
@@ -397,6 +393,6 @@ class ParallelLearner:
         return jax.lax.scan(body, state, None, length=count)
 
     def train(self, key: chex.PRNGKey, hyper: Hyper, count: int) -> tuple[State, Metrics]:
-        """``init``, then ``count`` updates: pure, to be jitted and mapped over ``key`` and any part of ``hyper``."""
+        """``init`` and ``run`` with the two halves of the split key: pure, to be jitted, mapped over ``hyper`` too."""
         key_init, key_run = jax.random.split(key)
         return self.run(key_run, self.init(key_init, hyper), hyper, count)

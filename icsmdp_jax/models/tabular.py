@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from icsmdp_jax.core.words import html_table
 from icsmdp_jax.models.arrays import Array
 from icsmdp_jax.models.validation import BY_INTERFACE, validated
 
@@ -153,12 +154,11 @@ class TabularModel:
         return f"TabularModel({sizes}, gamma {self.gamma:.6g})"
 
     def _repr_html_(self) -> str:
-        rows = [*self._sizes().items(), ("gamma", f"{self.gamma:.9g}")]
-        sizes = "".join(f"<tr><td style='text-align:left'>{name}</td><td>{count}</td></tr>" for name, count in rows)
+        sizes = html_table([*self._sizes().items(), ("gamma", f"{self.gamma:.9g}")])
         arrays = ", ".join(
             f"<code>{name}</code> {list(array.shape)}" for name, array in self.arrays().items() if array.ndim
         )
-        return f"<p>Interface-constrained semi-Markov decision process</p><table>{sizes}</table><p>{arrays}</p>"
+        return f"<p>Interface-constrained semi-Markov decision process</p>{sizes}<p>{arrays}</p>"
 
     def _sizes(self) -> dict[str, int]:
         sizes = {

@@ -29,6 +29,7 @@ from icsmdp_jax.core.arguments import expect, flag, whole
 from icsmdp_jax.core.arrival import Ended, arrive, no_segment
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.words import in_short
 from icsmdp_jax.envs.cpu_sort import machine as kernel
 from icsmdp_jax.envs.cpu_sort import team
 from icsmdp_jax.envs.cpu_sort.model import sorting_model
@@ -55,6 +56,9 @@ class CpuSortState(NamedTuple):
     program: chex.Array
     length: chex.Array
 
+    def __repr__(self) -> str:
+        return in_short(self)
+
 
 class CpuSortParams(NamedTuple):
     """Traced numbers.
@@ -72,6 +76,9 @@ class CpuSortParams(NamedTuple):
     salt: chex.Array
     keys: chex.Array
     first: chex.Array
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,7 @@ from icsmdp_jax.core.arrival import Ended, arrive, no_segment
 from icsmdp_jax.core.environment import Environment, restart
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 from icsmdp_jax.core.sampling import split_word
+from icsmdp_jax.core.words import in_short
 from icsmdp_jax.envs.routing.background import LONGEST_WAIT, check_table, record_background
 from icsmdp_jax.envs.routing.graph import (
     IRREGULAR_GRID_LINKS,
@@ -76,6 +77,9 @@ class RoutingParams(NamedTuple):
     wait: chex.Array
     discount: chex.Array
     reward: chex.Array
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclasses.dataclass(frozen=True)
