@@ -170,6 +170,15 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
 
     Raises:
       ValueError: in one line, if the file is not such a table.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> import tempfile
+      >>> sweep = bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1)}, measure=["interface"])
+      >>> out = tempfile.mkdtemp()
+      >>> summary = bv.run(sweep, out)
+      >>> {row.series for row in bv.read_table(f"{out}/results.parquet")} >= {"gap", "policy_loss"}
+      True
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -68,7 +68,16 @@ def _say_uncertified(uncertified: list[str], cells: int) -> None:
 
 
 def verdict(summary: dict[str, Any]) -> str:
-    """One line for the end of a run."""
+    """One line for the end of a run.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> import tempfile
+      >>> sweep = bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1)}, measure=["interface"])
+      >>> summary = bv.run(sweep, tempfile.mkdtemp())
+      >>> bv.verdict(summary)[:14]
+      'The bound held'
+    """
     if not isinstance(summary, Mapping) or "checks" not in summary:
         raise ValueError(f"summary = {shown(summary)}: expected what validate or run returned")
     checks, violations = summary["checks"], summary["violations"]
@@ -118,6 +127,11 @@ def validate(
 
     Raises:
       ValueError: in one line, for bad input, or if ``out`` holds another run and neither option says what to do.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> summary = bv.validate("results/quick", "quick")  # doctest: +SKIP
+      >>> print(bv.verdict(summary))  # doctest: +SKIP
     """
     import jax
 

@@ -33,6 +33,13 @@ def register(axis: Axis) -> None:
 
     Raises:
       ValueError: if the name is taken, or a preset is missing.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> tasks = lambda spec, settings: []
+      >>> bv.register(bv.Axis("mine", dict.fromkeys(("testing", "quick", "full")), tasks))
+      >>> from bound_validation.axes import AXES
+      >>> del AXES["mine"]  # and gone again
     """
     of_type(Axis, "an Axis", axis=axis)
     of_type(str, "a text", name=axis.name)

@@ -50,6 +50,12 @@ class Figure:
       at: for all other axes the value whose cells are drawn as curves; where nothing is said the first one, and of
         the samples the last one. The figure of all checks shows every cell.
       labels: what an axis is called in figures, by its name; may hold Matplotlib's mathematics between dollar signs.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> figure = bv.Figure(x="gap", labels={"gap": "interface gap"})
+      >>> bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1)}, figure=figure).figure.at
+      {'learner.samples': 16000}
     """
 
     x: str | None = None
@@ -84,6 +90,11 @@ class Sweep:
 
     Raises:
       Refusal: a ``ValueError`` of one line, for the first field that cannot be used.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1, 0.4)}, measure=["interface"])
+      Sweep(gap: 3 cells of planted over gap; interface; exact)
     """
 
     name: str

@@ -65,6 +65,15 @@ class Family:
       sizes: coordinates on which the shapes of the arrays depend; None if nobody has said so, and then every model is
         built once before the run to find out.
       digest: SHA-256 of the file behind it, or empty: a run is only resumed with the same one.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> def desk(gap):
+      ...     import icsmdp_jax as ic
+      ...     return ic.make("planted", num_agents=3, gap=gap)[0].model
+      >>> family = bv.Family("desk", desk, names=frozenset({"gap"}), required=frozenset({"gap"}))
+      >>> bv.Sweep("desk", family=family, axes={"gap": (0, 0.1)}).num_cells
+      2
     """
 
     name: str

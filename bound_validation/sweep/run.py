@@ -36,6 +36,14 @@ def run_sweep(
 
     Raises:
       ValueError: in one line, for bad input, or if ``out`` holds another run and neither option says what to do.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> import tempfile
+      >>> sweep = bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1)}, measure=["interface"])
+      >>> summary = bv.run(sweep, tempfile.mkdtemp())
+      >>> summary["bound_holds"]
+      True
     """
     from bound_validation.sweep.figure import draw_all
 

@@ -76,6 +76,12 @@ def check_environment(env: Environment, params: Any, key: chex.PRNGKey, copies: 
 
     Raises:
       ContractError: in one line, naming clause, field and value.
+
+    Example:
+      >>> import jax, icsmdp_jax as ic
+      >>> env, params = ic.make("planted", gap=0.2)
+      >>> ic.check_environment(env, params, jax.random.key(0), copies=4, handoffs=8).handoffs
+      32
     """
     of_type(Environment, "an Environment", env=env)
     whole(1, copies=copies, handoffs=handoffs)

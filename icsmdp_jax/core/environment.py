@@ -34,6 +34,21 @@ class Environment(abc.ABC, Generic[State, Params]):
     Training loops draw the random words of many steps at once, ahead of the scan, which on a CPU is several times
     faster than one key per step, and call ``step_from_words``. By default the words of a step are the data of one key;
     environments that can turn raw words into a transition set ``words_per_step`` and implement it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, icsmdp_jax as ic
+      >>> class Turns(ic.Environment):  # two agents in turn; option 1 pays
+      ...     spec = ic.EnvSpec("turns", 2, 2, 2, (), jnp.int32, 1, False)
+      ...
+      ...     def reset(self, key, params):
+      ...         return ic.arrive(jnp.int32(0), jnp.int32(0), jnp.ones(2, bool), ic.no_segment()), jnp.int32(0)
+      ...
+      ...     def step_env(self, key, state, option, params):
+      ...         no, turn = jnp.zeros((), bool), 1 - state
+      ...         ended = ic.Ended(option.astype(jnp.float32), jnp.int32(1), jnp.float32(params), no, no)
+      ...         return ic.arrive(turn, turn, jnp.ones(2, bool), ended), turn
+      >>> ic.setup(Turns(), 0.9)
+      Setup(IC-Q in turns: tabular, 64 copies, 8 handoffs each between updates)
     """
 
     words_per_step: int = 2  # the data of one Threefry key

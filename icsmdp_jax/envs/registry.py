@@ -82,7 +82,13 @@ class Description(NamedTuple):
 
 
 def environments() -> tuple[str, ...]:
-    """All registered names, in the order of the documentation."""
+    """All registered names, in the order of the documentation.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> "planted" in ic.environments()
+      True
+    """
     return tuple(ENVIRONMENTS)
 
 
@@ -97,6 +103,14 @@ def register(name: str, maker: str | Callable[..., tuple[Environment, Any]], tex
 
     Raises:
       ValueError: if the name is taken, or the maker is none.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> def desk(gap=0.1):
+      ...     return ic.make("planted", num_agents=3, gap=gap)
+      >>> ic.register("desk", desk, "three agents", gap=0.3)
+      >>> ic.make("desk", gap=0)[0].spec.num_agents
+      3
     """
     if not isinstance(name, str) or not name:
         raise ValueError(f"name = {shown(name)}: expected a text")
@@ -130,6 +144,12 @@ def make(name: str, /, **overrides: Any) -> tuple[Environment, Any]:
 
     Raises:
       ValueError: for an unknown name, an argument that the maker does not have, or whatever the maker refuses.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> env, params = ic.make("planted", gap=0.2)
+      >>> env.spec.num_agents
+      10
     """
     import inspect
 

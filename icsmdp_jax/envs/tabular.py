@@ -143,6 +143,14 @@ def tabular_env(
 
     Raises:
       ValueError: in one line, for what is no model, or a ``first`` that is no law of its states.
+
+    Example:
+      >>> import jax, icsmdp_jax as ic
+      >>> model = ic.make("planted", gap=0.2)[0].model
+      >>> env, params = ic.tabular_env(model)
+      >>> handoff, state = env.reset(jax.random.key(0), params)
+      >>> bool(handoff.agent == model.agent[state.index])
+      True
     """
     of_type(TabularModel, "a TabularModel; load_model reads a model file", model=model)
     of_type(str, "a text", name=name)

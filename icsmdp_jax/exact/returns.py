@@ -162,6 +162,12 @@ class Returns:
     Attributes:
       model: the IC-SMDP.
       behaviour: ``[Z, O]`` behaviour policy that weighs the hidden part in interface quantities; uniform if None.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> returns = ic.Returns(ic.make("planted", gap=0.2)[0].model)
+      >>> bool(returns.random < returns.of_greedy(returns.q_phi.q.reshape(40, 4)) <= returns.oracle)
+      True
     """
 
     model: TabularModel

@@ -230,6 +230,14 @@ def evaluate(
 
     Raises:
       ValueError: in one line, for numbers out of range or parameters of another network.
+
+    Example:
+      >>> import jax, icsmdp_jax as ic
+      >>> env, params = ic.make("planted", gap=0.2)
+      >>> icq = ic.setup(env, params, copies=8, length=4)
+      >>> state, curves = ic.train(icq, jax.random.key(0), updates=20, seeds=2)
+      >>> ic.evaluate(icq, state, jax.random.key(1), episodes=16, horizon=64).value.replicas
+      2
     """
     of_type(Setup, "what setup returned", one=one)
     whole(2, episodes=episodes)

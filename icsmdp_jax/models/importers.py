@@ -43,6 +43,12 @@ def from_gym(P: Any, gamma: float = 0.99, *, start: Any = None, interface: Any =
 
     Raises:
       ValueError: in one line, if an entry is not of that form or the table is no decision process.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> stay, end = (1.0, 0, 0.0, False), (1.0, 1, 1.0, True)
+      >>> ic.from_gym({0: {0: [stay], 1: [end]}, 1: {}}, gamma=0.9).num_states
+      2
     """
     table = _table(P)
     count = len(table)
@@ -101,6 +107,11 @@ def from_quantecon(
 
     Raises:
       ValueError: in one line.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> ic.from_quantecon(R=[[1.0, 0.0]], Q=[[[1.0], [1.0]]], beta=0.9).num_options
+      2
     """
     expect("a number in [0, 1)", beta=beta)
     if (s_indices is None) != (a_indices is None):
@@ -152,6 +163,11 @@ def from_mdptoolbox(P: Any, R: Any, gamma: float, *, interface: Any = None) -> T
 
     Raises:
       ValueError: in one line.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> ic.from_mdptoolbox(P=[[[0.0, 1.0], [1.0, 0.0]]], R=[0.0, 1.0], gamma=0.9).num_states
+      2
     """
     matrices = _matrices("P", P)
     options, count = len(matrices), matrices[0].shape[0]

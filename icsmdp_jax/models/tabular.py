@@ -56,6 +56,14 @@ class TabularModel:
 
     Raises:
       ValueError: one line that names the array, the index, the value found and what was expected.
+
+    Example:
+      >>> import numpy as np, icsmdp_jax as ic
+      >>> ic.TabularModel(  # two states that look alike, one agent, one option of one step
+      ...     transition=np.full((2, 1, 2), 0.5), duration=np.ones((2, 1, 1)), reward_rate=[[0.0], [1.0]],
+      ...     agent=[0, 0], interface=[0, 0], gamma=0.9,
+      ... )
+      TabularModel(2 states, 1 interfaces, 1 agents, 1 options, 1 primitive steps at most, gamma 0.9)
     """
 
     reward_rate: Array
