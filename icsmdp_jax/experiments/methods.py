@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chex
@@ -161,7 +161,8 @@ def compare_methods(
     whole(1, updates=updates, seeds=seeds, points=points)
     whole(2, episodes=episodes)
     expected = "a list with one name or more, all different"
-    methods = listed("methods", methods, expected, str)
+    several = isinstance(methods, Iterable) and not isinstance(methods, str)
+    methods = listed("methods", tuple(methods) if several else methods, expected, str)
     if len(set(methods)) < max(len(methods), 1):
         raise ValueError(f"methods = {methods!r}: expected {expected}")
     made = {name: setup(env, params, name, **settings) for name in methods}
