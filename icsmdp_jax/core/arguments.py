@@ -126,8 +126,10 @@ def is_number(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in one line, cut off where it is long."""
+    """A value in one line, cut off where it is long; an object that says nothing of itself by its type."""
     text = " ".join(repr(value).split())
+    if text.startswith("<") and " object at 0x" in text:
+        return type(value).__name__
     return text if len(text) <= WORDS else f"{text[: WORDS - 3]}..."
 
 

@@ -150,6 +150,7 @@ def check_types(env: Environment, handoff: Handoff, where: str) -> None:
     shapes |= dict.fromkeys(("interface", "final_interface"), tuple(spec.interface_shape))
     for name, dtype in expected.items():
         leaf = getattr(handoff, name)
+        _require(1, hasattr(leaf, "dtype"), f"{where}: {name} is {type(leaf).__name__}, expected one array")
         _require(
             1, leaf.shape[1:] == shapes[name], f"{where}: {name} has shape {leaf.shape[1:]}, expected {shapes[name]}"
         )
@@ -254,15 +255,16 @@ def _check_functional(env: Environment, params: Any, key: chex.PRNGKey) -> None:
     close = jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-5, atol=1e-6), compiled, (plain, entered))
     _require(8, all(jax.tree.leaves(close)), "step_env: the compiled result differs")
     for name, one, two in (("state", state, entered), ("handoff", first, plain)):
-        same_types = _same_types(one, two)
-        _require(9, same_types, f"the {name} of reset and that of step_env differ in structure, shape or dtype")
+        agree = same_types(one, two)
+        _require(9, agree, f"the {name} of reset and that of step_env differ in structure, shape or dtype")
     words = jax.random.bits(key_step, (env.words_per_step,), jnp.uint32)
     drawn = jax.eval_shape(env.step_from_words, words, state, option, params)
-    same_types = _same_types(drawn, (plain, entered))
-    _require(10, same_types, "step_from_words and step_env differ in structure, shape or dtype of what they return")
+    agree = same_types(drawn, (plain, entered))
+    _require(10, agree, "step_from_words and step_env differ in structure, shape or dtype of what they return")
 
 
-def _same_types(one: Any, two: Any) -> bool:
+def same_types(one: Any, two: Any) -> bool:
+    """Whether two trees agree in structure, shapes and dtypes."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=False)
     return str(jax.tree.structure(one)) == str(jax.tree.structure(two)) and all(
         jnp.shape(a) == jnp.shape(b) and jnp.result_type(a) == jnp.result_type(b) for a, b in pairs

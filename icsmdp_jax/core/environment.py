@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import functools
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -103,9 +102,16 @@ class Environment(abc.ABC, Generic[State, Params]):
         raise ValueError(f"{self.spec.name}: no global_view, expected an environment that implements it")
 
     def global_view_size(self, params: Params) -> int:
-        """``V``, the length of the global view; nothing is computed."""
+        """``V``, the length of the global view; nothing is computed.
+
+        Raises:
+          ValueError: if it is no float32 vector.
+        """
         view = jax.eval_shape(lambda key: self.global_view(self.reset(key, params)[1], params), jax.random.key(0))
-        return math.prod(view.shape)
+        if len(view.shape) != 1 or view.dtype != jnp.float32:
+            found = f"{view.dtype.name} of shape {list(view.shape)}"
+            raise ValueError(f"{self.spec.name}: global_view is {found}, expected a float32 vector")
+        return int(view.shape[0])
 
     @property
     def has_exact_model(self) -> bool:

@@ -12,9 +12,10 @@ import jax
 import numpy as np
 import optax
 
-from icsmdp_jax.core.arguments import shown, within
-from icsmdp_jax.core.checks import check_types
+from icsmdp_jax.core.arguments import each, listed, of_type, shown, whole, within
+from icsmdp_jax.core.checks import check_types, same_types
 from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.core.handoff import EnvSpec, Handoff
 from icsmdp_jax.learner.exploration import Ramp
 from icsmdp_jax.learner.networks import ValueClass, num_slots
 from icsmdp_jax.learner.parallel_state import Hyper
@@ -43,19 +44,34 @@ def check_params(env: Environment, params: Any) -> None:
     Raises:
       ValueError: in one line; what the environment raised is its cause.
     """
-    key, where = jax.random.key(0), "reset"
+    spec = env.spec
+    of_type(EnvSpec, "an EnvSpec", spec=spec)
+    whole(1, num_agents=spec.num_agents, num_options=spec.num_options)
+    whole(0, num_interfaces=spec.num_interfaces, longest_duration=spec.longest_duration)
+    shape = listed("interface_shape", spec.interface_shape, "a tuple of lengths")
+    whole(1, **each("interface_shape", shape))
+    if spec.num_interfaces and shape:
+        raise ValueError(f"interface_shape = {shape}: expected () for numbered interfaces (num_interfaces > 0)")
+    key, option = jax.random.key(0), jax.ShapeDtypeStruct((), jax.numpy.int32)
+    state = _traced(env, "reset", (key, params), params)
+    entered = _traced(env, "step", (key, state, option, params), params)
+    if not same_types(state, entered):
+        raise ValueError(f"env: step of {spec.name} returns a state of another structure, shape or dtype than reset")
+
+
+def _traced(env: Environment, name: str, arguments: tuple[Any, ...], params: Any) -> Any:
+    """Shapes of the state that a method returns, once those of the handoff have been looked at."""
     try:
-        first, state = jax.eval_shape(env.reset, key, params)
-        where = "step"
-        after, _ = jax.eval_shape(env.step, key, state, jax.ShapeDtypeStruct((), jax.numpy.int32), params)
+        made = jax.eval_shape(getattr(env, name), *arguments)
     except Exception as error:  # of the environment's own code
         reason = f"{' '.join(str(error).split()):.150}"
         raise ValueError(
-            f"params = {shown(params)}: {where} of {env.spec.name} fails with it ({type(error).__name__}: {reason})"
+            f"params = {shown(params)}: {name} of {env.spec.name} fails with it ({type(error).__name__}: {reason})"
         ) from error
-    for name, handoff in (("reset", first), ("step", after)):
-        several = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), handoff)
-        check_types(env, several, name)
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], Handoff)):
+        raise ValueError(f"env: {name} of {env.spec.name} returned {shown(made)}, expected (handoff, state)")
+    check_types(env, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), made[0]), name)
+    return made[1]
 
 
 def leading_axes(values: ValueClass, data: Any, params: Any) -> int:
@@ -127,6 +143,20 @@ def check_hyper(hyper: Any, explore: str) -> None:
             within(0, high, **{f"hyper.exploration.{name}": getattr(hyper.exploration, name)})
     within(0, 1, **{"hyper.lambda_": hyper.lambda_, "hyper.target_rate": hyper.target_rate})
     within(1, math.inf, **{"hyper.handoffs": hyper.handoffs})
+
+
+def check_single(hyper: Hyper) -> None:
+    """Refuses schedules of several numbers where one run is asked for; under ``vmap`` each run has one.
+
+    Raises:
+      ValueError: in one line.
+    """
+    for name in ("step_size", "exploration"):
+        for field, value in (getattr(hyper, name) or StepSize(0, 0, 0, 0))._asdict().items():
+            if np.shape(value):
+                raise ValueError(
+                    f"hyper.{name}.{field}: shape {list(np.shape(value))}, expected one number; map over several"
+                )
 
 
 def check_values(env: Environment, values: ValueClass, data: Any) -> None:

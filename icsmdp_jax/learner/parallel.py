@@ -112,6 +112,7 @@ class ParallelLearner:
           ValueError: in one line, for inputs that do not fit the learner.
         """
         fits.check_hyper(hyper, self.explore)
+        fits.check_single(hyper)
         fits.check_values(self.env, self.values, hyper.data)
         key_params, key_env = jax.random.split(key)
         params = self.values.init(key_params, hyper.data)

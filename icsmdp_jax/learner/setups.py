@@ -186,8 +186,6 @@ def setup(
     for name in static:
         if name not in fields:
             raise ValueError(f"setup: argument {name!r}, expected one of {', '.join(fields)}")
-    if network is not None and not isinstance(network, str | ValueClass):
-        raise ValueError(f"network = {shown(network)}: expected one of {', '.join(FUNCTION_CLASSES)}")
     fits.check_factory(optimiser)
     if step_size is not None:
         fits.check_step_size(step_size)
@@ -199,7 +197,7 @@ def setup(
             raise ValueError(f"params = {type(params).__name__}: expected None beside a TabularModel")
         if isinstance(network, ValueClass):
             raise ValueError(f"network = {network.name} functions: expected a name of {', '.join(FUNCTION_CLASSES)}")
-        seen = _of_model(env, chosen, _kind(network or "tabular", vectors=False), *sizes)
+        seen = _of_model(env, chosen, _kind("tabular" if network is None else network, vectors=False), *sizes)
     elif isinstance(env, Environment):
         fits.check_params(env, params)
         seen = _of_environment(env, params, chosen, network, *sizes)
@@ -255,7 +253,7 @@ def _of_environment(
 ) -> Seen:
     spec = env.spec
     vectors = spec.num_interfaces == 0
-    kind: str | ValueClass = network or ("mlp" if vectors else "tabular")
+    kind: str | ValueClass = ("mlp" if vectors else "tabular") if network is None else network
     if not isinstance(kind, ValueClass):
         kind = _kind(kind, vectors)
     elif method.view == "state":
