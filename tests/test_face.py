@@ -51,7 +51,18 @@ def test_unknown_names_are_attribute_errors() -> None:
         ic.analyze  # noqa: B018
 
 
-RESULTS = {"Analysis", "Curves", "Evaluation", "METHODS", "MethodComparison", "Row", "Setup", "Solved", "__version__"}
+RESULTS = {
+    "Advice",
+    "Analysis",
+    "Curves",
+    "Evaluation",
+    "METHODS",
+    "MethodComparison",
+    "Row",
+    "Setup",
+    "Solved",
+    "__version__",
+}
 LONG = {"Checked", "check_environment", "compare_methods", "evaluate", "read_table", "run", "verdict"}  # they compile
 EXAMPLES = [(package, name) for package in (ic, bv) for name in package.__all__ if name not in RESULTS]
 
