@@ -62,8 +62,8 @@ def listed(name: str, value: Any, expected: str, kinds: type | tuple[type, ...] 
     Raises:
       ValueError: for anything else, texts and dictionaries included.
     """
-    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and np.ndim(value) != 0
-    if not several or not all(isinstance(entry, kinds) for entry in value):
+    several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+    if not several or getattr(value, "shape", None) == () or not all(isinstance(entry, kinds) for entry in value):
         raise ValueError(f"{name} = {shown(value)}: expected {expected}")
     return tuple(value)
 
