@@ -7,6 +7,7 @@ possible. The definitions are those of the exact analysis (D4, D5); only that ma
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -88,11 +89,13 @@ class Resampler:
         """The models of some resamples, ``weights [B, runs]``."""
         return Solver(self, weights)
 
-    def at_once(self) -> int:
-        """Resamples that fit into memory together."""
+    def solvers(self, weights: np.ndarray) -> Iterator[Solver]:
+        """The same in parts that fit into memory, one after the other."""
         found = self.found
         size = found.num_states**2 + len(self.option_pairs[0]) * found.num_interfaces + len(found.cell_pair)
-        return max(1, ENTRIES // (4 * size))
+        at_once = max(1, ENTRIES // (4 * size))
+        for begin in range(0, len(weights), at_once):
+            yield self.solver(weights[begin : begin + at_once])
 
 
 class Solver:
@@ -134,6 +137,11 @@ class Solver:
         """``[B, S]`` values of a policy ``chosen [P]`` or ``[B, P]`` (D3)."""
         reward = _times(self.reward * chosen, self.owner.to_state)
         return _solved(self.square(self.discounted, chosen), reward)
+
+    def pair_values(self, value: np.ndarray) -> np.ndarray:
+        """``[P]`` values of the first model's pairs, given those of the states they lead to."""
+        ahead = self.discounted[0] * value[self.owner.entry_next]
+        return self.reward[0] + np.bincount(self.owner.entry_pair, ahead, len(self.reward[0]))
 
     def policy_value(self, chosen: np.ndarray) -> np.ndarray:
         """``[B]`` value of a policy from the start of a run."""
