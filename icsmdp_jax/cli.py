@@ -1,4 +1,4 @@
-"""The command ``icsmdp``: analyse, solve, learn, envs, experiment, status, and what other packages register (validate).
+"""The command ``icsmdp``: analyse, solve, learn, export, envs, experiment, status, and those of other packages (validate).
 
 Exit codes and what is said of errors: ``icsmdp_jax.endings``. With ``--json`` one JSON object goes to stdout and
 everything else to stderr. JAX is not imported before a command needs it, and the persistent compilation cache is set up
@@ -115,6 +115,14 @@ def _learn(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    set_compilation_cache()
+    from icsmdp_jax.commands import export_file
+
+    emit(export_file(args.model, args.behaviour, args.out, args.learned), args.json)
+    return 0
+
+
 def _envs(args: argparse.Namespace) -> int:
     set_compilation_cache()
     from icsmdp_jax.experiments.command import environments
@@ -223,6 +231,14 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     learn.add_argument("--out", required=True, help="where to write q_last and q_average (.npz)")
     learn.set_defaults(handler=_learn)
+
+    export = commands.add_parser("export", help="write a policy that icsmdp_jax.runtime follows, without JAX")
+    _add_model(export)
+    export.add_argument(
+        "--learned", default=None, metavar="FILE", help="what 'learn --out' wrote; by default the exact Q_phi"
+    )
+    export.add_argument("--out", required=True, help="folder for policy.safetensors and policy.json")
+    export.set_defaults(handler=_export)
 
     envs = commands.add_parser("envs", help="list all environments and what is known about them")
     envs.add_argument("--json", action="store_true", help="print one JSON object")

@@ -1,4 +1,4 @@
-"""What the commands analyse, solve and learn do, as functions of file names that return plain results."""
+"""What the commands analyse, solve, learn and export do, as functions of file names that return plain results."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.interface import InterfaceModel, solve_both
 from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.exact.solved import solved
-from icsmdp_jax.io import atomic_write, file_target
-from icsmdp_jax.models.files import load_model, other_kind
+from icsmdp_jax.io import atomic_write, check_folder, file_target
+from icsmdp_jax.models.files import load_model, other_kind, read_arrays
 
 DENSE_OUTPUT_LIMIT = 2**31  # bytes of the full kernel that `solve --full` is willing to write
 
@@ -171,3 +171,33 @@ def learn_file(
     with atomic_write(out) as stream:
         np.savez_compressed(stream, q_last=outcome.q_last, q_average=outcome.q_average)
     return {"out": out, **outcome.summary, "warnings": warnings}
+
+
+def export_file(model: str, behaviour: str, out: str, learned: str | None = None) -> dict[str, Any]:
+    """Writes the policy of a model file's ``Q_phi``, or of what ``icsmdp learn`` wrote, for ``icsmdp_jax.runtime``.
+
+    Raises:
+      ValueError: for bad input, in one line; nothing is written then.
+    """
+    from icsmdp_jax import __version__
+    from icsmdp_jax.learner.export import table_policy
+    from icsmdp_jax.runtime.policies import save_policy
+
+    check_folder(out)
+    loaded = load_model(model)
+    if learned is None:
+        q = analyse(loaded, read_behaviour(behaviour)).q_phi_table
+    else:
+        arrays = read_arrays(learned)
+        if "q_average" not in arrays or arrays["q_average"].ndim != 3:
+            raise ValueError(f"{learned}: q_average: missing, expected a file that icsmdp learn wrote")
+        q = arrays["q_average"].mean(axis=0)
+    policy = table_policy(loaded, q)
+    save_policy(out, policy, f"icsmdp_jax {__version__}")
+    return {
+        "out": out,
+        "agents": len(policy.agents),
+        "interfaces": sum(len(one.params["q"]) for one in policy.agents),
+        "options": len(policy.options),
+        "value_range": list(policy.value_range or ()),
+    }
