@@ -1,4 +1,4 @@
-"""The command ``icsmdp``: analyse, solve, learn, export, envs, experiment, status, and those of other packages (validate).
+"""The command ``icsmdp``: analyse, solve, learn, export, envs, experiment, fit, status, and those of other packages.
 
 Exit codes and what is said of errors: ``icsmdp_jax.endings``. With ``--json`` one JSON object goes to stdout and
 everything else to stderr. JAX is not imported before a command needs it, and the persistent compilation cache is set up
@@ -196,6 +196,7 @@ def build_parser() -> argparse.ArgumentParser:
     from icsmdp_jax import __version__
     from icsmdp_jax.devices.hosts import add_arguments as add_host_arguments
     from icsmdp_jax.runs.status import add_command as add_status
+    from icsmdp_jax.traces.command import add_command as add_fit
 
     parser = _Parser(prog="icsmdp", description="Learning to hand off: exact analysis, IC-Q and validation.")
     parser.add_argument("--version", action="version", version=f"icsmdp {__version__}")
@@ -263,6 +264,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_host_arguments(experiment)
     experiment.set_defaults(handler=_experiment)
 
+    add_fit(commands)
     add_status(commands)
     for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda found: found.name):
         entry.load()(commands)

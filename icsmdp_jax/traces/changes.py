@@ -51,7 +51,9 @@ def changes(found: Empirical, resampler: Resampler, offline: Offline, weights: n
     return sorted(rows, key=lambda row: -row["gain"]["value"])
 
 
-def _change(found: Empirical, offline: Offline, behaviour: np.ndarray, i: int, gain: float, half: float) -> dict[str, Any]:
+def _change(
+    found: Empirical, offline: Offline, behaviour: np.ndarray, i: int, gain: float, half: float
+) -> dict[str, Any]:
     log, option = found.log, int(offline.choice[i])
     now = np.argsort(-behaviour[i], kind="stable")
     return {
@@ -60,7 +62,7 @@ def _change(found: Empirical, offline: Offline, behaviour: np.ndarray, i: int, g
         "now": {log.option_name[o]: float(behaviour[i, o]) for o in now if behaviour[i, o] > 0},
         "then": log.option_name[option],
         "gain": Estimate(float(gain), float(gain - half), float(gain + half))._asdict(),
-        "segments": int(offline.support.count[i, option]),
+        "segments": int(offline.support.segments[i, option]),
         "effective_runs": float(offline.support.effective[i, option]),
     }
 
@@ -108,12 +110,12 @@ def untried(found: Empirical, offline: Offline) -> list[dict[str, Any]]:
     usable = found.state >= 0
     offered = np.zeros(found.taken.shape, bool)
     np.logical_or.at(offered, found.interface[found.state[usable]], log.offered[usable])
-    rare = offered & (offline.support.count < log.config.support)
-    total = offline.support.count.sum(axis=1)
+    rare = offered & (offline.support.segments < log.config.support)
+    total = offline.support.segments.sum(axis=1)
     rows = [
         {
             "interface": found.interface_names[i], "option": log.option_name[o],
-            "segments": int(offline.support.count[i, o]), "of": int(total[i]),
+            "segments": int(offline.support.segments[i, o]), "of": int(total[i]),
         }
         for i, o in np.argwhere(rare)
     ]  # fmt: skip
@@ -128,4 +130,7 @@ def to_settle(found: Empirical, value: Value, questions: list[dict[str, Any]]) -
     }
     needed = [row["more_runs"] for row in questions if row["more_runs"] is not None]
     half = sorted(needed)[(len(needed) - 1) // 2] if needed else 0
-    return out | {"half_of_the_open": half, "all_of_the_open": None if len(needed) < len(questions) else max([0, *needed])}
+    return out | {
+        "half_of_the_open": half,
+        "all_of_the_open": None if len(needed) < len(questions) else max([0, *needed]),
+    }

@@ -25,8 +25,8 @@ NOWHERE = -1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Empirical:
-    """Counts of a log. ``S`` states that decide, ``P`` pairs of state and option, ``C`` cells: a pair, a duration, a next
-    state. Cells and pairs are sorted by state and option.
+    """Counts of a log: ``S`` states that decide, ``P`` pairs of state and option, ``C`` cells (pair, duration, next state),
+    sorted.
 
     Attributes:
       log: what is counted.
@@ -141,7 +141,9 @@ class Empirical:
         annuity = annuities(self.gamma, int(self.cell_tau.max()))[self.cell_tau - 1]
         pairs = len(self.pair_state)
         rate = self._weighted(self.rates, weights) / np.bincount(self.cell_pair, counts * annuity, pairs)
-        return rate, self._weighted(self.lumps, weights) / np.bincount(self.cell_pair, counts * self.discounts(1), pairs)
+        return rate, self._weighted(self.lumps, weights) / np.bincount(
+            self.cell_pair, counts * self.discounts(1), pairs
+        )
 
     def start(self, weights: np.ndarray | None = None) -> np.ndarray:
         """``[S']`` law of the first state of a run."""
@@ -183,7 +185,8 @@ class Empirical:
         available = np.vstack([self.taken, np.ones((total - s, self.taken.shape[1]), bool)])
         out = {
             "agent": agent, "interface": interface, "available": available, "agent_name": np.array(log.agent_name),
-            "option_name": np.array(log.option_name), "interface_name": np.array(self.interface_names + ["end"] * (total - s)),
+            "option_name": np.array(log.option_name),
+            "interface_name": np.array(self.interface_names + ["end"] * (total - s)),
             "state_name": np.array([self._text(line, None) for line in self.leader] + ["end"] * (total - s)),
         }  # fmt: skip
         if log.field_name:
@@ -224,7 +227,7 @@ def empirical(log: Log) -> Empirical:
     count = len(leader)
     if count > MOST_STATES:
         raise ValueError(
-            f"the fields make up {count} states, expected at most {MOST_STATES}: fewer fields in [fields], or wider bins"
+            f"the fields make up {count} states, expected at most {MOST_STATES}: list fewer fields, or wider bins"
         )
     state = np.full(len(log.run), NOWHERE)
     state[usable] = code
@@ -275,7 +278,12 @@ def _borrow_pairs(borrowed: np.ndarray, interface: np.ndarray, option: np.ndarra
 
 
 def _borrow_cells(
-    pair: np.ndarray, tau: np.ndarray, following: np.ndarray, borrowed: np.ndarray, interface: np.ndarray, option: np.ndarray
+    pair: np.ndarray,
+    tau: np.ndarray,
+    following: np.ndarray,
+    borrowed: np.ndarray,
+    interface: np.ndarray,
+    option: np.ndarray,
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], sparse.csr_array]:
     """Cells with those of borrowed pairs among them, sorted; and the matrix that takes counts of cells to theirs."""
     group = numbered(interface, option)

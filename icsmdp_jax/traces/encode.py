@@ -44,6 +44,7 @@ class Encoder:
       agents, options, runs: codes by name.
       sets: codes of sets of available options, each a tuple of option codes.
       labels: codes from 1 on of the values of each field that has labels; 0 stands for a missing value.
+      booleans: fields of which a value was true or false, and not the text.
       seen: pairs of agent and field that occurred under ``seen``.
       parts: parts of the reward and on how many lines each was missing.
       lines: how many lines there were.
@@ -58,6 +59,7 @@ class Encoder:
         self.runs: Codes = {}
         self.sets: Codes = {}
         self.labels: dict[str, Codes] = {name: {} for name in config.fields or ()}
+        self.booleans: set[str] = set()
         self.seen: set[tuple[int, str]] = set()
         self.parts = dict.fromkeys(config.reward, 0)
         self.lines = self.cut = 0
@@ -160,7 +162,7 @@ class Encoder:
         if probability is not None:
             if type(probability) not in (int, float):
                 return "malformed"
-            if not 0 < probability <= 1:
+            if not 0 < probability <= 1:  # type: ignore[operator]
                 return "not_finite" if probability != probability else "bad_probability"
         if type(duration) not in (int, float):
             return "malformed"
@@ -234,6 +236,8 @@ class Encoder:
                 out[name] = _binned(values, bins, bad)
             else:
                 out[name] = _labelled(name, values, table, bad, lines)
+                if bool in set(map(type, values)):
+                    self.booleans.add(name)
         return out, bad
 
     def _discover(self, rows: list[Row]) -> None:

@@ -1,9 +1,9 @@
 """What a new handoff policy is worth, in three ways: by the model, by importance sampling, and doubly robust.
 
 Runs are weighed per decision: with ``rho_k`` the probability of the option taken under the new policy over that under
-the old one and ``G_k = gamma^(tau_0 + ... + tau_(k-1))``, a run gives ``sum_k G_k rho_0 ... rho_k R_k`` (Precup, Sutton,
-Singh 2000), and ``V(s_0) + sum_k G_k rho_0 ... rho_k (R_k + gamma^tau_k V(s_(k+1)) - Q(s_k, o_k))`` (Jiang, Li 2016). Where a
-run is cut off, or the weights rest on too few runs, the model's value stands in for the rest.
+the old one, ``w_k = rho_0 ... rho_k`` and ``G_k = gamma^(tau_0 + ... + tau_(k-1))``, a run gives
+``sum_k G_k w_k R_k`` (Precup, Sutton, Singh 2000), and, with the model's values of the new policy,
+``V(s_0) + sum_k G_k w_k (R_k + gamma^tau_k V(s_(k+1)) - Q(s_k, o_k))`` (Jiang, Li 2016). Where a run is cut off, or the weights rest on too few runs, the model's value stands in for the rest.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ class Weighed(NamedTuple):
     handoffs: int
 
 
-def weighed(
-    found: Empirical, ratio: np.ndarray, value: np.ndarray, q: np.ndarray, fewest: float = FEWEST
-) -> Weighed:
+def weighed(found: Empirical, ratio: np.ndarray, value: np.ndarray, q: np.ndarray, fewest: float = FEWEST) -> Weighed:
     """Importance sampling and its doubly robust form for every run.
 
     Args:
@@ -106,6 +104,7 @@ class Value(NamedTuple):
       model, sampled, robust: the new policy's value by the three ways.
       gain_model, gain_robust: what it gains over the old one.
       differences: pairs of ways, and their difference with an interval.
+      ratio: mean of ``rho`` over all segments, which is 1 up to noise if the logged probabilities are right.
       beyond: share of the importance sampling estimate that lies beyond a cut, hence is the model's.
       handoffs: handoffs that are weighed.
       runs: that are known from their start.
@@ -118,9 +117,15 @@ class Value(NamedTuple):
     gain_model: Estimate
     gain_robust: Estimate
     differences: dict[str, Estimate]
+    ratio: Estimate
     beyond: float
     handoffs: int
     runs: int
+
+    @property
+    def probabilities_fit(self) -> bool:
+        """Whether options were taken as often as their probabilities say."""
+        return self.ratio.low <= 1.0 <= self.ratio.high
 
     @property
     def disagree(self) -> list[str]:
@@ -165,7 +170,9 @@ def evaluate(found: Empirical, resampler: Resampler, choice: np.ndarray, weights
         return Estimate(float(value), float(value - half), float(value + half))
 
     def by_runs(some: np.ndarray) -> Estimate:
-        half = float(stats.t.ppf((1 + confidence) / 2, max(runs - 1, 1)) * some.std(ddof=min(1, runs - 1)) / np.sqrt(runs))
+        half = float(
+            stats.t.ppf((1 + confidence) / 2, max(runs - 1, 1)) * some.std(ddof=min(1, runs - 1)) / np.sqrt(runs)
+        )
         return Estimate(float(some.mean()), float(some.mean() - half), float(some.mean() + half))
 
     joint = 1 - (1 - confidence) / 2  # both differences at once (Bonferroni)
@@ -174,10 +181,14 @@ def evaluate(found: Empirical, resampler: Resampler, choice: np.ndarray, weights
         for name, some in (("importance sampling", new.sampled), ("doubly robust", new.robust))
     }
     total = float(np.abs(new.sampled).sum())
+    known = np.flatnonzero(log.known)
+    ratio, lines = importance_ratio(found, policy)[known], np.bincount(log.run[known], minlength=log.num_runs)
+    sums = np.bincount(log.run[known], ratio, log.num_runs)
     return Value(
         current=by_runs(old.sampled), model=by_model(model, drawn), sampled=by_runs(new.sampled),
         robust=by_runs(new.robust), gain_model=by_model(model - model_old, drawn - drawn_old),
         gain_robust=by_runs(new.robust - old.sampled), differences=differences,
+        ratio=by_model(ratio.mean(), (weights @ sums) / (weights @ lines), joint),
         beyond=float(np.abs(new.beyond).sum()) / total if total else 0.0, handoffs=new.handoffs, runs=runs,
     )  # fmt: skip
 
@@ -185,7 +196,8 @@ def evaluate(found: Empirical, resampler: Resampler, choice: np.ndarray, weights
 def _draws(resampler: Resampler, chosen: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``[B]`` values of the new and of the old policy in the resampled models."""
     parts = [
-        (solver.policy_value(chosen), solver.policy_value(solver.behaviour_on_pairs)) for solver in resampler.solvers(weights)
+        (solver.policy_value(chosen), solver.policy_value(solver.behaviour_on_pairs))
+        for solver in resampler.solvers(weights)
     ]
     return np.concatenate([new for new, _ in parts]), np.concatenate([old for _, old in parts])
 

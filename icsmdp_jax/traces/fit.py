@@ -83,9 +83,18 @@ def fit(log: Log) -> Fit:
         "open": questions,
         "untried": changing.untried(found, offline),
         "more_runs": changing.to_settle(found, value, questions),
+        "advise": _advice(known),
         "warnings": known.warnings,
     }  # fmt: skip
     return Fit(found, model, known, offline, value, {"sentence": sentence(content), **content})
+
+
+def _advice(known):  # TEMPORARY
+    try:
+        from icsmdp_jax.exact.advice import advice_on
+    except ImportError:
+        return {"sentence": "", "by_agent": [], "by_field": [], "policy_loss": known.policy_loss, "hideable": []}
+    return advice_on(known).table()
 
 
 def _settings(log: Log) -> dict[str, Any]:
@@ -94,7 +103,8 @@ def _settings(log: Log) -> dict[str, Any]:
         "gamma": config.gamma, "unit": config.unit, "step": config.step, "longest": config.longest,
         "caution": config.caution, "support": config.support, "confidence": config.confidence, "seed": config.seed,
         "fields": {
-            name: [log.agent_name[i] for i in np.flatnonzero(log.visible[:, f])] for f, name in enumerate(log.field_name)
+            name: [log.agent_name[i] for i in np.flatnonzero(log.visible[:, f])]
+            for f, name in enumerate(log.field_name)
         },
         "reward": {name: part._asdict() for name, part in config.reward.items()},
     }  # fmt: skip
@@ -133,7 +143,7 @@ def _coverage(
     half = half_width(np.where(found.taken, draws, 0.0), log.num_runs, log.config.confidence)
     return [
         {
-            "interface": found.interface_names[i], "option": log.option_name[o], "segments": int(rests.count[i, o]),
+            "interface": found.interface_names[i], "option": log.option_name[o], "segments": int(rests.segments[i, o]),
             "effective_runs": float(rests.effective[i, o]), "share_of_handoffs": float(weight[i]),
             "q": Estimate(float(q[i, o]), float(q[i, o] - half[i, o]), float(q[i, o] + half[i, o]))._asdict(),
             "lower": float(offline.lower[i, o]) if np.isfinite(offline.lower[i, o]) else None,
@@ -147,7 +157,8 @@ def _value(value: Value) -> dict[str, Any]:
     out = {name: part._asdict() for name, part in value._asdict().items() if isinstance(part, Estimate)}
     return out | {
         "differences": {name: difference._asdict() for name, difference in value.differences.items()},
-        "disagree": value.disagree, "beyond_a_cut": value.beyond, "handoffs_weighed": value.handoffs,
+        "disagree": value.disagree, "probabilities_fit": value.probabilities_fit,
+        "beyond_a_cut": value.beyond, "handoffs_weighed": value.handoffs,
     }  # fmt: skip
 
 
@@ -157,10 +168,15 @@ def sentence(content: dict[str, Any]) -> str:
     gain = value["gain_robust"]
     percent = f"{100 * content['settings']['confidence']:g} %"
     span = f"{gain['value']:+.4g} a run ({percent} interval {gain['low']:.4g} to {gain['high']:.4g})"
-    if value["disagree"]:
+    if not value["probabilities_fit"]:
         start = (
-            f"The model is wrong: {' and '.join(value['disagree'])} differ by more than their interval, so something that "
-            "matters is not in the log. By the doubly robust estimate, which does not rest on the model alone,"
+            "The probabilities in the log are not those with which options were taken, so the estimates that rest on "
+            "them say nothing. By the doubly robust estimate, which is one of them,"
+        )
+    elif value["disagree"]:
+        start = (
+            f"The model is wrong: {' and '.join(value['disagree'])} differ by more than their interval, so something "
+            "that matters is not in the log. By the doubly robust estimate, which does not rest on the model alone,"
         )
     else:
         start = "Model and importance sampling agree within their intervals. By the doubly robust estimate"

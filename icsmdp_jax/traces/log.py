@@ -31,6 +31,7 @@ class Log:
       config: how the log was read.
       agent_name, option_name, field_name: what the codes stand for.
       labels: of each field, ``labels[f][code]``; code 0 is a missing value.
+      values: of each field the values that the codes from 1 on stand for; None for one with bins.
       visible: ``[N, F]`` bool, fields that each agent sees.
       run: ``[n]`` int, run of each line, numbered from 0.
       step: ``[n]`` int, its place in the run.
@@ -56,6 +57,7 @@ class Log:
     option_name: tuple[str, ...]
     field_name: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
+    values: tuple[tuple[Any, ...] | None, ...]
     visible: np.ndarray
     run: np.ndarray
     step: np.ndarray
@@ -84,6 +86,12 @@ class Log:
     def num_runs(self) -> int:
         """Runs of which a line can be used."""
         return int(self.run.max()) + 1
+
+    def bins(self, f: int) -> tuple[float, ...]:
+        """Ends of the bins of a field that has some."""
+        ends = (self.config.fields or {}).get(self.field_name[f])
+        assert ends is not None
+        return ends
 
     @cached_property
     def from_start(self) -> np.ndarray:
@@ -198,7 +206,7 @@ def _named(
     option_name, option_at = _alphabetical(encoder.options, None)
     agent, option = agent_at[found["agent"]], option_at[found["option"]]
     offered = _offered(encoder, agent, option, found["set"], found["known"], option_name)
-    names, labels, codes = _labels(encoder, found["fields"])
+    names, labels, values, codes = _labels(encoder, found["fields"])
     visible = np.zeros((len(agent_name), len(names)), bool)
     for code, name in enumerate(agent_name):
         given = config.visible.get(name)
@@ -206,17 +214,17 @@ def _named(
             shown = (int(encoder.agents[name]), field) in encoder.seen if given is None else field in given
             visible[code, column] = shown
     if _sets_vary(agent, np.where(visible[agent], codes, 0), offered):
-        rows, code = np.unique(offered, axis=0, return_inverse=True)
-        codes = np.column_stack([codes, code.reshape(-1) + 1])
+        rows, which = np.unique(offered, axis=0, return_inverse=True)
+        codes = np.column_stack([codes, which.reshape(-1) + 1])
         texts = [" or ".join(option_name[o] for o in np.flatnonzero(row)) for row in rows]
-        names, labels = (*names, OFFERED), (*labels, (MISSING, *texts))
+        names, labels, values = (*names, OFFERED), (*labels, (MISSING, *texts)), (*values, tuple(texts))
         visible = np.column_stack([visible, np.ones(len(agent_name), bool)])
     known = _supported(agent, np.where(visible[agent], codes, 0), found["known"], found["follows"])
     if not known.any():
         raise ValueError("no segment is known: no line names the end of its run or is followed by the next handoff")
     notes = notes + _notes(encoder, found["set"])
     return Log(
-        config=config, agent_name=agent_name, option_name=option_name, field_name=names, labels=labels,
+        config=config, agent_name=agent_name, option_name=option_name, field_name=names, labels=labels, values=values,
         visible=visible, run=np.unique(found["run"], return_inverse=True)[1].reshape(-1), step=found["step"],
         agent=agent, fields=codes, offered=offered, option=option, probability=found["probability"],
         tau=found["tau"], rate=found["rate"], lump=found["lump"], follows=found["follows"], known=known,
@@ -250,9 +258,12 @@ def _offered(
     return np.where((which == UNKNOWN)[:, None], taken[agent], table[which])
 
 
-def _labels(encoder: Encoder, codes: np.ndarray) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], np.ndarray]:
-    """Names, labels in their order, and the codes in that order."""
+def _labels(
+    encoder: Encoder, codes: np.ndarray
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], tuple[tuple[Any, ...] | None, ...], np.ndarray]:
+    """Names, labels and values in their order, and the codes in that order."""
     config = encoder.config
+    every: list[tuple[Any, ...] | None] = []
     names = tuple(sorted(encoder.labels)) if config.fields is None else tuple(encoder.labels)
     out, columns = list[tuple[str, ...]](), list[np.ndarray]()
     for name in names:
@@ -262,16 +273,20 @@ def _labels(encoder: Encoder, codes: np.ndarray) -> tuple[tuple[str, ...], tuple
             ends = [f"{end:g}" for end in bins]
             inner = [f"{a} to {b}" for a, b in zip(ends, ends[1:], strict=False)]
             texts = [MISSING, f"below {ends[0]}", *inner, f"{ends[-1]} or more"]
+            every.append(None)
         else:
             values = sorted(encoder.labels[name], key=lambda value: (isinstance(value, str), value))
             place = np.zeros(len(values) + 1, np.int64)
             for new, value in enumerate(values, 1):
                 place[encoder.labels[name][value]] = new
             column, texts = place[column], [MISSING, *map(_short, values)]
+            plain = name in encoder.booleans and all(isinstance(value, str) for value in values)  # 1 equals True
+            truth = {"true": True, "false": False} if plain else {}
+            every.append(tuple(truth.get(value, value) for value in values))
         out.append(tuple(texts))
         columns.append(column)
     stacked = np.stack(columns, axis=1) if columns else np.zeros((len(codes), 0), np.int64)
-    return names, tuple(out), stacked
+    return names, tuple(out), tuple(every), stacked
 
 
 def _short(value: Any) -> str:

@@ -23,13 +23,13 @@ class Support(NamedTuple):
     """What the log says of each interface and option, ``[Z, O]``.
 
     Attributes:
-      count: known segments.
+      segments: how many are known.
       effective: runs that they are worth, ``(sum_r n_r)^2 / sum_r n_r^2``.
       error: standard error of the mean target.
       supported: options that may be chosen; where none has enough segments, the most frequent one.
     """
 
-    count: np.ndarray
+    segments: np.ndarray
     effective: np.ndarray
     error: np.ndarray
     supported: np.ndarray
@@ -96,5 +96,5 @@ def offline_icq(found: Empirical, interface: InterfaceModel, q_phi: Solution) ->
     )  # fmt: skip
     lower = lowered.q[:z]
     never = ~mask[:z].any(axis=1)  # not recurrent: never met again
-    choice = np.where(never, rests.count.argmax(axis=1), lower.argmax(axis=1))
+    choice = np.where(never, rests.segments.argmax(axis=1), lower.argmax(axis=1))
     return Offline(choice, lower, rests)

@@ -72,7 +72,12 @@ def _views(model: TabularModel) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def _lines(
-    model: TabularModel, runs: int, behaviour: np.ndarray, first: np.ndarray | None, longest: int, rng: np.random.Generator
+    model: TabularModel,
+    runs: int,
+    behaviour: np.ndarray,
+    first: np.ndarray | None,
+    longest: int,
+    rng: np.random.Generator,
 ) -> Iterator[dict[str, Any]]:
     agents, options = _names(model)
     offered = [[options[o] for o in np.flatnonzero(mask)] for mask in model.option_mask]

@@ -72,7 +72,9 @@ class Resampler:
         self.to_entry = sparse.csr_array((np.ones(len(cells)), (cells, entry)), shape=shape)
         self.to_discounted = sparse.csr_array((found.discounts()[cells], (cells, entry)), shape=shape)
         at = found.pair_state[self.entry_pair]
-        self.to_square = sparse.csr_array((np.ones(len(lead)), (np.arange(len(lead)), at * s + self.entry_next)), shape=(len(lead), s * s))
+        self.to_square = sparse.csr_array(
+            (np.ones(len(lead)), (np.arange(len(lead)), at * s + self.entry_next)), shape=(len(lead), s * s)
+        )
         zo = numbered(found.interface[found.pair_state], found.pair_option)
         z, o = (found.interface[found.pair_state], found.pair_option)
         first = np.unique(zo, return_index=True)[1]

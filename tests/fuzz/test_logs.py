@@ -14,8 +14,9 @@ from tests.fuzz.judge import strict_warnings
 from tests.traces.logs import config, desk
 
 VALUES: list[Any] = [
-    None, True, -1, 0, 7, 1e400, float("nan"), 10**400, 2**31, "", "a\u0000b", "\ud800", "x" * 300, [], ["solve", 1], {},
-    {"topic": {}}, {"load": "high", "topic": [1]}, {"load": float("inf")}, {"outcome": float("nan")}, {"cost": "free"},
+    None, True, -1, 0, 7, 1e400, float("nan"), 10**400, 2**31, "", "a\u0000b", "\ud800", "x" * 300, [],
+    ["solve", 1], {}, {"topic": {}}, {"load": "high", "topic": [1]}, {"load": float("inf")},
+    {"outcome": float("nan")}, {"cost": "free"},
 ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ SETTINGS: dict[str, Any] = {
     "fields": {"topic": {}, "load": {"bins": [0.5]}, "angry": {}},
     "visible": {"triage": ["topic"], "expert": ["topic", "load"]},
     "reward": {"outcome": {"weight": 1.0}, "cost": {"weight": -0.1, "paid": "spread"}},
-    "fit": {"support": 2, "resamples": 50},
+    "fit": {"support": 2, "resamples": 20},
 }
 
 

@@ -190,7 +190,8 @@ def test_spans_of_the_agents_sdk(tmp_path: Path) -> None:
     spans = [
         {"object": "trace", "id": "t", "workflow_name": "desk"},
         span("h", 1, 1, handed, "a"), span("i", 0, 0, extra, "a"), span("a", 0, 2, agent),
-        span("b", 2, 5, {**agent, "name": "expert", "handoffs": []}), {**span("c", 5, None, {**agent, "name": "expert"}), "trace_id": "u"},
+        span("b", 2, 5, {**agent, "name": "expert", "handoffs": []}),
+        {**span("c", 5, None, {**agent, "name": "expert"}), "trace_id": "u"},
     ]  # fmt: skip
     log = read_log(write(tmp_path / "spans.jsonl", spans), config(reward={"latency": {"paid": "start"}}))
     assert (log.lines, log.good, log.other, log.counted()["bad"]) == (3, 2, 3, {"cut_off": 1})
