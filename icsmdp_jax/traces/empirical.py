@@ -25,8 +25,9 @@ NOWHERE = -1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Empirical:
-    """Counts of a log: ``S`` states that decide, ``P`` pairs of state and option, ``C`` cells (pair, duration, next state),
-    sorted.
+    """Counts of a log: ``S`` states that decide, ``P`` pairs of state and option, ``C`` cells, all sorted.
+
+    A cell is a pair, a duration and a next state.
 
     Attributes:
       log: what is counted.

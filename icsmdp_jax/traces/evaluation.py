@@ -3,7 +3,8 @@
 Runs are weighed per decision: with ``rho_k`` the probability of the option taken under the new policy over that under
 the old one, ``w_k = rho_0 ... rho_k`` and ``G_k = gamma^(tau_0 + ... + tau_(k-1))``, a run gives
 ``sum_k G_k w_k R_k`` (Precup, Sutton, Singh 2000), and, with the model's values of the new policy,
-``V(s_0) + sum_k G_k w_k (R_k + gamma^tau_k V(s_(k+1)) - Q(s_k, o_k))`` (Jiang, Li 2016). Where a run is cut off, or the weights rest on too few runs, the model's value stands in for the rest.
+``V(s_0) + sum_k G_k w_k (R_k + gamma^tau_k V(s_(k+1)) - Q(s_k, o_k))`` (Jiang, Li 2016). Where a run
+is cut off, or the weights rest on too few runs, the model's value stands in for the rest.
 """
 
 from __future__ import annotations
