@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from icsmdp_jax.envs.registry import make as make
     from icsmdp_jax.envs.registry import register as register
     from icsmdp_jax.envs.tabular import tabular_env as tabular_env
+    from icsmdp_jax.exact.advice import Advice as Advice
+    from icsmdp_jax.exact.advice import advise as advise
     from icsmdp_jax.exact.constants import Analysis as Analysis
     from icsmdp_jax.exact.constants import analyse as analyse
     from icsmdp_jax.exact.returns import Returns as Returns
@@ -62,6 +64,7 @@ _WHERE = {
     "core.wrappers": ("Checked",),
     "envs.registry": ("make", "register", "environments"),
     "envs.tabular": ("tabular_env",),
+    "exact.advice": ("Advice", "advise"),
     "exact.constants": ("Analysis", "analyse"),
     "exact.returns": ("Returns",),
     "exact.solved": ("Solved", "solve"),

@@ -1,4 +1,4 @@
-"""The command ``icsmdp``: analyse, solve, learn, export, envs, experiment, fit, status, and those of other packages.
+"""The command ``icsmdp``: analyse, advise, solve, learn, export, envs, experiment, fit, status, and what others add.
 
 Exit codes and what is said of errors: ``icsmdp_jax.endings``. With ``--json`` one JSON object goes to stdout and
 everything else to stderr. JAX is not imported before a command needs it, and the persistent compilation cache is set up
@@ -13,6 +13,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -57,20 +58,26 @@ def seed(text: str) -> int:
     return value
 
 
-def emit(result: dict[str, Any], as_json: bool) -> None:
-    """Prints a result on stdout, as one JSON object or as aligned lines.
+def emit(result: dict[str, Any], as_json: bool, text: Callable[[], str] | None = None) -> None:
+    """Prints a result on stdout, as one JSON object, or as ``text``, or as aligned lines.
 
     Raises:
       ArithmeticError: if a value is not finite, which must not look like a success.
     """
     flat: dict[str, Any] = {}
     for name, value in result.items():
-        flat |= {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+        parts = {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+        for i, row in enumerate(value if isinstance(value, list) else []):
+            parts |= {f"{name}[{i}].{part}": v for part, v in row.items()} if isinstance(row, dict) else {}
+        flat |= parts
     for name, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ArithmeticError(f"{name} = {value}: expected a finite number")
     if as_json:
         print(json.dumps(result, allow_nan=False))
+        return
+    if text is not None:
+        print(text())
         return
     width = max(len(name) for name in flat)
     for name, value in flat.items():
@@ -81,8 +88,19 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
 
 def _analyse(args: argparse.Namespace) -> int:
     from icsmdp_jax.commands import analyse_file
+    from icsmdp_jax.exact.words import as_text
 
-    emit(analyse_file(args.model, args.behaviour), args.json)
+    found = analyse_file(args.model, args.behaviour)
+    emit(found, args.json, lambda: as_text({**found, "warnings": []}))  # they are on stderr already
+    return 0
+
+
+def _advise(args: argparse.Namespace) -> int:
+    set_compilation_cache()
+    from icsmdp_jax.commands import advise_file
+
+    found = advise_file(args.model, args.behaviour, args.error)
+    emit(found.table(), args.json, lambda: str(replace(found, warnings=[])))
     return 0
 
 
@@ -205,6 +223,14 @@ def build_parser() -> argparse.ArgumentParser:
     analyse = commands.add_parser("analyse", help="compute every constant of the theory for a model")
     _add_model(analyse)
     analyse.set_defaults(handler=_analyse)
+
+    advise = commands.add_parser("advise", help="whose interface is the bottleneck, and what to show to whom")
+    _add_model(advise)
+    advise.add_argument(
+        "--error", type=float, default=None, metavar="X",
+        help="how many handoffs bring the RMSE against the full-state optimum to X, expected and certified",
+    )  # fmt: skip
+    advise.set_defaults(handler=_advise)
 
     solve = commands.add_parser("solve", help="compute the exact solutions Q* and Q_phi of a model")
     _add_model(solve)

@@ -1,4 +1,4 @@
-"""What the commands analyse, solve, learn and export do, as functions of file names that return plain results."""
+"""What the commands analyse, advise, solve, learn and export do, as functions of file names with plain results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from icsmdp_jax.exact.advice import Advice, advise
 from icsmdp_jax.exact.chain import structure_warnings
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.interface import InterfaceModel, solve_both
@@ -58,6 +59,18 @@ def analyse_file(model: str, behaviour: str = "uniform") -> dict[str, Any]:
     known = analyse(load_model(model), read_behaviour(behaviour))
     warned(known.interface, known.limit.warnings)
     return known.table()
+
+
+def advise_file(model: str, behaviour: str = "uniform", error: float | None = None) -> Advice:
+    """What to show to whom on a model file; see ``advise``.
+
+    Raises:
+      ValueError: for bad input, in one line.
+    """
+    found = advise(load_model(model), error, read_behaviour(behaviour))
+    for line in found.warnings:
+        print(f"icsmdp: warning: {line}", file=sys.stderr)
+    return found
 
 
 def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict[str, Any]:

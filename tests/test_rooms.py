@@ -37,7 +37,6 @@ ORDER: dict[str, list[set[str]]] = {
         {"views", "bounds"},
         {"cell"},
         {"certificates"},
-        {"handoffs"},
         {"drawing"},
         {"axes"},
         {"sweep"},

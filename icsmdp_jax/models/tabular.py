@@ -180,6 +180,23 @@ class TabularModel:
         """A copy with some arrays changed, validated again."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
+    def seen_through(self, interface: Array, available: Array) -> TabularModel:
+        """The same states and kernel, neither checked nor copied again, seen through other interfaces.
+
+        Args:
+          interface: ``[S]`` int, interfaces that do not mix agents.
+          available: ``[Z', O]`` bool, their options.
+
+        Returns:
+          The model, without what describes its old interfaces: ``features``, ``interface_name`` and ``visible``.
+        """
+        changes: dict[str, object] = {"interface": interface.astype(np.int32), "available": available}
+        changes |= dict.fromkeys(("features", "interface_name", "visible"))
+        other = object.__new__(TabularModel)
+        for field in dataclasses.fields(self):
+            object.__setattr__(other, field.name, changes.get(field.name, getattr(self, field.name)))
+        return other
+
 
 def annuities(gamma: float, longest: int) -> Array:
     """``[T]`` ``(1 - gamma^tau) / (1 - gamma)`` for ``tau = 1..T``, without cancellation as gamma nears 1."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from icsmdp_jax.exact.advice import advice_on
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.models.tabular import TabularModel
 from icsmdp_jax.traces import changes as changing
@@ -83,18 +84,10 @@ def fit(log: Log) -> Fit:
         "open": questions,
         "untried": changing.untried(found, offline),
         "more_runs": changing.to_settle(found, value, questions),
-        "advise": _advice(known),
+        "advise": advice_on(known).table(),
         "warnings": known.warnings,
     }  # fmt: skip
     return Fit(found, model, known, offline, value, {"sentence": sentence(content), **content})
-
-
-def _advice(known):  # TEMPORARY
-    try:
-        from icsmdp_jax.exact.advice import advice_on
-    except ImportError:
-        return {"sentence": "", "by_agent": [], "by_field": [], "policy_loss": known.policy_loss, "hideable": []}
-    return advice_on(known).table()
 
 
 def _settings(log: Log) -> dict[str, Any]:
