@@ -28,9 +28,7 @@ def changes(found: Empirical, resampler: Resampler, offline: Offline, weights: n
     step = here.square(here.discounted, old[None])[0]
     visits = np.linalg.solve(np.eye(len(step)) - step.T, here.start[0])
     z, choice = found.interface, offline.choice
-    number = np.full((found.num_states, found.taken.shape[1]), -1)
-    number[found.pair_state, found.pair_option] = np.arange(len(old))
-    q = here.pair_values(value)[number[np.arange(len(z)), choice[z]]]
+    q = here.pair_values(value[None])[0, found.number[np.arange(len(z)), choice[z]]]
     gain = np.bincount(z, visits * (q - value))
     behaviour = found.behaviour()
     different = behaviour[np.arange(found.num_interfaces), choice] < 1

@@ -80,6 +80,13 @@ class Empirical:
         return bool((self.cell_next == self.num_states).any())
 
     @cached_property
+    def number(self) -> np.ndarray:
+        """``[S, O]`` number of each pair; -1 for what is no pair."""
+        out = np.full((self.num_states, self.taken.shape[1]), -1)
+        out[self.pair_state, self.pair_option] = np.arange(len(self.pair_state))
+        return out
+
+    @cached_property
     def weights(self) -> np.ndarray:
         """``[runs]`` ones: the weights of the log itself."""
         return np.ones(self.log.num_runs)

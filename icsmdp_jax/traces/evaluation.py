@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import sparse
 
 from icsmdp_jax.traces.empirical import Empirical
 from icsmdp_jax.traces.encode import END
@@ -35,31 +35,45 @@ class Estimate(NamedTuple):
 
 
 class Weighed(NamedTuple):
-    """What each run says of a policy, ``[runs]``; only runs that are known from their start.
+    """What runs say of a policy, as linear forms in the model's values: ``V [S]`` of states and ``Q [P]`` of pairs.
 
     Attributes:
-      runs: ``[r]`` their numbers.
-      sampled: importance sampling.
-      robust: doubly robust.
-      beyond: the part of ``sampled`` that is the model's value of what lies beyond a cut.
+      begins: ``[runs]`` bool, runs that are known from their start; all others have zeros below.
+      paid: ``[runs]`` ``sum_k G_k w_k R_k``.
+      rest: ``[runs, S]`` weight of the value of what lies beyond a cut.
+      ahead: ``[runs, S]`` weight of ``V`` in the doubly robust form, and ``taken [runs, P]`` that of ``-Q``.
       handoffs: number of handoffs that are weighed before the effective number of runs gets too small.
     """
 
-    runs: np.ndarray
-    sampled: np.ndarray
-    robust: np.ndarray
-    beyond: np.ndarray
+    begins: np.ndarray
+    paid: np.ndarray
+    rest: sparse.csr_array
+    ahead: sparse.csr_array
+    taken: sparse.csr_array
     handoffs: int
 
+    def sampled(self, weights: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """``[B]`` importance sampling estimates from ``weights [B, runs]`` and ``value [B, S]``."""
+        share = self._share(weights)
+        return share @ self.paid + np.einsum("bs,bs->b", share @ self.rest, value)
 
-def weighed(found: Empirical, ratio: np.ndarray, value: np.ndarray, q: np.ndarray, fewest: float = FEWEST) -> Weighed:
-    """Importance sampling and its doubly robust form for every run.
+    def robust(self, weights: np.ndarray, value: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """``[B]`` doubly robust estimates, ``q [B, P]``."""
+        share = self._share(weights)
+        correction = np.einsum("bp,bp->b", share @ self.taken, q)
+        return share @ self.paid + np.einsum("bs,bs->b", share @ self.ahead, value) - correction
+
+    def _share(self, weights: np.ndarray) -> np.ndarray:
+        kept = weights * self.begins
+        return kept / kept.sum(axis=1, keepdims=True)
+
+
+def weighed(found: Empirical, ratio: np.ndarray, fewest: float = FEWEST) -> Weighed:
+    """Weighs every run.
 
     Args:
       found: the counts.
       ratio: ``[n]`` ``rho`` of each line.
-      value: ``[S]`` the model's values of the new policy.
-      q: ``[n]`` the model's values of the option taken on each line, under the new policy afterwards.
       fewest: effective number of runs, ``(sum w)^2 / sum w^2``, below which weights are not used.
     """
     log = found.log
@@ -67,34 +81,38 @@ def weighed(found: Empirical, ratio: np.ndarray, value: np.ndarray, q: np.ndarra
     use = use[np.argsort(log.step[use], kind="stable")]
     bounds = np.searchsorted(log.step[use], np.arange(int(log.step[use].max(initial=0)) + 2))
     weight, discount = np.ones(log.num_runs), np.ones(log.num_runs)
-    sampled, robust, beyond = (np.zeros(log.num_runs) for _ in range(3))
-    begins = use[: bounds[1]]
-    robust[log.run[begins]] = value[found.state[begins]]
+    paid = np.zeros(log.num_runs)
+    start = use[: bounds[1]]
+    ahead, taken, rest = [(start, found.state[start], np.ones(len(start)))], [], []
     handoffs = 0
     for first, last in zip(bounds, bounds[1:], strict=False):
         now = use[first:last]
-        known = log.known[now]
-        step = now[known]
+        step = now[log.known[now]]
         after = weight[log.run[step]] * ratio[step]
-        effective = after.sum() ** 2 / max(float((after**2).sum()), 1e-300)
-        if effective < fewest:
-            known = np.zeros(len(now), bool)
-        cut = now[~known]
-        rest = weight[log.run[cut]] * discount[log.run[cut]] * value[found.state[cut]]
-        beyond[log.run[cut]] += rest
-        if effective < fewest:
+        enough = after.sum() ** 2 >= fewest * float((after**2).sum()) and after.any()
+        cut = now[~log.known[now]] if enough else now
+        rest.append((cut, found.state[cut], weight[log.run[cut]] * discount[log.run[cut]]))
+        if not enough:
             break
         handoffs += 1
-        run, reward = log.run[step], log.rate[step] + log.lump[step]
-        carried = found.gamma ** log.tau[step].astype(float)
-        ends = log.follows[step] == END
-        ahead = np.where(ends, 0.0, value[found.state[log.follows[step]]])
+        run = log.run[step]
+        paid[run] += after * discount[run] * (log.rate[step] + log.lump[step])
+        taken.append((step, found.number[found.state[step], log.option[step]], after * discount[run]))
+        discount[run] *= found.gamma ** log.tau[step].astype(float)
         weight[run] = after
-        sampled[run] += after * discount[run] * reward
-        robust[run] += after * discount[run] * (reward + carried * ahead - q[step])
-        discount[run] *= carried
-    runs = log.run[begins]
-    return Weighed(runs, (sampled + beyond)[runs], robust[runs], beyond[runs], handoffs)
+        on = log.follows[step] != END
+        ahead.append((step[on], found.state[log.follows[step[on]]], after[on] * discount[run[on]]))
+    begins = np.zeros(log.num_runs, bool)
+    begins[log.run[start]] = True
+
+    def form(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], width: int) -> sparse.csr_array:
+        if not parts:
+            return sparse.csr_array((log.num_runs, width))
+        line, column, entry = (np.concatenate(some) for some in zip(*parts, strict=True))
+        return sparse.csr_array((entry, (log.run[line], column)), shape=(log.num_runs, width))
+
+    s, pairs = found.num_states, len(found.pair_state)
+    return Weighed(begins, paid, form(rest, s), form(ahead, s), form(taken, pairs), handoffs)
 
 
 class Value(NamedTuple):
@@ -135,8 +153,8 @@ class Value(NamedTuple):
 
 
 def importance_ratio(found: Empirical, policy: np.ndarray) -> np.ndarray:
-    """``[n]`` ``rho``: logged probabilities where there are any, else shares of the options at the interface; 0 where
-    nothing is known."""
+    """``[n]`` ``rho``: by logged probabilities where there are any, else by shares of the options at the interface; 0
+    where nothing is known."""
     log, behaviour = found.log, found.behaviour()
     inside = found.state >= 0
     z = np.where(inside, found.interface[np.maximum(found.state, 0)], 0)
@@ -151,60 +169,45 @@ def evaluate(found: Empirical, resampler: Resampler, choice: np.ndarray, weights
       found: the counts.
       resampler: that of the counts.
       choice: ``[Z]`` option of each interface.
-      weights: ``[B, runs]`` of the bootstrap.
+      weights: ``[B, runs]`` of the bootstrap, in which the model is estimated anew every time.
     """
     log, confidence = found.log, found.log.config.confidence
     policy = np.eye(found.taken.shape[1])[choice]
-    here = resampler.solver(found.weights[None])
-    chosen = here.on_pairs(policy)
-    values = []
-    for pairs, ratio in ((chosen, importance_ratio(found, policy)), (here.behaviour_on_pairs, np.ones(len(log.run)))):
-        value = here.values(pairs)[0]
-        values.append((weighed(found, ratio, value, _taken(found, here, value)), here.policy_value(pairs)[0]))
-    (new, model), (old, model_old) = values
-    drawn, drawn_old = _draws(resampler, chosen, weights)
-    runs = len(new.runs)
-    share = weights[:, new.runs] / weights[:, new.runs].sum(axis=1, keepdims=True)
+    ratio = importance_ratio(found, policy)
+    new, old = weighed(found, ratio), weighed(found, np.ones(len(log.run)), fewest=0.0)
+    known = np.flatnonzero(log.known)
+    lines = np.bincount(log.run[known], minlength=log.num_runs)
+    ratios = np.bincount(log.run[known], ratio[known], log.num_runs)
 
-    def by_model(value: float, some: np.ndarray, level: float = confidence) -> Estimate:
-        half = float(half_width(some, runs, level))
+    def of(solver: Solver, some: np.ndarray) -> np.ndarray:
+        chosen, now = solver.on_pairs(policy), solver.behaviour_on_pairs
+        value = solver.values(chosen)
+        return np.stack([
+            solver.from_start(solver.values(now)), solver.from_start(value), old.sampled(some, solver.values(now)),
+            new.sampled(some, value), new.robust(some, value, solver.pair_values(value)), (some @ ratios) / (some @ lines),
+        ])  # fmt: skip
+
+    here = of(resampler.solver(found.weights[None]), found.weights[None])[:, 0]
+    draws = np.concatenate([of(solver, solver.weights) for solver in resampler.solvers(weights)], axis=1)
+    runs = int(new.begins.sum())
+
+    def estimate(plus: int, minus: int | None = None, level: float = confidence) -> Estimate:
+        value = here[plus] - (0.0 if minus is None else here[minus])
+        half = half_width(draws[plus] - (0.0 if minus is None else draws[minus]), runs, level)
         return Estimate(float(value), float(value - half), float(value + half))
 
-    def by_runs(some: np.ndarray) -> Estimate:
-        half = float(
-            stats.t.ppf((1 + confidence) / 2, max(runs - 1, 1)) * some.std(ddof=min(1, runs - 1)) / np.sqrt(runs)
-        )
-        return Estimate(float(some.mean()), float(some.mean() - half), float(some.mean() + half))
-
     joint = 1 - (1 - confidence) / 2  # both differences at once (Bonferroni)
-    differences = {
-        f"model and {name}": by_model(model - some.mean(), drawn - share @ some, joint)
-        for name, some in (("importance sampling", new.sampled), ("doubly robust", new.robust))
-    }
-    total = float(np.abs(new.sampled).sum())
-    known = np.flatnonzero(log.known)
-    ratio, lines = importance_ratio(found, policy)[known], np.bincount(log.run[known], minlength=log.num_runs)
-    sums = np.bincount(log.run[known], ratio, log.num_runs)
+    model_old, model, current, sampled, robust, mean_ratio = range(6)
+    value = resampler.solver(found.weights[None]).values(resampler.solver(found.weights[None]).on_pairs(policy))[0]
+    beyond = np.abs(new.rest @ value).sum()
+    total = beyond + np.abs(new.paid).sum()
     return Value(
-        current=by_runs(old.sampled), model=by_model(model, drawn), sampled=by_runs(new.sampled),
-        robust=by_runs(new.robust), gain_model=by_model(model - model_old, drawn - drawn_old),
-        gain_robust=by_runs(new.robust - old.sampled), differences=differences,
-        ratio=by_model(ratio.mean(), (weights @ sums) / (weights @ lines), joint),
-        beyond=float(np.abs(new.beyond).sum()) / total if total else 0.0, handoffs=new.handoffs, runs=runs,
+        current=estimate(current), model=estimate(model), sampled=estimate(sampled), robust=estimate(robust),
+        gain_model=estimate(model, model_old), gain_robust=estimate(robust, current),
+        differences={
+            "model and importance sampling": estimate(model, sampled, joint),
+            "model and doubly robust": estimate(model, robust, joint),
+        },
+        ratio=estimate(mean_ratio, level=joint), beyond=float(beyond / total) if total else 0.0,
+        handoffs=new.handoffs, runs=runs,
     )  # fmt: skip
-
-
-def _draws(resampler: Resampler, chosen: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``[B]`` values of the new and of the old policy in the resampled models."""
-    parts = [
-        (solver.policy_value(chosen), solver.policy_value(solver.behaviour_on_pairs))
-        for solver in resampler.solvers(weights)
-    ]
-    return np.concatenate([new for new, _ in parts]), np.concatenate([old for _, old in parts])
-
-
-def _taken(found: Empirical, here: Solver, value: np.ndarray) -> np.ndarray:
-    """``[n]`` the model's value of the option that each line took; 0 where that is not known."""
-    table = np.zeros((found.num_states, found.taken.shape[1]))
-    table[found.pair_state, found.pair_option] = here.pair_values(value)
-    return np.where(found.state >= 0, table[np.maximum(found.state, 0), found.log.option], 0.0)

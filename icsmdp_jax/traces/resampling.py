@@ -72,6 +72,9 @@ class Resampler:
         self.to_entry = sparse.csr_array((np.ones(len(cells)), (cells, entry)), shape=shape)
         self.to_discounted = sparse.csr_array((found.discounts()[cells], (cells, entry)), shape=shape)
         at = found.pair_state[self.entry_pair]
+        self.to_pair = sparse.csr_array(
+            (np.ones(len(lead)), (np.arange(len(lead)), self.entry_pair)), (len(lead), pairs)
+        )
         self.to_square = sparse.csr_array(
             (np.ones(len(lead)), (np.arange(len(lead)), at * s + self.entry_next)), shape=(len(lead), s * s)
         )
@@ -104,7 +107,7 @@ class Solver:
     """Laws of ``B`` resampled models, and what follows from them."""
 
     def __init__(self, owner: Resampler, weights: np.ndarray) -> None:
-        self.owner, self.found = owner, owner.found
+        self.owner, self.found, self.weights = owner, owner.found, weights
         counts = _times(weights, self.found.cells)
         per_pair = np.add.reduceat(counts, owner.first, axis=1)
         cell_law = counts / per_pair[:, self.found.cell_pair]
@@ -141,13 +144,16 @@ class Solver:
         return _solved(self.square(self.discounted, chosen), reward)
 
     def pair_values(self, value: np.ndarray) -> np.ndarray:
-        """``[P]`` values of the first model's pairs, given those of the states they lead to."""
-        ahead = self.discounted[0] * value[self.owner.entry_next]
-        return self.reward[0] + np.bincount(self.owner.entry_pair, ahead, len(self.reward[0]))
+        """``[B, P]`` values of pairs, given those of the states they lead to, ``[B, S]``."""
+        return self.reward + _times(self.discounted * value[:, self.owner.entry_next], self.owner.to_pair)
+
+    def from_start(self, value: np.ndarray) -> np.ndarray:
+        """``[B]`` mean of ``value [B, S]`` at the start of a run."""
+        return np.einsum("bs,bs->b", self.start, value)
 
     def policy_value(self, chosen: np.ndarray) -> np.ndarray:
         """``[B]`` value of a policy from the start of a run."""
-        return np.einsum("bs,bs->b", self.start, self.values(chosen))
+        return self.from_start(self.values(chosen))
 
     @cached_property
     def stationary(self) -> np.ndarray:

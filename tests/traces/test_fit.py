@@ -103,11 +103,14 @@ def test_importance_sampling_is_that_of_brute_force(recorded: Fit) -> None:
     ratio = importance_ratio(found, recorded.policy)
     mine = recorded.policy[found.interface[found.state], log.option] / 0.5
     np.testing.assert_allclose(ratio, mine, rtol=1e-15)
-    value, q = rng.normal(size=found.num_states), rng.normal(size=len(log.run))
-    got = weighed(found, ratio, value, q, fewest=0.0)
+    value, pairs = rng.normal(size=found.num_states), rng.normal(size=len(found.pair_state))
+    q = np.array([pairs[found.number[s, o]] for s, o in zip(found.state, log.option, strict=True)])
+    got = weighed(found, ratio, fewest=0.0)
     expected = np.array(returns(log, ratio, value, q, found.state))
-    np.testing.assert_allclose(np.stack([got.sampled, got.robust], axis=1), expected, rtol=1e-12, atol=1e-12)
-    short = weighed(found, ratio, value, q, fewest=60.0)
+    each = np.eye(log.num_runs)
+    np.testing.assert_allclose(got.sampled(each, value[None]), expected[:, 0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(got.robust(each, value[None], pairs[None]), expected[:, 1], rtol=1e-12, atol=1e-12)
+    short = weighed(found, ratio, fewest=60.0)
     assert 0 < short.handoffs < got.handoffs
 
 

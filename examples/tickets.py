@@ -1,8 +1,8 @@
 """A support desk of four agents with hand-written routing, or a fitted one, that logs every handoff.
 
-    python examples/desk.py desk.jsonl --runs 3000                            # as it is
-    icsmdp fit desk.jsonl --config examples/desk.toml --out results/desk
-    python examples/desk.py after.jsonl --runs 3000 --policy results/desk     # as the log says it should be
+    python examples/tickets.py tickets.jsonl --runs 3000                            # as it is
+    icsmdp fit tickets.jsonl --config examples/tickets.toml --out results/tickets
+    python examples/tickets.py after.jsonl --runs 3000 --policy results/tickets     # as the log says it should be
 
 Customers name a topic, and one in four names the wrong one. The triage sees what they name and how long they write; the
 topic itself shows when a specialist reads the ticket. Whoever gets an answer that does not help is back at the triage,
@@ -51,7 +51,9 @@ def by_policy(policy: Policy, agent: str, seen: dict[str, Any]) -> str | None:
     return policy.options[max(known, key=lambda o: table.params["q"][row, o])]
 
 
-def choose(agent: str, facts: dict[str, Any], seen: dict[str, Any], policy: Policy | None, rng: random.Random) -> tuple[str, float]:
+def choose(
+    agent: str, facts: dict[str, Any], seen: dict[str, Any], policy: Policy | None, rng: random.Random
+) -> tuple[str, float]:
     """An option, and the probability with which it is taken."""
     options = OPTIONS[agent]
     new = None if policy is None else by_policy(policy, agent, seen)
@@ -68,7 +70,9 @@ def ticket(run: int, policy: Policy | None, rng: random.Random) -> list[dict[str
     topic = rng.choice(["billing", "technical"])
     wrong = {"billing": "technical", "technical": "billing"}[topic]
     facts = {"topic": topic, "stated": topic if rng.random() < 0.75 else wrong, "returns": 0}
-    facts["length"] = round(rng.random() ** (1 if facts["stated"] == topic else 3), 3)  # who rambles is more often right
+    facts["length"] = round(
+        rng.random() ** (1 if facts["stated"] == topic else 3), 3
+    )  # who rambles is more often right
     lines, agent, step = [], "triage", 0
     while agent:
         seen = {name: facts[name] for name in SEES[agent]}
