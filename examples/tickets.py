@@ -17,7 +17,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from icsmdp_jax.runtime.policies import Policy, load_policy
+from icsmdp_jax.runtime.agent import Agent
+from icsmdp_jax.runtime.policies import load_policy
 
 OPTIONS = {
     "triage": ["to billing", "to technical", "to senior"],
@@ -39,33 +40,21 @@ def by_hand(agent: str, facts: dict[str, Any]) -> str:
     return "answer"
 
 
-def by_policy(policy: Policy, agent: str, seen: dict[str, Any]) -> str | None:
-    """What a fitted policy does; None for what it never saw."""
-    table = policy.agent(agent)
-    rows = [] if table.interfaces is None else table.interfaces.tolist()
-    number = table.number_of(seen)
-    if number not in rows:
-        return None
-    row = rows.index(number)
-    known = [o for o in range(len(policy.options)) if table.available is None or table.available[row, o]]
-    return policy.options[max(known, key=lambda o: table.params["q"][row, o])]
-
-
 def choose(
-    agent: str, facts: dict[str, Any], seen: dict[str, Any], policy: Policy | None, rng: random.Random
+    agent: str, facts: dict[str, Any], seen: dict[str, Any], policy: dict[str, Agent], rng: random.Random
 ) -> tuple[str, float]:
     """An option, and the probability with which it is taken."""
     options = OPTIONS[agent]
-    new = None if policy is None else by_policy(policy, agent, seen)
-    if new is not None:
-        return new, 1.0
+    if policy:
+        choice = policy[agent].act(seen, options)
+        return choice.name, choice.probability
     rule = by_hand(agent, facts)
     rest = (1 - FOLLOWED) / len(options)
     option = rule if rng.random() < FOLLOWED else rng.choice(options)
     return option, rest + FOLLOWED * (option == rule)
 
 
-def ticket(run: int, policy: Policy | None, rng: random.Random) -> list[dict[str, Any]]:
+def ticket(run: int, policy: dict[str, Agent], rng: random.Random) -> list[dict[str, Any]]:
     """One ticket from the first handoff to the last, a line for each."""
     topic = rng.choice(["billing", "technical"])
     wrong = {"billing": "technical", "technical": "billing"}[topic]
@@ -102,7 +91,9 @@ def main() -> None:
     parser.add_argument("--policy", default=None, help="folder of a fitted policy")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    rng, policy = random.Random(args.seed), None if args.policy is None else load_policy(args.policy)
+    rng, policy = random.Random(args.seed), {}
+    if args.policy is not None:
+        policy = {name: Agent(load_policy(args.policy), name) for name in OPTIONS}
     tickets = [ticket(run, policy, rng) for run in range(args.runs)]
     args.out.write_text("".join(json.dumps(line) + "\n" for lines in tickets for line in lines), encoding="utf-8")
     solved = sum(lines[-1]["reward"]["outcome"] for lines in tickets) / args.runs

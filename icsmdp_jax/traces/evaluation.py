@@ -180,14 +180,14 @@ def evaluate(found: Empirical, resampler: Resampler, choice: np.ndarray, weights
     ratios = np.bincount(log.run[known], ratio[known], log.num_runs)
 
     def of(solver: Solver, some: np.ndarray) -> np.ndarray:
-        chosen, now = solver.on_pairs(policy), solver.behaviour_on_pairs
-        value = solver.values(chosen)
+        value, now = solver.values(solver.on_pairs(policy)), solver.values(solver.behaviour_on_pairs)
         return np.stack([
-            solver.from_start(solver.values(now)), solver.from_start(value), old.sampled(some, solver.values(now)),
-            new.sampled(some, value), new.robust(some, value, solver.pair_values(value)), (some @ ratios) / (some @ lines),
+            solver.from_start(now), solver.from_start(value), old.sampled(some, now), new.sampled(some, value),
+            new.robust(some, value, solver.pair_values(value)), (some @ ratios) / (some @ lines),
         ])  # fmt: skip
 
-    here = of(resampler.solver(found.weights[None]), found.weights[None])[:, 0]
+    point = resampler.solver(found.weights[None])
+    here = of(point, point.weights)[:, 0]
     draws = np.concatenate([of(solver, solver.weights) for solver in resampler.solvers(weights)], axis=1)
     runs = int(new.begins.sum())
 
@@ -198,8 +198,7 @@ def evaluate(found: Empirical, resampler: Resampler, choice: np.ndarray, weights
 
     joint = 1 - (1 - confidence) / 2  # both differences at once (Bonferroni)
     model_old, model, current, sampled, robust, mean_ratio = range(6)
-    value = resampler.solver(found.weights[None]).values(resampler.solver(found.weights[None]).on_pairs(policy))[0]
-    beyond = np.abs(new.rest @ value).sum()
+    beyond = np.abs(new.rest @ point.values(point.on_pairs(policy))[0]).sum()
     total = beyond + np.abs(new.paid).sum()
     return Value(
         current=estimate(current), model=estimate(model), sampled=estimate(sampled), robust=estimate(robust),
