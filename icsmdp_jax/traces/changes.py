@@ -67,7 +67,7 @@ def _change(
 
 def more_runs(runs: int, difference: float, half: float) -> int | None:
     """Runs beyond ``runs`` after which an interval of half-width ``half`` would leave 0 out; None if too many."""
-    if abs(difference) > half:
+    if abs(difference) > half or half < 1e-9:
         return 0
     if difference == 0 or half / abs(difference) > math.sqrt(MOST_RUNS / runs):
         return None

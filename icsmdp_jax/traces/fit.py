@@ -8,6 +8,7 @@ import numpy as np
 
 from icsmdp_jax.exact.advice import advice_on
 from icsmdp_jax.exact.constants import Analysis, analyse
+from icsmdp_jax.exact.showing import ALL, Candidate
 from icsmdp_jax.models.tabular import TabularModel
 from icsmdp_jax.traces import changes as changing
 from icsmdp_jax.traces.empirical import Empirical, empirical
@@ -84,10 +85,30 @@ def fit(log: Log) -> Fit:
         "open": questions,
         "untried": changing.untried(found, offline),
         "more_runs": changing.to_settle(found, value, questions),
+        "showing": showing(known),
         "advise": advice_on(known).table(),
         "warnings": known.warnings,
     }  # fmt: skip
     return Fit(found, model, known, offline, value, {"sentence": sentence(content), **content})
+
+
+def showing(known: Analysis) -> list[dict[str, Any]]:
+    """What one more field, or the whole state, shown to one agent gains in the value of a run (E), most first.
+
+    Losses in the worst state, which ``advise`` tells, come from rare states in an empirical model; this mean does not.
+    """
+    model, now = known.interface.model, known.showing.now
+    assert model.agent_name is not None
+    every = [Candidate(i) for i in range(model.num_agents) if (model.agent[known.interface.chain.states] == i).any()]
+    rows = []
+    for one in [*every, *known.showing.fields()]:
+        shown = known.showing.show(one)
+        field = "all of the state" if one.field == ALL else str(np.asarray(model.field_name)[one.field])
+        rows.append({
+            "agent": str(model.agent_name[one.agent]), "field": field, "gain": now.start_loss - shown.start_loss,
+            "interfaces_added": shown.interfaces_added,
+        })  # fmt: skip
+    return sorted(rows, key=lambda row: -row["gain"])
 
 
 def _settings(log: Log) -> dict[str, Any]:
@@ -159,6 +180,8 @@ def sentence(content: dict[str, Any]) -> str:
     """What a fit says first."""
     value = content["value"]
     gain = value["gain_robust"]
+    if not content["changes"] and abs(gain["value"]) < 1e-9 * (1 + abs(value["current"]["value"])):
+        return "The log shows no handoff that would gain from another option: see what is open, and what was not tried."
     percent = f"{100 * content['settings']['confidence']:g} %"
     span = f"{gain['value']:+.4g} a run ({percent} interval {gain['low']:.4g} to {gain['high']:.4g})"
     if not value["probabilities_fit"]:

@@ -1,4 +1,4 @@
-"""What a fit leaves in its folder: ``report.html``, ``model.npz``, the policy, and ``fit.json``, written last."""
+"""What a fit leaves in its folder: ``report.html``, model and behaviour, the policy; ``fit.json`` comes last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from icsmdp_jax.runtime.policies import ARRAYS, CARD, AgentPolicy, Field, Policy
 from icsmdp_jax.traces.encode import KINDS
 from icsmdp_jax.traces.fit import Fit
 
-REPORT, MODEL, CONTENT = "report.html", "model.npz", "fit.json"
+REPORT, MODEL, BEHAVIOUR, CONTENT = "report.html", "model.npz", "behaviour.npy", "fit.json"
 WAYS = {
     "current": "as it is",
     "model": "new policy, by the model",
@@ -39,7 +39,7 @@ def check(out: str) -> None:
     """
     check_folder(out)
     if Path(out).is_dir():
-        for name in (REPORT, MODEL, CARD, ARRAYS, CONTENT):
+        for name in (REPORT, MODEL, BEHAVIOUR, CARD, ARRAYS, CONTENT):
             file_target(Path(out) / name, "--out")
 
 
@@ -49,6 +49,8 @@ def write(fit: Fit, out: str, source: str) -> None:
     page = report(fit.content, source)
     folder.mkdir(parents=True, exist_ok=True)
     save_model(folder / MODEL, fit.model)
+    with atomic_write(folder / BEHAVIOUR) as stream:
+        np.save(stream, fit.found.behaviour())
     save_policy(folder, policy(fit), written_by="icsmdp fit")
     with atomic_write(folder / REPORT) as stream:
         stream.write(page.encode("utf-8"))
