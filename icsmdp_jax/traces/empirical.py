@@ -149,9 +149,8 @@ class Empirical:
         annuity = annuities(self.gamma, int(self.cell_tau.max()))[self.cell_tau - 1]
         pairs = len(self.pair_state)
         rate = self._weighted(self.rates, weights) / np.bincount(self.cell_pair, counts * annuity, pairs)
-        return rate, self._weighted(self.lumps, weights) / np.bincount(
-            self.cell_pair, counts * self.discounts(1), pairs
-        )
+        last = np.bincount(self.cell_pair, counts * self.discounts(1), pairs)  # 0 for long segments at gamma 0
+        return rate, self._weighted(self.lumps, weights) / np.where(last > 0, last, 1.0)
 
     def start(self, weights: np.ndarray | None = None) -> np.ndarray:
         """``[S']`` law of the first state of a run."""

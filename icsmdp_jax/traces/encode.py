@@ -158,11 +158,12 @@ class Encoder:
         reward = row.get("reward")
         if not isinstance(reward, dict):
             reward = row["reward"] = {} if reward is None else {"reward": reward}
-        duration, probability = row.get("duration"), row.get("probability")
+        duration: Any = row.get("duration")
+        probability: Any = row.get("probability")
         if probability is not None:
             if type(probability) not in (int, float):
                 return "malformed"
-            if not 0 < probability <= 1:  # type: ignore[operator]
+            if not 0 < probability <= 1:
                 return "not_finite" if probability != probability else "bad_probability"
         if type(duration) not in (int, float):
             return "malformed"
