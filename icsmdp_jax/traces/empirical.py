@@ -221,7 +221,7 @@ def empirical(log: Log) -> Empirical:
     """Counts the segments of a log.
 
     Raises:
-      ValueError: in one line, if there are too many states, or no run is known from its start.
+      ValueError: in one line, if there are too many states, or fewer than two runs are known from their start.
     """
     seen = np.where(log.visible[log.agent], log.fields, 0)
     interface = numbered(log.agent, seen)
@@ -256,8 +256,9 @@ def empirical(log: Log) -> Empirical:
     )
     expand_pairs = _borrow_pairs(borrowed, of_state[pair_state], pair_option)
     begins = usable[(log.step[usable] == 0)]
-    if not len(begins):
-        raise ValueError("no run is known from its start: no line with step 0 can be used")
+    if len(begins) < 2:
+        found = "no run is" if not len(begins) else "only one run is"
+        raise ValueError(f"{found} known from its start, by a line with step 0 that can be used: expected 2 or more")
 
     def table(columns: np.ndarray, width: int, values: np.ndarray | None = None) -> sparse.csr_array:
         entries = np.ones(len(columns)) if values is None else values

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from icsmdp_jax.exact.advice import advice_on
+from icsmdp_jax.exact.breakdown import AFFORDED
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.showing import ALL, Candidate
 from icsmdp_jax.models.tabular import TabularModel
@@ -96,11 +97,14 @@ def showing(known: Analysis) -> list[dict[str, Any]]:
     """What one more field, or the whole state, shown to one agent gains in the value of a run (E), most first.
 
     Losses in the worst state, which ``advise`` tells, come from rare states in an empirical model; this mean does not.
+    Empty for models so large that it would take long.
     """
     model, now = known.interface.model, known.showing.now
     assert model.agent_name is not None
     every = [Candidate(i) for i in range(model.num_agents) if (model.agent[known.interface.chain.states] == i).any()]
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if (len(every) + len(known.showing.fields())) * model.num_states > AFFORDED:
+        return rows
     for one in [*every, *known.showing.fields()]:
         shown = known.showing.show(one)
         field = "all of the state" if one.field == ALL else str(np.asarray(model.field_name)[one.field])

@@ -338,7 +338,12 @@ def _notes(encoder: Encoder, which: np.ndarray) -> list[str]:
         out.append(
             f"available options are missing on {unknown} lines: all that the agent was ever seen taking stand in"
         )
-    for name in config.visible:
-        if config.agents is not None and name not in config.agents:
-            out.append(f"[visible] names {name}, which is not among the agents")
+    for name, shown in config.visible.items():
+        if name not in encoder.agents:
+            out.append(f"[visible] names the agent {name}, which is not in the log")
+        out += [
+            f"[visible] names the field {field}, which is not in the log"
+            for field in shown
+            if field not in encoder.labels
+        ]
     return out

@@ -18,8 +18,8 @@ from icsmdp_jax.traces.log import numbered
 
 LITTLE = 1e-6  # weight of runs that were not drawn
 ENTRIES = 2**24  # of square arrays that are solved at once
-WORK = 2e12  # operations after which fewer resamples have to do
-LEAST = 50
+WORK = 2e11  # operations after which fewer resamples have to do
+LEAST = 20
 ROUNDS = 100
 
 
@@ -31,8 +31,8 @@ def drawn_weights(runs: int, resamples: int, rng: np.random.Generator) -> np.nda
 def affordable(found: Empirical) -> int:
     """Resamples that a model of this size can have."""
     wanted = found.log.config.resamples
-    size = float(found.num_states) ** 3 + found.taken.size * float(found.num_interfaces)
-    return int(np.clip(WORK / (4 * size), min(LEAST, wanted), wanted))
+    work = 10 * float(found.num_states) ** 3 + 4 * float(found.num_interfaces) ** 3  # some 15 solves of each
+    return int(np.clip(WORK / work, min(LEAST, wanted), wanted))
 
 
 def half_width(draws: np.ndarray, runs: int, confidence: float) -> np.ndarray:
