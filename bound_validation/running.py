@@ -116,7 +116,7 @@ def validate(
     if model is not None:
         from icsmdp_jax.commands import read_behaviour, warned
         from icsmdp_jax.exact.constants import analyse
-        from icsmdp_jax.learner.experiment import precision_warnings
+        from icsmdp_jax.learner.cautions import precision_warnings
         from icsmdp_jax.models.files import load_model
 
         known = analyse(load_model(model), read_behaviour(behaviour))

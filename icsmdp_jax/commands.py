@@ -159,7 +159,8 @@ def learn_file(
             raise ValueError(f"--schedule {schedule}: expected none, {env} has no exact model to predict from")
         elif behaviour != "uniform":
             raise ValueError(f"--behaviour {behaviour}: expected uniform, {env} has no exact model")
-    from icsmdp_jax.learner.experiment import learn, precision_warnings
+    from icsmdp_jax.learner.cautions import precision_warnings
+    from icsmdp_jax.learner.experiment import learn
     from icsmdp_jax.learner.model_free import learn_without_model
 
     with _bar() as bar:

@@ -48,7 +48,7 @@ def test_unknown_names_are_attribute_errors() -> None:
         ic.analyze  # noqa: B018
 
 
-EXAMPLES = ["analyse", pytest.param("compare_methods", marks=pytest.mark.slow), "setup", "solve", "train"]
+EXAMPLES = ["advise", "analyse", pytest.param("compare_methods", marks=pytest.mark.slow), "setup", "solve", "train"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

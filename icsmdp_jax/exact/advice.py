@@ -14,7 +14,7 @@ from icsmdp_jax.exact import words
 from icsmdp_jax.exact.breakdown import gains, name_of
 from icsmdp_jax.exact.chain import structure_warnings
 from icsmdp_jax.exact.constants import Analysis, analyse
-from icsmdp_jax.exact.showing import ALL, SAME, Candidate, Showing
+from icsmdp_jax.exact.showing import ALL, SAME, Candidate, Showing, Shown
 from icsmdp_jax.models.tabular import TabularModel
 
 COPIES = 4  # of the discounted kernel at once while a refined model is made and solved
@@ -139,7 +139,7 @@ def advise(model: TabularModel, error: float | None = None, behaviour: np.ndarra
       >>> env, params = ic.make("planted", gap=0.2)
       >>> advice = ic.advise(env.exact_model(params))
       >>> advice
-      Advice(10 agents, 0 fields to show, 0 to hide; policy loss 0.0906514)
+      Advice(10 agents, 0 fields to show, 0 to hide; policy loss 0.0353072)
     """
     if error is not None and not 0 < error < math.inf:
         raise ValueError(f"error = {error}: expected a positive number")
@@ -151,11 +151,10 @@ def advise(model: TabularModel, error: float | None = None, behaviour: np.ndarra
 def advice_on(known: Analysis, error: float | None = None) -> Advice:
     """The same for a model that is analysed already."""
     model, showing = known.interface.model, known.showing
-    shown = [_row(model, one, **gains(showing, one)) for one in map(Candidate, range(model.num_agents))]
-    fields = [
-        _row(model, one, **gains(showing, one), interfaces_added=showing.show(one).interfaces_added)
-        for one in showing.fields()
-    ]
+    now = gains(showing, showing.now, showing.now.policy_loss)
+    shown = [_row(showing, showing.show(one)) for one in map(Candidate, range(model.num_agents))]
+    fields = [_row(showing, showing.show(one)) for one in showing.fields()]
+    order = showing.order()
     by_gain = _by_gain(showing.scale)
     handoffs: dict[str, Any] = {}
     if error is not None:
@@ -167,31 +166,29 @@ def advice_on(known: Analysis, error: float | None = None) -> Advice:
             "handoffs_certified": found.certified, "limiting_term": found.limiting_term,
         }  # fmt: skip
     return Advice(
-        sentence=words.bottleneck(shown, showing.now.policy_loss, showing.scale),
-        policy_loss=showing.now.policy_loss,
-        interface_gap=showing.now.interface_gap,
+        sentence=words.bottleneck(shown, now["policy_loss"], showing.scale),
+        policy_loss=now["policy_loss"],
+        interface_gap=now["interface_gap"],
         by_agent=sorted(shown, key=by_gain),
         by_field=sorted(fields, key=by_gain),
-        order=_order(showing),
-        hideable=[_row(model, one) for one in showing.hideable()],
+        order=[_row(showing, *pair) for pair in zip(order, [None, *order], strict=False)],
+        hideable=[_named(model, one) for one in showing.hideable()],
         warnings=structure_warnings(model, known.interface.chain),
         **handoffs,
     )
 
 
-def _row(model: TabularModel, one: Candidate, **numbers: float) -> Row:
+def _named(model: TabularModel, one: Candidate) -> Row:
     what = {"shown": "all"} if one.field == ALL else {"field": name_of(model.field_name, one.field)}
-    return {"agent": one.agent, "name": name_of(model.agent_name, one.agent), **what, **numbers}
+    return {"agent": one.agent, "name": name_of(model.agent_name, one.agent), **what}
 
 
-def _order(showing: Showing) -> list[Row]:
-    out, before = [], showing.now.policy_loss
-    for one in showing.order():
-        loss, gap = one.policy_loss, one.interface_gap
-        numbers = {"policy_loss": loss, "interface_gap": gap, "gain": before - loss}
-        out.append(_row(showing.model, one.shown[-1], **numbers, interfaces_added=one.interfaces_added))
-        before = loss
-    return out
+def _row(showing: Showing, found: Shown, before: Shown | None = None) -> Row:
+    """The last candidate that is shown, and what it brings."""
+    one = found.shown[-1]
+    added = {} if one.field == ALL else {"interfaces_added": found.interfaces_added}
+    loss = (before or showing.now).policy_loss
+    return {**_named(showing.model, one), **gains(showing, found, loss), **added}
 
 
 def _by_gain(scale: float) -> Callable[[Row], Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from icsmdp_jax.exact.interface import AISDeviations, InterfaceModel, policy_losses
-from icsmdp_jax.exact.showing import SAME, Candidate, Showing
+from icsmdp_jax.exact.showing import SAME, Candidate, Showing, Shown
 from icsmdp_jax.exact.solve import Solution
 
 OWN = ("epsilon", "delta", "largest_gap", "largest_loss")
@@ -48,18 +48,20 @@ def by_agent(interface: InterfaceModel, worst: np.ndarray, showing: Showing | No
     return [
         {
             "agent": i, "name": name_of(model.agent_name, i), "num_interfaces": int(counts[i]), **row, "shown": "all",
-            **(unknown if showing is None else gains(showing, Candidate(i))),
+            **(unknown if showing is None else gains(showing, showing.show(Candidate(i)), showing.now.policy_loss)),
         }
         for i, row in enumerate(_rows(interface, worst, model.agent, model.num_agents))
     ]  # fmt: skip
 
 
-def gains(showing: Showing, *shown: Candidate) -> dict[str, float]:
-    """Policy loss and interface gap with something shown, and the gain; below ``SAME`` that is rounding, and 0."""
-    found = showing.show(*shown)
-    gain = showing.now.policy_loss - found.policy_loss
-    gain = gain if abs(gain) > SAME * showing.scale else 0.0
-    return {"policy_loss": found.policy_loss, "interface_gap": found.interface_gap, "gain": gain}
+def gains(showing: Showing, found: Shown, before: float) -> dict[str, float]:
+    """Loss and gap with something shown, and what is gained over a loss before; 0 where rounding is all (``SAME``)."""
+    numbers = {
+        "policy_loss": found.policy_loss,
+        "interface_gap": found.interface_gap,
+        "gain": before - found.policy_loss,
+    }
+    return {name: value if abs(value) > SAME * showing.scale else 0.0 for name, value in numbers.items()}
 
 
 def _rows(interface: InterfaceModel, worst: np.ndarray, label: np.ndarray, count: int) -> list[dict[str, Any]]:

@@ -125,8 +125,9 @@ class Showing:
 
     @property
     def scale(self) -> float:
-        """Largest absolute optimal value of a recurrent state, or 1 where there is none."""
-        return float(np.abs(self.q_star.value[self.base.chain.stationary > 0]).max()) or 1.0
+        """Largest absolute optimal value of a recurrent state, or 1 where all are 0."""
+        largest = float(np.abs(self.q_star.value[self.base.chain.stationary > 0]).max())
+        return largest if largest > 1e-290 else 1.0
 
     def fields(self) -> list[Candidate]:
         """Fields that an agent does not see; without ``visible`` those that would split an interface of its own."""

@@ -116,7 +116,7 @@ def bottleneck(rows: Sequence[Mapping[str, Any]], loss: float, scale: float) -> 
     places = max(0, 3 - math.floor(math.log10(loss)))
 
     def said(value: float) -> str:
-        return f"{value:.{places}f}" if places < 8 else f"{value:.3e}"
+        return f"{value:.{places}f}" if 1e-4 < loss < 1e6 else f"{value:.3e}"
 
     if best["gain"] <= 0:
         return (

@@ -16,6 +16,7 @@ from icsmdp_jax.exact.showing import Candidate, Showing
 from tests.bound_validation.runs import icsmdp, refused
 from tests.exact.test_showing import post_office, with_fields
 from tests.helpers import EXPECTED, GOLDEN, as_model, golden, golden_analysis
+from tests.pages import DOCS, examples_print_what_they_say
 from tests.reference import interface as twin
 from tests.reference.chain import optimal_q
 
@@ -134,7 +135,7 @@ def test_names_and_numbers_do_not_matter() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_without_a_future_more_to_see_never_lowers_the_mean_return(seed: int) -> None:
-    """gamma = 0: the mean return is ``sum_z d(z) max_o r_phi(z, o)``, in closed form, and convexity says the rest (E)."""
+    """gamma = 0: the mean return is ``sum_z d(z) max_o r_phi(z, o)``, and convexity says the rest (E)."""
     model = fielded(seed, gamma=0.0)
     model["available"] = np.ones_like(model["available"])
     showing = Showing.on(as_model(model))
@@ -230,7 +231,7 @@ def test_models_that_cannot_be_advised_on(monkeypatch: pytest.MonkeyPatch) -> No
     apart = {"reward_rate": np.ones((2, 1)), "agent": [0, 1], "interface": [0, 1], "gamma": 0.5, "transition": two}
     with pytest.raises(ValueError, match="2 recurrent classes"):
         ic.advise(ic.TabularModel(**apart, duration=np.ones((2, 1, 1))))
-    monkeypatch.setattr("icsmdp_jax.devices.placement.host_memory", lambda: 2**14)
+    monkeypatch.setattr("icsmdp_jax.devices.placement.host_memory", lambda: 2**13)
     with pytest.raises(ValueError, match="the forecast for its refinements is .* GiB, expected at most"):
         ic.advise(golden("desk"))
 
@@ -260,3 +261,7 @@ def test_the_command(tmp_path) -> None:
     )
     refused(icsmdp("advise", desk, "--error", "-1"), "error = -1.0: expected a positive number")
     refused(icsmdp("advise", tmp_path / "none.npz"), "none.npz: no such file")
+
+
+def test_the_page_prints_what_it_says() -> None:
+    examples_print_what_they_say(DOCS / "advise.md")

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from icsmdp_jax.endings import deliberate
+from icsmdp_jax.traces.fit import fit
 from icsmdp_jax.traces.log import read_log
+from icsmdp_jax.traces.outputs import policy, report
 from tests.fuzz.judge import strict_warnings
 from tests.traces.logs import config, desk
 
@@ -60,6 +63,22 @@ def judge(path: Path, seed: int) -> None:
         return
     assert counted["lines"] == sum(not line.isspace() for line in data.split(b"\n") if line), seed
     assert counted["lines"] == counted["good"] + counted["other"] + sum(counted["bad"].values()), seed
+
+
+@pytest.mark.slow
+def test_mutated_logs_are_fitted_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        path.write_bytes(mutated(rng, desk(int(rng.integers(1, 8)))))
+        try:
+            with strict_warnings():
+                done = fit(read_log(path, config()))
+        except ValueError as error:
+            assert deliberate(error), seed
+            continue
+        json.dumps(done.content, allow_nan=False)
+        assert "</html>" in report(done.content, "log") and len(policy(done).agents) > 0
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(100_000, marks=pytest.mark.slow)])
