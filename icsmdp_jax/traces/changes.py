@@ -44,7 +44,7 @@ def changes(found: Empirical, resampler: Resampler, offline: Offline, weights: n
             one = np.where(z[found.pair_state] == i, found.pair_option == choice[i], now)
             draws[done : done + len(now), column] = solver.policy_value(one) - before
         done += len(now)
-    half = half_width(draws, found.log.num_runs, found.log.config.confidence)
+    half = half_width(draws, found.num_units, found.log.config.confidence)
     rows = [_change(found, offline, behaviour, i, alone[c], float(half[c])) for c, i in enumerate(picked)]
     return sorted(rows, key=lambda row: -row["gain"]["value"])
 
@@ -91,7 +91,7 @@ def open_questions(
     for i in np.flatnonzero(np.isfinite(masked).sum(axis=1) > 1):
         best, second = np.argsort(-masked[i], kind="stable")[:2]
         apart = float(q[i, best] - q[i, second])
-        half = float(half_width(draws[:, i, best] - draws[:, i, second], log.num_runs, log.config.confidence))
+        half = float(half_width(draws[:, i, best] - draws[:, i, second], found.num_units, log.config.confidence))
         if apart > half:
             continue
         out.append({

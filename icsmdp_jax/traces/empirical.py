@@ -1,7 +1,7 @@
 """The empirical IC-SMDP of a log: states are all that the log saw, interfaces what the agents saw, laws are counts.
 
-Everything is a weighted count over segments, in which all segments of a run share a weight: 1 for the log itself, the
-number of times that the run was drawn for a resample. Where an option was taken at an interface but never in one of its
+Everything is a weighted count over segments, in which all segments of a unit share a weight: 1 for the log itself, the
+number of times that the unit was drawn for a resample. A unit is a run, or some runs one after the other in long logs. Where an option was taken at an interface but never in one of its
 states, the law of the interface stands in, which is all that its agent could know; options that were never taken at an
 interface are not available in the model.
 """
@@ -20,6 +20,7 @@ from icsmdp_jax.traces.log import Log, numbered
 
 LARGEST_KERNEL = 2**22  # entries of [S, O, T, S] up to which durations and next states are kept together
 MOST_STATES = 2000
+MOST_UNITS = 4000  # weights of all resamples are held at once
 NOWHERE = -1
 
 
@@ -37,9 +38,10 @@ class Empirical:
       taken: ``[Z, O]`` bool, options of which a segment is known.
       pair_state, pair_option: ``[P]`` int.
       cell_pair, cell_tau, cell_next: ``[C]`` int; the end is state ``S``.
-      cells: ``[runs, C]`` sparse counts of each run.
-      rates, lumps: ``[runs, P]`` sparse sums of the two parts of the reward.
-      starts: ``[runs, S]`` sparse, the first state of each run; nothing for runs that are not known from their start.
+      unit: ``[runs]`` int, unit of each run.
+      cells: ``[units, C]`` sparse counts of each unit.
+      rates, lumps: ``[units, P]`` sparse sums of the two parts of the reward.
+      starts: ``[units, S]`` sparse counts of first states, of runs that are known from their start.
       borrowed: ``[P]`` bool, pairs for which the law of the interface stands in.
     """
 
@@ -53,6 +55,7 @@ class Empirical:
     cell_pair: np.ndarray
     cell_tau: np.ndarray
     cell_next: np.ndarray
+    unit: np.ndarray
     cells: sparse.csr_array
     rates: sparse.csr_array
     lumps: sparse.csr_array
@@ -68,6 +71,11 @@ class Empirical:
     def num_interfaces(self) -> int:
         """``Z``, without that of the end."""
         return len(self.taken)
+
+    @property
+    def num_units(self) -> int:
+        """Units that a bootstrap draws."""
+        return int(self.unit.max()) + 1
 
     @property
     def gamma(self) -> float:
@@ -88,8 +96,8 @@ class Empirical:
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """``[runs]`` ones: the weights of the log itself."""
-        return np.ones(self.log.num_runs)
+        """``[units]`` ones: the weights of the log itself."""
+        return np.ones(self.num_units)
 
     def discounts(self, last: int = 0) -> np.ndarray:
         """``[C]`` ``gamma^(tau - last)``."""
@@ -249,7 +257,10 @@ def empirical(log: Log) -> Empirical:
     pair = number[state[known], log.option[known]]
     cell = numbered(pair, log.tau[known], following)
     first = np.unique(cell, return_index=True)[1]
-    runs, run = log.num_runs, log.run[known]
+    unit = np.arange(log.num_runs)
+    if log.num_runs > MOST_UNITS:
+        unit = unit * MOST_UNITS // log.num_runs
+    units, by_unit = int(unit.max()) + 1, unit[log.run[known]]
     borrowed = np.bincount(pair, minlength=len(pair_state)) == 0
     cells, expand_cells = _borrow_cells(
         pair[first], log.tau[known][first], following[first], borrowed, of_state[pair_state], pair_option
@@ -262,15 +273,15 @@ def empirical(log: Log) -> Empirical:
 
     def table(columns: np.ndarray, width: int, values: np.ndarray | None = None) -> sparse.csr_array:
         entries = np.ones(len(columns)) if values is None else values
-        return sparse.csr_array((entries, (run, columns)), shape=(runs, width))
+        return sparse.csr_array((entries, (by_unit, columns)), shape=(units, width))
 
     return Empirical(
         log=log, state=state, leader=usable[leader], interface=of_state, taken=taken, pair_state=pair_state,
-        pair_option=pair_option, cell_pair=cells[0], cell_tau=cells[1], cell_next=cells[2],
+        pair_option=pair_option, cell_pair=cells[0], cell_tau=cells[1], cell_next=cells[2], unit=unit,
         cells=sparse.csr_array(table(cell, len(first)) @ expand_cells),
         rates=sparse.csr_array(table(pair, len(pair_state), log.rate[known]) @ expand_pairs),
         lumps=sparse.csr_array(table(pair, len(pair_state), log.lump[known]) @ expand_pairs),
-        starts=sparse.csr_array((np.ones(len(begins)), (log.run[begins], state[begins])), shape=(runs, count)),
+        starts=sparse.csr_array((np.ones(len(begins)), (unit[log.run[begins]], state[begins])), shape=(units, count)),
         borrowed=borrowed,
     )  # fmt: skip
 

@@ -35,13 +35,13 @@ class Estimate(NamedTuple):
 
 
 class Weighed(NamedTuple):
-    """What runs say of a policy, as linear forms in the model's values: ``V [S]`` of states and ``Q [P]`` of pairs.
+    """What runs say of a policy, summed over each unit: linear forms in the model's values ``V [S]`` and ``Q [P]``.
 
     Attributes:
-      begins: ``[runs]`` bool, runs that are known from their start; all others have zeros below.
-      paid: ``[runs]`` ``sum_k G_k w_k R_k``.
-      rest: ``[runs, S]`` weight of the value of what lies beyond a cut.
-      ahead: ``[runs, S]`` weight of ``V`` in the doubly robust form, and ``taken [runs, P]`` that of ``-Q``.
+      begins: ``[units]`` number of runs that are known from their start; others add nothing below.
+      paid: ``[units]`` sums over runs of ``sum_k G_k w_k R_k``.
+      rest: ``[units, S]`` weight of the value of what lies beyond a cut.
+      ahead: ``[units, S]`` weight of ``V`` in the doubly robust form, and ``taken [units, P]`` that of ``-Q``.
       handoffs: number of handoffs that are weighed before the effective number of runs gets too small.
     """
 
@@ -53,7 +53,7 @@ class Weighed(NamedTuple):
     handoffs: int
 
     def sampled(self, weights: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """``[B]`` importance sampling estimates from ``weights [B, runs]`` and ``value [B, S]``."""
+        """``[B]`` importance sampling estimates from ``weights [B, units]`` and ``value [B, S]``."""
         share = self._share(weights)
         return share @ self.paid + np.einsum("bs,bs->b", share @ self.rest, value)
 
@@ -64,8 +64,7 @@ class Weighed(NamedTuple):
         return share @ self.paid + np.einsum("bs,bs->b", share @ self.ahead, value) - correction
 
     def _share(self, weights: np.ndarray) -> np.ndarray:
-        kept = weights * self.begins
-        return kept / kept.sum(axis=1, keepdims=True)
+        return weights / (weights @ self.begins)[:, None]
 
 
 def weighed(found: Empirical, ratio: np.ndarray, fewest: float = FEWEST) -> Weighed:
@@ -81,7 +80,7 @@ def weighed(found: Empirical, ratio: np.ndarray, fewest: float = FEWEST) -> Weig
     use = use[np.argsort(log.step[use], kind="stable")]
     bounds = np.searchsorted(log.step[use], np.arange(int(log.step[use].max(initial=0)) + 2))
     weight, discount = np.ones(log.num_runs), np.ones(log.num_runs)
-    paid = np.zeros(log.num_runs)
+    paid, units = np.zeros(found.num_units), found.num_units
     start = use[: bounds[1]]
     ahead, taken, rest = [(start, found.state[start], np.ones(len(start)))], [], []
     handoffs = 0
@@ -96,20 +95,19 @@ def weighed(found: Empirical, ratio: np.ndarray, fewest: float = FEWEST) -> Weig
             break
         handoffs += 1
         run = log.run[step]
-        paid[run] += after * discount[run] * (log.rate[step] + log.lump[step])
+        paid += np.bincount(found.unit[run], after * discount[run] * (log.rate[step] + log.lump[step]), units)
         taken.append((step, found.number[found.state[step], log.option[step]], after * discount[run]))
         discount[run] *= found.gamma ** log.tau[step].astype(float)
         weight[run] = after
         on = log.follows[step] != END
         ahead.append((step[on], found.state[log.follows[step[on]]], after[on] * discount[run[on]]))
-    begins = np.zeros(log.num_runs, bool)
-    begins[log.run[start]] = True
+    begins = np.bincount(found.unit[log.run[start]], minlength=units)
 
     def form(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], width: int) -> sparse.csr_array:
         if not parts:
-            return sparse.csr_array((log.num_runs, width))
+            return sparse.csr_array((units, width))
         line, column, entry = (np.concatenate(some) for some in zip(*parts, strict=True))
-        return sparse.csr_array((entry, (log.run[line], column)), shape=(log.num_runs, width))
+        return sparse.csr_array((entry, (found.unit[log.run[line]], column)), shape=(units, width))
 
     s, pairs = found.num_states, len(found.pair_state)
     return Weighed(begins, paid, form(rest, s), form(ahead, s), form(taken, pairs), handoffs)
@@ -169,15 +167,15 @@ def evaluate(found: Empirical, resampler: Resampler, choice: np.ndarray, weights
       found: the counts.
       resampler: that of the counts.
       choice: ``[Z]`` option of each interface.
-      weights: ``[B, runs]`` of the bootstrap, in which the model is estimated anew every time.
+      weights: ``[B, units]`` of the bootstrap, in which the model is estimated anew every time.
     """
     log, confidence = found.log, found.log.config.confidence
     policy = np.eye(found.taken.shape[1])[choice]
     ratio = importance_ratio(found, policy)
     new, old = weighed(found, ratio), weighed(found, np.ones(len(log.run)), fewest=0.0)
     known = np.flatnonzero(log.known)
-    lines = np.bincount(log.run[known], minlength=log.num_runs)
-    ratios = np.bincount(log.run[known], ratio[known], log.num_runs)
+    by_unit = found.unit[log.run[known]]
+    lines, ratios = (np.bincount(by_unit, some, found.num_units) for some in (np.ones(len(known)), ratio[known]))
 
     def of(solver: Solver, some: np.ndarray) -> np.ndarray:
         value, now = solver.values(solver.on_pairs(policy)), solver.values(solver.behaviour_on_pairs)
@@ -189,11 +187,11 @@ def evaluate(found: Empirical, resampler: Resampler, choice: np.ndarray, weights
     point = resampler.solver(found.weights[None])
     here = of(point, point.weights)[:, 0]
     draws = np.concatenate([of(solver, solver.weights) for solver in resampler.solvers(weights)], axis=1)
-    runs = int(new.begins.sum())
+    units = int((new.begins > 0).sum())
 
     def estimate(plus: int, minus: int | None = None, level: float = confidence) -> Estimate:
         value = here[plus] - (0.0 if minus is None else here[minus])
-        half = half_width(draws[plus] - (0.0 if minus is None else draws[minus]), runs, level)
+        half = half_width(draws[plus] - (0.0 if minus is None else draws[minus]), units, level)
         return Estimate(float(value), float(value - half), float(value + half))
 
     joint = 1 - (1 - confidence) / 2  # both differences at once (Bonferroni)
@@ -208,5 +206,5 @@ def evaluate(found: Empirical, resampler: Resampler, choice: np.ndarray, weights
             "model and doubly robust": estimate(model, robust, joint),
         },
         ratio=estimate(mean_ratio, level=joint), beyond=float(beyond / total) if total else 0.0,
-        handoffs=new.handoffs, runs=runs,
+        handoffs=new.handoffs, runs=int(new.begins.sum()),
     )  # fmt: skip

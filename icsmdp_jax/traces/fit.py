@@ -64,7 +64,7 @@ def fit(log: Log) -> Fit:
     z = found.num_interfaces
     q = np.where(known.interface.mask, known.q_phi.q, -np.inf)[:z]
     offline = offline_icq(found, known.interface, known.q_phi)
-    weights = drawn_weights(log.num_runs, affordable(found), np.random.default_rng(log.config.seed))
+    weights = drawn_weights(found.num_units, affordable(found), np.random.default_rng(log.config.seed))
     resampler = Resampler(found)
     parts = [s.interface_values(offline.choice) for s in resampler.solvers(weights)]
     draws = np.concatenate([part.q_phi for part in parts])
@@ -158,7 +158,7 @@ def _coverage(
 ) -> list[dict[str, Any]]:
     """A row for every interface and option that was taken: how often, what it is worth, whether it may be chosen."""
     log, rests = found.log, offline.support
-    half = half_width(np.where(found.taken, draws, 0.0), log.num_runs, log.config.confidence)
+    half = half_width(np.where(found.taken, draws, 0.0), found.num_units, log.config.confidence)
     return [
         {
             "interface": found.interface_names[i], "option": log.option_name[o], "segments": int(rests.segments[i, o]),

@@ -1,7 +1,7 @@
-"""Bootstrap over runs: Q_phi and values of policies of many resampled models at once, by direct solves.
+"""Bootstrap over runs, or units of runs: Q_phi and values of policies of many resampled models at once.
 
-A resample weighs every run by the number of times it was drawn, plus a little, so that what was seen once stays
-possible. The definitions are those of the exact analysis (D4, D5); only that many models are solved together is new.
+A resample weighs every unit by the number of times it was drawn, plus a little, so that what was seen once stays
+possible. Solves are direct, and the definitions are those of the exact analysis (D4, D5); only that many models are solved together is new.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from scipy import sparse, stats
 from icsmdp_jax.traces.empirical import Empirical
 from icsmdp_jax.traces.log import numbered
 
-LITTLE = 1e-6  # weight of runs that were not drawn
+LITTLE = 1e-6  # weight of units that were not drawn
 ENTRIES = 2**24  # of square arrays that are solved at once
 WORK = 2e11  # operations after which fewer resamples have to do
 LEAST = 20
 ROUNDS = 100
 
 
-def drawn_weights(runs: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """``[B, runs]`` weights of resampled runs."""
-    return rng.multinomial(runs, np.full(runs, 1 / runs), size=resamples) + LITTLE
+def drawn_weights(units: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """``[B, units]`` weights of resampled units."""
+    return rng.multinomial(units, np.full(units, 1 / units), size=resamples) + LITTLE
 
 
 def affordable(found: Empirical) -> int:
@@ -35,10 +35,10 @@ def affordable(found: Empirical) -> int:
     return int(np.clip(WORK / work, min(LEAST, wanted), wanted))
 
 
-def half_width(draws: np.ndarray, runs: int, confidence: float) -> np.ndarray:
-    """Half-widths of intervals around an estimate from its bootstrap draws ``[B, ...]``: t with runs - 1 degrees."""
-    error = draws.std(axis=0, ddof=1) * np.sqrt(runs / max(runs - 1, 1))
-    return error * stats.t.ppf((1 + confidence) / 2, max(runs - 1, 1))
+def half_width(draws: np.ndarray, units: int, confidence: float) -> np.ndarray:
+    """Half-widths of intervals around an estimate from its bootstrap draws ``[B, ...]``: t with units - 1 degrees."""
+    error = draws.std(axis=0, ddof=1) * np.sqrt(units / max(units - 1, 1))
+    return error * stats.t.ppf((1 + confidence) / 2, max(units - 1, 1))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class Resampler:
         self.to_state = sparse.csr_array((np.ones(pairs), (np.arange(pairs), found.pair_state)), shape=(pairs, s))
 
     def solver(self, weights: np.ndarray) -> Solver:
-        """The models of some resamples, ``weights [B, runs]``."""
+        """The models of some resamples, ``weights [B, units]``."""
         return Solver(self, weights)
 
     def solvers(self, weights: np.ndarray) -> Iterator[Solver]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -127,6 +128,15 @@ def test_resampled_models_are_those_of_the_exact_analysis(recorded: Fit) -> None
         value = evaluate_policy(moments.reward_mean, moments.discounted, options, ~moments.terminal)
         new = solver.policy_value(solver.on_pairs(recorded.policy))
         np.testing.assert_allclose(new[row], found.start(some) @ value, rtol=1e-9)
+
+
+def test_long_logs_are_resampled_in_groups_of_runs(recorded: Fit) -> None:
+    with mock.patch("icsmdp_jax.traces.empirical.MOST_UNITS", 30):
+        grouped = fit(recorded.found.log)
+    assert grouped.found.num_units == 30 < recorded.found.num_units == 400
+    for one, other in zip(grouped.value[:6], recorded.value[:6], strict=True):
+        assert one.value == pytest.approx(other.value, rel=1e-9)
+        assert 0.5 < (one.high - one.low) / (other.high - other.low) < 2
 
 
 def test_rare_options_are_not_chosen_on_hearsay(tmp_path: Path) -> None:
