@@ -1,9 +1,9 @@
 """The empirical IC-SMDP of a log: states are all that the log saw, interfaces what the agents saw, laws are counts.
 
 Everything is a weighted count over segments, in which all segments of a unit share a weight: 1 for the log itself, the
-number of times that the unit was drawn for a resample. A unit is a run, or some runs one after the other in long logs. Where an option was taken at an interface but never in one of its
-states, the law of the interface stands in, which is all that its agent could know; options that were never taken at an
-interface are not available in the model.
+number of times that the unit was drawn for a resample. A unit is a run, or some runs one after the other in long logs.
+Where an option was taken at an interface but never in one of its states, the law of the interface stands in, which is
+all that its agent could know; options that were never taken at an interface are not available in the model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Bootstrap over runs, or units of runs: Q_phi and values of policies of many resampled models at once.
 
 A resample weighs every unit by the number of times it was drawn, plus a little, so that what was seen once stays
-possible. Solves are direct, and the definitions are those of the exact analysis (D4, D5); only that many models are solved together is new.
+possible. Solves are direct, and the definitions those of the exact analysis (D4, D5).
 """
 
 from __future__ import annotations
