@@ -15,8 +15,9 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bound_validation.axis import SETTINGS, resolved
 from bound_validation.results import SCHEMA, Row, write_table
@@ -25,6 +26,10 @@ from icsmdp_jax.io import check_folder, to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
 from icsmdp_jax.runs.directory import FINISHED, TABLE
 
+if TYPE_CHECKING:
+    from icsmdp_jax.exact.constants import Analysis
+
+MOST_AGENTS = 30  # whose handoff graph can be read
 PACKAGES = ("bound_validation",)  # whose sources decide about the numbers, besides icsmdp_jax
 
 
@@ -131,6 +136,8 @@ def validate(
     about["config"] |= {axis.name: _plain(spec) for axis, spec in specs.items()}
     tasks = [task for axis, spec in specs.items() for task in resolved(axis.tasks)(spec, settings)]
     ending = dataclasses.replace(VALIDATION, summary={"warnings": warnings})
+    if settings.known is not None:
+        ending = dataclasses.replace(ending, figures=partial(figures_of_model, settings.known))
     return execute(out, tasks, about, resume, overwrite, ending)
 
 
@@ -171,6 +178,21 @@ def figures_of_axes(rows: list[Row], summary: dict[str, Any], out: Path) -> Mapp
     from bound_validation.report.figures import draw_all
 
     return draw_all(rows, summary, out)
+
+
+def figures_of_model(known: Analysis, rows: list[Row], summary: dict[str, Any], out: Path) -> Mapping[str, Path]:
+    """The figures of the axes, and who hands to whom in a given model under its behaviour policy."""
+    from icsmdp_jax.drawing.handoffs import handoff_figure
+    from icsmdp_jax.drawing.style import house_style, save
+    from icsmdp_jax.learner.diagnostics import exact_handoff_graph
+
+    paths, model = dict(figures_of_axes(rows, summary, out)), known.interface.model
+    if model.num_agents <= MOST_AGENTS:
+        graph = exact_handoff_graph(model, known.interface.chain.behaviour, known.interface.moments)
+        names = None if model.agent_name is None else list(map(str, model.agent_name))
+        with house_style():
+            paths["handoffs"] = save(handoff_figure(graph, names), out / "figures", "handoffs")
+    return paths
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,8 +25,6 @@ COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) ->
 LARGEST = 2**63 - 1
 FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
 
-Handler = Callable[[argparse.Namespace], int]
-
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line."""

@@ -119,16 +119,6 @@ def random_policy(model: TabularModel) -> np.ndarray:
     return uniform_behaviour(model)
 
 
-def greedy_immediate_policy(model: TabularModel, behaviour: np.ndarray | None = None) -> np.ndarray:
-    """``[Z]`` policy that takes the option of the largest expected segment reward ``r_phi(z, o)`` (D5).
-
-    Args:
-      model: the IC-SMDP.
-      behaviour: ``[Z, O]`` policy under which the hidden part is averaged; uniform if None.
-    """
-    return _immediate(interface_model(model, behaviour))
-
-
 def _immediate(interface: InterfaceModel) -> np.ndarray:
     rewards = np.where(interface.mask, interface.reward, -np.inf)
     return greedy(rewards, interface.model.option_mask)
@@ -319,11 +309,6 @@ class Returns:
         if rows != (states if wanted else interfaces):
             raise ValueError(f"policy: expected {interfaces} rows (interfaces) or {states} (states), found {rows}")
         return wanted
-
-
-def policy_return(model: TabularModel | Returns, policy: np.ndarray, by_state: bool | None = None) -> float:
-    """``J`` of one policy; give a ``Returns`` for several policies of one model, see there (D3)."""
-    return (model if isinstance(model, Returns) else Returns(model)).of(policy, by_state)
 
 
 def central_model(model: TabularModel) -> TabularModel:

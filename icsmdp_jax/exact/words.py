@@ -51,7 +51,6 @@ LABELS: dict[str, Label] = {
     "action_gap": Label("least lead of a best option", REWARD, "P2"),
     "stationary_min": Label("probability of the rarest recurrent state"),
 }
-HIDDEN = ("exact_mixing", "warnings", "sentence", "by_agent", "by_interface")  # of the JSON, not of the table
 SAID = ("num_agents", "num_interfaces", "num_states", "interface_gap", "policy_loss", "a6_certified")  # in the sentence
 COLUMNS = {  # of the rows of agents, fields and interfaces
     "agent": "agent", "interface": "interface", "name": "name", "shown": "shown", "field": "field",

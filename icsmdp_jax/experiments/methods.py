@@ -13,7 +13,6 @@ import numpy as np
 
 from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.environment import Environment
-from icsmdp_jax.exact.returns import half_width
 from icsmdp_jax.learner.baselines import Setup
 from icsmdp_jax.learner.curves import Curves, Evaluation, evaluate, horizon_of, train
 from icsmdp_jax.learner.methods import WHOLE_STATE
@@ -98,9 +97,7 @@ class MethodComparison(NamedTuple):
         curves, first = [], next(iter(self.outcomes.values())).evaluation
         for one in self.outcomes.values():
             assert one.curves.returns is not None
-            sample = np.asarray(one.curves.returns, np.float64)
-            mean, half = sample.mean(axis=0), half_width(sample)
-            curves.append(Curve(one.setup.method.label, self.handoffs, mean, mean - half, mean + half))
+            curves.append(Curve.over_runs(one.setup.method.label, self.handoffs, one.curves.returns))
         with house_style():
             return return_figure(curves, first.oracle, first.random, **changes)
 

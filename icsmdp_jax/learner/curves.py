@@ -7,7 +7,7 @@ compiled program, so that a run of any length leaves as many numbers as it has p
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -39,6 +39,9 @@ class Curves(NamedTuple):
       td_error: ``[P, N]`` float32, root mean square of each agent's temporal differences since then.
       visits: ``[P, N]`` int32, decisions of each agent since then.
       returns: ``[P]`` float32, mean return of the greedy policy over simulated episodes; None unless asked for.
+
+    That is all that a run records: ``4 P (2 N + 3)`` bytes for each seed, 400 KB for 1000 agents, whatever there are of
+    updates. What each update tells, and who hands to whom, is for ``ParallelLearner.run`` and its field ``graph``.
     """
 
     updates: chex.Array
@@ -145,6 +148,32 @@ def _points(updates: int, at: Sequence[int] | None) -> tuple[int, ...]:
 def _train(
     learner: ParallelLearner, points: tuple[int, ...], episodes: int, horizon: int, key: chex.PRNGKey, hyper: Hyper
 ) -> tuple[State, Curves]:
+    def worth(state: State) -> chex.Array | None:
+        if not episodes:
+            return None
+        keys = jax.random.fold_in(jax.random.fold_in(key, 1), state.updates)
+        return jnp.mean(_rollouts(learner, episodes, horizon, keys, state.params, hyper)[0])
+
+    return recorded(learner, np.diff((0, *points)), key, hyper, worth)
+
+
+def recorded(
+    learner: ParallelLearner, lengths: np.ndarray, key: chex.PRNGKey, hyper: Hyper, look: Callable[[State], Any]
+) -> tuple[State, Curves]:
+    """Trains from new parameters as ``learner.train`` does, and records sums over ``P`` consecutive parts of training.
+
+    Nothing is kept of single updates, so that the record is as large as its ``P`` points whatever there are of updates.
+
+    Args:
+      learner: the learner.
+      lengths: ``[P]`` updates of each part.
+      key: source of randomness.
+      hyper: traced inputs.
+      look: what is recorded of the state at the end of each part.
+
+    Returns:
+      The state and the curves, with what ``look`` found in the place of returns.
+    """
     agents = learner.env.spec.num_agents
     key_init, key_run = jax.random.split(key)
     start = learner.init(key_init, hyper)
@@ -156,17 +185,12 @@ def _train(
         seen = jax.tree.map(lambda leaf: leaf[0], told)
         return state, (reward + seen.reward, square + seen.td_square, visits + seen.visits)
 
-    def window(state: State, count: chex.Array) -> tuple[State, Any]:
+    def part(state: State, count: chex.Array) -> tuple[State, Any]:
         state, (reward, square, visits) = jax.lax.fori_loop(0, count, update, (state, none))
         error = jnp.sqrt(square / jnp.maximum(visits, 1).astype(jnp.float32))
-        worth = None
-        if episodes:
-            keys = jax.random.fold_in(jax.random.fold_in(key, 1), state.updates)
-            worth = jnp.mean(_rollouts(learner, episodes, horizon, keys, state.params, hyper)[0])
-        return state, (state.updates, reward / count.astype(jnp.float32), error, visits, worth)
+        return state, (state.updates, reward / count.astype(jnp.float32), error, visits, look(state))
 
-    lengths = jnp.asarray(np.diff((0, *points)), jnp.int32)
-    state, curves = jax.lax.scan(window, start, lengths)
+    state, curves = jax.lax.scan(part, start, jnp.asarray(lengths, jnp.int32))
     return state, Curves(*curves)
 
 

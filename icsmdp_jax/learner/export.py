@@ -75,10 +75,10 @@ def _policy(model: TabularModel, kind: str, params: Any, data: np.ndarray | None
             seen = np.flatnonzero(model.visible[agent])
             fields = tuple(Field(str(model.field_name[f]), tuple(np.unique(model.fields[:, f]).tolist())) for f in seen)
             one = AgentPolicy(name, {}, fields)
-            decides = {int(model.interface[s]): s for s in np.flatnonzero(~model.is_terminal)}
+            decides = {int(model.interface[s]): int(s) for s in np.flatnonzero(~model.is_terminal)}
             facts = [
-                {field.name: int(model.fields[decides[z], f]) for field, f in zip(fields, seen, strict=True)}
-                for z in rows
+                {field.name: int(model.fields[decides[z], f]) for field, f in zip(fields, seen.tolist(), strict=True)}
+                for z in rows.tolist()
             ]
             numbers = np.array([one.number_of(known) for known in facts])
         agents.append(

@@ -198,10 +198,10 @@ def parameter_shapes(
     if function_class == "linear":
         return {"theta": (options, dim)}
     if function_class == "two-layer":
-        width = (*np.shape(params.get("w")), -1, -1)[1]
+        width = (*np.shape(params.get("w", ())), -1, -1)[1]
         return {"w": (options, width, dim), **({"b": (options, width)} if "b" in params else {})}
     layers = max(1, sum(name.startswith("kernel") for name in params))
-    widths = [dim, *((*np.shape(params.get(f"bias{layer}")), -1)[0] for layer in range(layers - 1)), options]
+    widths = [dim, *((*np.shape(params.get(f"bias{layer}", ())), -1)[0] for layer in range(layers - 1)), options]
     kernels = {f"kernel{layer}": (widths[layer], widths[layer + 1]) for layer in range(layers)}
     return kernels | {f"bias{layer}": (widths[layer + 1],) for layer in range(layers)}
 

@@ -25,8 +25,8 @@ def test_any_json_number_is_read(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"NaN", b"Infinity", b"-Infinity", b"1e999", b"true", b"null", b'"1"', b"[1]", b"1 2", b"01", b".5", b"5.", b"+1",
-     b"0x1", b"1_0", b"1" * 40, b"\xff1", "١".encode()],
+    [b"", b"NaN", b"Infinity", b"-Infinity", b"1e999", b"true", b"null", b'"1"', b"[1]", b"1 2", b"01", b".5", b"5.",
+     b"+1", b"0x1", b"1_0", b"1" * 40, b"\xff1", "١".encode()],
 )  # fmt: skip
 def test_nothing_else_is(body: bytes) -> None:
     with pytest.raises(ValueError, match="^body: ") as caught:
@@ -34,8 +34,11 @@ def test_nothing_else_is(body: bytes) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("header", ["", "IC-Segment", "IC-Segment:", "IC-Segment: a b", "IC-Other: a", f"IC-Segment: {'a' * 201}",
-                                    "IC-Segment: a\nb", "IC-Segment: é"])  # fmt: skip
+@pytest.mark.parametrize(
+    "header",
+    ["", "IC-Segment", "IC-Segment:", "IC-Segment: a b", "IC-Other: a", f"IC-Segment: {'a' * 201}", "IC-Segment: a\nb",
+     "IC-Segment: é"],
+)  # fmt: skip
 def test_headers_name_one_segment(header: str) -> None:
     with pytest.raises(ValueError, match="^header: "):
         decode(header, b"1")

@@ -20,10 +20,11 @@ from tests.helpers import GOLDEN, golden
 
 FIELDS = (Field("kind", ("u", "v", 3)), Field("waited", edges=(0.5, 2.0)))
 TABLE = {"q": np.arange(6.0).reshape(3, 2)}
+SEEN = np.ones((3, 2), int)
 POLICY = Policy(
     ("keep", "pass"),
     (
-        AgentPolicy("desk", TABLE, FIELDS, np.array([0, 5, 7]), ("p", "q", "r"), TABLE["q"] != 1, None, np.ones((3, 2), int)),
+        AgentPolicy("desk", TABLE, FIELDS, np.array([0, 5, 7]), ("p", "q", "r"), TABLE["q"] != 1, None, SEEN),
         AgentPolicy("clerk", {"q": np.ones((1, 2))}, interfaces=np.array([9])),
     ),
     0.9,
@@ -86,7 +87,7 @@ def test_what_does_not_fit_is_named() -> None:
     assert "q: not finite at [1, 0]" in refused(params={"q": np.array([[0.0, 0], [np.nan, 0], [0, 0]])})
     assert "interfaces: missing" in refused(interfaces=None)
     assert "interfaces: expected numbers" in refused(interfaces=np.array([1, 1, 2]))
-    assert "'w': unknown" in refused(params=TABLE | {"w": np.zeros(2)}).replace("w: unknown", "'w': unknown")
+    assert "w: unknown array" in refused(params=TABLE | {"w": np.zeros(2)})
     assert "expected ascending numbers" in refused(fields=(Field("f", edges=(1.0, 1.0)),))
     assert "either values or edges" in refused(fields=(Field("f"),))
     assert "dtype int64" in refused(available=np.ones((3, 2), int))
@@ -134,8 +135,10 @@ def test_the_runtime_needs_no_jax_and_imports_quickly() -> None:
         "import sys, time, numpy; begun = time.process_time(); import icsmdp_jax.runtime.audit; "
         "print(time.process_time() - begun, any(name in sys.modules for name in ('jax', 'scipy', 'pyarrow')))"
     )
-    done = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-            for _ in range(3)]  # fmt: skip
+    command = [sys.executable, "-c", code]
+    done = [
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split() for _ in range(3)
+    ]
     assert {loaded for _, loaded in done} == {"False"}
     assert min(float(seconds) for seconds, _ in done) < 0.05
 

@@ -8,8 +8,8 @@ from typing import Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
-from examples.desk.desk import AGENTS
-from examples.desk.office import Office
+from examples.support_desk.desk import AGENTS
+from examples.support_desk.office import Office
 
 
 class Ticket(TypedDict):

@@ -1,4 +1,4 @@
-"""The desk in the OpenAI Agents SDK, offline: a deterministic stand-in for each agent's model calls the handoff tools."""
+"""The desk in the OpenAI Agents SDK, offline: a deterministic stand-in for each agent's model calls handoff tools."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from agents.items import TResponseInputItem
 from agents.tracing import TracingProcessor
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 
-from examples.desk.desk import AGENTS
-from examples.desk.office import Office
+from examples.support_desk.desk import AGENTS
+from examples.support_desk.office import Office
 
 
 class StandIn(Model):

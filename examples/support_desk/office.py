@@ -16,8 +16,23 @@ from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from examples.desk.desk import AGENTS, COST, FIELDS, GAMMA, OPTIONS, OWN, TOPICS, Desk, State, by_hand, drawn, outcome
-from examples.desk.desk import duration_law, first_states, next_states
+from examples.support_desk.desk import (
+    AGENTS,
+    COST,
+    FIELDS,
+    GAMMA,
+    OPTIONS,
+    OWN,
+    TOPICS,
+    Desk,
+    State,
+    by_hand,
+    drawn,
+    duration_law,
+    first_states,
+    next_states,
+    outcome,
+)
 from icsmdp_jax.runtime.agent import Agent
 from icsmdp_jax.runtime.policies import AgentPolicy, Field, Policy, save_policy
 
@@ -104,12 +119,17 @@ class Online:
         for number, name in enumerate(AGENTS):
             save_policy(folder / name, empty_policy().only(name))
             out = {other: pipes[other][1] for other in AGENTS}
-            setup = {"policy": str(folder / name), "name": name, "store": str(folder / f"{name}.db"), "inbox": pipes[name][0],
-                     "out": out, "epsilon": epsilon, "seed": seed + number}  # fmt: skip
+            setup = {
+                "policy": str(folder / name), "name": name, "store": str(folder / f"{name}.db"),
+                "inbox": pipes[name][0], "out": out, "epsilon": epsilon, "seed": seed + number,
+            }  # fmt: skip
             self.workers[name] = subprocess.Popen(
-                [sys.executable, str(program), json.dumps(setup)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                [sys.executable, str(program), json.dumps(setup)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
                 pass_fds=(pipes[name][0], *out.values()),
-            )  # fmt: skip
+            )
         for pipe in pipes.values():
             os.close(pipe[0])
             os.close(pipe[1])
@@ -119,7 +139,8 @@ class Online:
         worker = self.workers[name]
         assert worker.stdin is not None and worker.stdout is not None
         print(json.dumps(question), file=worker.stdin, flush=True)
-        return json.loads(worker.stdout.readline())
+        answer: dict[str, Any] = json.loads(worker.stdout.readline())
+        return answer
 
     def choose(self, agent: str, facts: Facts, options: tuple[str, ...]) -> tuple[str, float]:
         """What the agent's process says."""
@@ -127,7 +148,7 @@ class Online:
         return told["option"], told["probability"]
 
     def ended(self, ended: Ended) -> None:
-        """The agent hears of its own segment; whoever has the ticket now offers it one scalar, from process to process."""
+        """The agent hears of its own segment; who has the ticket now offers one scalar, from process to process."""
         own = {"facts": ended.facts, "option": ended.option, "reward": ended.reward, "discount": ended.discount}
         self.ask(ended.agent, do="wait", segment=ended.segment, **own)
         if ended.to is not None:

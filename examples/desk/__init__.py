@@ -1,1 +1,0 @@
-"""A support desk of four agents in LangGraph and in the OpenAI Agents SDK: ``python -m examples.desk --help``."""
