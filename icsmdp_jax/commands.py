@@ -203,7 +203,7 @@ def export_file(model: str, behaviour: str, out: str, learned: str | None = None
         q = analyse(loaded, read_behaviour(behaviour)).q_phi_table
     else:
         arrays = read_arrays(learned)
-        if "q_average" not in arrays or arrays["q_average"].ndim != 3:
+        if "q_average" not in arrays or arrays["q_average"].ndim != 3 or arrays["q_average"].dtype.kind != "f":
             raise ValueError(f"{learned}: q_average: missing, expected a file that icsmdp learn wrote")
         q = arrays["q_average"].mean(axis=0)
     policy = table_policy(loaded, q)

@@ -84,8 +84,8 @@ class Agent:
           policy: the policy; only this agent's part of it is kept.
           name: which of its agents this is.
           store: SQLite file of what is learned; in memory by default.
-          rule: how it learns; by default steps ``(1 + (1 - gamma) n)^-0.7`` in the visits n of an entry for tables and
-            linear functions, and Adam for nets.
+          rule: how it learns; by default steps ``(1 + n)^-0.7`` in the visits n of an entry for tables and linear
+            functions, and Adam for nets, as ``learner.setups.setup`` has it.
           epsilon: probability of an option drawn uniformly from what is available.
           temperature: options with probability proportional to ``exp(Q / temperature)`` instead of the best one.
           learning: False freezes what is known: segments are then audited instead of learned from.
@@ -103,8 +103,7 @@ class Agent:
         self.one = one = self.policy.agents[0]
         options, tabular = len(policy.options), policy.function_class == "tabular"
         self._function = function_of(one, policy.function_class, options)
-        plain = Steps(1.0, 1.0 - policy.gamma, 0.7, 1.0)
-        self._rule = rule or (plain if self._function.per_option else Adam())
+        self._rule = rule or (Steps() if self._function.per_option else Adam())
         self.epsilon, self.temperature, self.learning = epsilon, temperature, learning
         self._random = random.Random(seed)
         self._tabular, self._options = tabular, options

@@ -14,6 +14,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,9 +55,9 @@ class Field(NamedTuple):
                 return self.values.index(value)
             except ValueError:
                 return len(self.values)
-        if not isinstance(value, int | float) or math.isnan(value):
+        if not isinstance(value, Real) or math.isnan(value):
             return self.size - 1
-        return bisect.bisect_right(self.edges or (), value)
+        return bisect.bisect_right(self.edges or (), float(value))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

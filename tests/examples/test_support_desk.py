@@ -71,7 +71,7 @@ def test_online_learning_from_scratch_in_a_process_each(name: str, tmp_path: Pat
     module = client(name)
     online = Online(tmp_path, epsilon=0.2)
     office = Office(DESK, online)
-    module.run(office, 800)
+    module.run(office, 600)
     said = online.close()
     assert DESK.gain(learned(said)) >= 0.95 > DESK.gain(by_hand)
     closed = len(office.tickets)

@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "analyse": {"--behaviour": INPUTS, "--json": None},
     "advise": {"--behaviour": INPUTS, "--json": None, "--error": NUMBERS},
     "solve": {"--behaviour": INPUTS, "--json": None, "--out": OUTPUTS, "--full": None},
+    "export": {"--behaviour": INPUTS, "--json": None, "--out": OUTPUTS, "--learned": INPUTS},
     "learn": {
         "--behaviour": INPUTS, "--json": None, "--out": OUTPUTS, "--samples": NUMBERS, "--replicas": NUMBERS,
         "--seed": NUMBERS,
@@ -77,6 +78,7 @@ COMMANDS: dict[str, dict[str, tuple[str, ...] | None]] = {
 PLACES: dict[str, int] = {"compare": 2, "envs": 0}  # positional arguments; all other commands have one
 FIRST = {"sweep": "sweep.toml", "status": "run", "compare": "run", "experiment": "cpu-sort2"}
 LIKELY = {
+    "export": ("--out", "empty"),
     "solve": ("--out", "new.npz"), "learn": ("--out", "new.npz", "--samples", "10", "--replicas", "2"),
     "validate": ("--preset", "testing", "--out", "empty"), "sweep": ("--out", "empty"),
     "bound": ("--samples", "5", "20"), "fit": ("--config", "sweep.toml", "--out", "empty"),

@@ -123,6 +123,7 @@ def test_facts_become_interfaces_and_new_ones_start_at_zero() -> None:
     one = Agent(Policy(("keep", "pass"), (agent,), 0.9), "desk", rule=Steps(0.5, 0.0, 0.0, 1.0))
     assert one.act({"topic": "billing", "waited": 12, "secret": "never read"}).name == "pass"
     assert agent.number_of({"topic": "bug", "waited": float("nan")}) == 1 * 4 + 3
+    assert agent.number_of({"topic": "bug", "waited": np.int64(60)}) == 1 * 4 + 2
     assert one.offer({"topic": "bug"}) == 5.0
     assert one.offer({"topic": "law", "waited": 60.0}) == 0.0
     assert one.absorb(Segment({"topic": "law", "waited": 60.0}, 1, 2.0, 0.5), 4.0) == 4.0
