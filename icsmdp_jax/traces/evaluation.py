@@ -18,6 +18,7 @@ from icsmdp_jax.traces.empirical import Empirical
 from icsmdp_jax.traces.encode import END
 from icsmdp_jax.traces.resampling import Resampler, Solver, half_width
 
+ROUNDING = 1e-9
 FEWEST = 10.0  # effective runs below which weights are not used
 
 
@@ -142,12 +143,13 @@ class Value(NamedTuple):
     @property
     def probabilities_fit(self) -> bool:
         """Whether options were taken as often as their probabilities say."""
-        return self.ratio.low <= 1.0 <= self.ratio.high
+        return self.ratio.low - ROUNDING <= 1.0 <= self.ratio.high + ROUNDING
 
     @property
     def disagree(self) -> list[str]:
-        """Pairs of ways that differ by more than their interval."""
-        return [name for name, difference in self.differences.items() if not difference.open]
+        """Pairs of ways that differ by more than their interval, and by more than rounding where nothing varies."""
+        least = ROUNDING * (1 + abs(self.model.value))
+        return [name for name, one in self.differences.items() if not one.open and abs(one.value) > least]
 
 
 def importance_ratio(found: Empirical, policy: np.ndarray) -> np.ndarray:
