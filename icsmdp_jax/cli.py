@@ -212,6 +212,7 @@ def build_parser() -> argparse.ArgumentParser:
     from icsmdp_jax import __version__
     from icsmdp_jax.devices.hosts import add_arguments as add_host_arguments
     from icsmdp_jax.runs.status import add_command as add_status
+    from icsmdp_jax.traces.command import add_command as add_fit
 
     parser = _Parser(prog="icsmdp", description="Learning to hand off: exact analysis, IC-Q and validation.")
     parser.add_argument("--version", action="version", version=f"icsmdp {__version__}")
@@ -287,6 +288,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_host_arguments(experiment)
     experiment.set_defaults(handler=_experiment)
 
+    add_fit(commands)
     add_status(commands)
     for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda found: found.name):
         entry.load()(commands)

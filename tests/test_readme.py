@@ -1,4 +1,4 @@
-"""The documentation is run: every shell and Python block of README.md and docs/tutorial.md, in order.
+"""The documentation is run: every shell and Python block of README.md and two pages, in order.
 
 Each document gets an empty directory with a copy of ``examples/`` and runs there as a reader would run it,
 except that ``make`` only shows what it would do and that sample counts and presets are small. A ``text``
@@ -23,12 +23,13 @@ from icsmdp_jax import cli
 from tests.bound_validation.runs import declared
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "docs/tutorial.md"]
+DOCUMENTS = ["README.md", "docs/tutorial.md", "docs/practice.md"]
 RUN = {"bash", "sh", "python"}
 SHOWN = {"text", "bibtex"}  # not run
 SMALLER = [
     (r"--samples \d+", "--samples 2000"),
     (r"--replicas \d+", "--replicas 2"),
+    (r"--runs \d+", "--runs 400"),
     (r"--preset (quick|full)", "--preset testing"),
 ]
 TIMEOUT = 300  # seconds and block: stops a block that hangs, and measures nothing
@@ -83,7 +84,7 @@ def desk(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return work, environment
 
 
-@pytest.mark.parametrize("document", ["README.md", pytest.param("docs/tutorial.md", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("document", ["README.md", *(pytest.param(page, marks=pytest.mark.slow) for page in DOCUMENTS[1:])])
 def test_document_runs(document, desk):
     work, environment = desk
     everything = blocks(document)

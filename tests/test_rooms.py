@@ -23,6 +23,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"exact"},
         {"envs"},
         {"learner"},
+        {"traces"},
         {"drawing"},
         {"experiments"},
         {"commands"},

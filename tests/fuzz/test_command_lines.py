@@ -73,6 +73,7 @@ COMMANDS: dict[str, dict[str, tuple[str, ...] | None]] = {
         "--force": None, "--overwrite": None, "--json": None,
     },
     "envs": {"--json": None},
+    "fit": {"--config": INPUTS, "--out": OUTPUTS, "--json": None},
 }  # fmt: skip
 PLACES: dict[str, int] = {"compare": 2, "envs": 0}  # positional arguments; all other commands have one
 FIRST = {"sweep": "sweep.toml", "status": "run", "compare": "run", "experiment": "cpu-sort2"}
@@ -80,7 +81,7 @@ LIKELY = {
     "export": ("--out", "empty"),
     "solve": ("--out", "new.npz"), "learn": ("--out", "new.npz", "--samples", "10", "--replicas", "2"),
     "validate": ("--preset", "testing", "--out", "empty"), "sweep": ("--out", "empty"),
-    "bound": ("--samples", "5", "20"),
+    "bound": ("--samples", "5", "20"), "fit": ("--config", "sweep.toml", "--out", "empty"),
 }  # fmt: skip
 STRANGERS = (
     "--help",
