@@ -1,0 +1,316 @@
+"""The loops of ``numba_executor``: handoffs of IC-Q on one core, with the bits of the XLA program (D9, D10).
+
+The behaviour of these runs is fixed, so that a trajectory depends on no value. A block of handoffs passes four short
+loops: random words (vectorised), states and options (a chain, a few replicas side by side), rewards, and learning.
+Unsigned indices spare the test for negative ones. Where XLA contracts a product and a sum into one rounding
+(``fused``), so does ``fma`` here; nothing else may be contracted.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+SIDE_BY_SIDE = 4  # replicas whose chains of look-ups are followed at once
+BLOCK = 64  # handoffs between two draws of words: all that passes between the loops stays in the nearest cache
+u32, u64, f32 = np.uint32, np.uint64, np.float32
+
+# Compiled code belongs to the user, not into the package; other functions of the process keep their own place.
+_elsewhere = numba.config.CACHE_DIR
+if not _elsewhere:
+    numba.config.CACHE_DIR = os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache"), "icsmdp_jax", "numba"
+    )
+kernel = njit(nogil=True, cache=True, error_model="numpy")
+scalar = njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
+
+
+@intrinsic
+def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a b + c`` of float32, rounded once."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
+        return builder.fma(*arguments)
+
+    return types.float32(types.float32, types.float32, types.float32), build
+
+
+@scalar
+def rounds(x: Any, y: Any, a: int, b: int, c: int, d: int) -> Any:
+    """Four rounds of Threefry-2x32."""
+    x = u32(x + y)
+    y = u32(u32(u32(y << u32(a)) | u32(y >> u32(32 - a))) ^ x)
+    x = u32(x + y)
+    y = u32(u32(u32(y << u32(b)) | u32(y >> u32(32 - b))) ^ x)
+    x = u32(x + y)
+    y = u32(u32(u32(y << u32(c)) | u32(y >> u32(32 - c))) ^ x)
+    x = u32(x + y)
+    y = u32(u32(u32(y << u32(d)) | u32(y >> u32(32 - d))) ^ x)
+    return x, y
+
+
+@scalar
+def threefry(k0: Any, k1: Any, x: Any, y: Any) -> Any:
+    """One block of Threefry-2x32 with 20 rounds, as JAX counts them."""
+    k2 = u32(u32(k0 ^ k1) ^ u32(0x1BD11BDA))
+    x, y = rounds(u32(x + k0), u32(y + k1), 13, 15, 26, 6)
+    x, y = rounds(u32(x + k1), u32(y + u32(k2 + u32(1))), 17, 29, 16, 24)
+    x, y = rounds(u32(x + k2), u32(y + u32(k0 + u32(2))), 13, 15, 26, 6)
+    x, y = rounds(u32(x + k0), u32(y + u32(k1 + u32(3))), 17, 29, 16, 24)
+    x, y = rounds(u32(x + k1), u32(y + u32(k2 + u32(4))), 13, 15, 26, 6)
+    return u32(x + k2), u32(y + u32(k0 + u32(5)))
+
+
+@kernel
+def draw_words(k0: Any, k1: Any, first: int, count: int, words: Any, half: int) -> None:
+    """Blocks ``first`` to ``first + count`` of ``random_words``: first words at 0, second ones at ``half``."""
+    for i in range(count):
+        words[i], words[half + i] = threefry(k0, k1, u32(u32(first) + u32(i)), u32(0))
+
+
+@scalar
+def cell_of(word: Any, row: Any, count: Any) -> Any:
+    """Index of an alias cell, and the position in it (``split_word``)."""
+    product = u64(word) * count
+    return row * count + (product >> u64(32)), product & u64(0xFFFFFFFF)
+
+
+@scalar
+def side_of(cell: Any, position: Any) -> Any:
+    """Outcome of a packed cell: threshold in 32 bits, then lower and upper code in 16 each; no branch."""
+    below = (position - (cell >> u64(32))) >> u64(63)
+    return (cell >> (below << u64(4))) & u64(0xFFFF)
+
+
+@kernel
+def follow(
+    state: Any, first: int, lanes: int, count: int, words: Any, at: Any, blocks: int, behaviour: Any, successor: Any,
+    start: Any, interface: Any, states: int, split: bool, terminal: Any, ends: bool, options: int, choice: int,
+    outcomes: int, row: Any, pair: Any, code: Any, final: Any,
+) -> None:  # fmt: skip
+    """States and options of ``count`` handoffs of ``lanes`` replicas from ``first`` on; ``state`` moves along."""
+    o, n, c, s = u64(options), u64(choice), u64(outcomes), u64(states)
+    for t in range(count):
+        for g in range(lanes):
+            here = u64(state[first + g])
+            base = u64(t) * u64(blocks)
+            z = u64(interface[here])
+            cell, position = cell_of(words[g, base + at[-1]], z, n)
+            option = side_of(behaviour[cell], position)
+            both = here * o + option
+            cell, position = cell_of(words[g, base + at[1]], both, c)
+            found = side_of(successor[cell], position)
+            entered = found % s if split else found
+            row[g, t], pair[g, t], code[g, t] = both, z * o + option, found
+            final[g, t] = interface[entered]
+            if ends and terminal[entered]:
+                cell, position = cell_of(words[g, base + at[3]], u64(0), s)
+                entered = side_of(start[cell], position)
+            state[first + g] = entered
+
+
+@kernel
+def pay(
+    fused: bool, count: int, words: Any, at: Any, blocks: int, duration: Any, law: Any, durations: int, states: int,
+    joint: bool, split: bool, rate: Any, noise: Any, annuity: Any, discount: Any, terminal: Any, ends: bool, lump: Any,
+    lumps: int, last_discount: Any, row: Any, code: Any, reward: Any, passed: Any,
+) -> None:  # fmt: skip
+    """Rewards and discounts of the segments of one replica (D2), ``segment`` of ``envs.tabular``."""
+    for t in range(count):
+        base, both, found = u64(t) * u64(blocks), u64(row[t]), u64(code[t])
+        place, entered = u64(0), found
+        if split:
+            place, entered = found // u64(states), found % u64(states)
+        tau = place
+        if not joint:
+            cell, position = cell_of(words[base + at[0]], u64(law[both]), u64(durations))
+            tau = side_of(duration[cell], position)
+        unit = f32(f32(f32(np.int32(words[base + at[2]] >> u32(9))) + f32(0.5)) * f32(2.0**-22)) - f32(1)
+        extra = f32(noise * unit)
+        r = fma(rate[both], annuity[tau], extra) if fused else f32(rate[both] * annuity[tau]) + extra
+        if lumps > 0:
+            paid = lump[both * u64(lumps) + (u64(0) if lumps == 1 else (entered if joint else place))]
+            r = fma(last_discount[tau], paid, r) if fused else r + f32(last_discount[tau] * paid)
+        reward[t] = r
+        passed[t] = f32(0) if ends and terminal[entered] else discount[tau]
+
+
+@kernel
+def learn_tables(
+    fused: bool, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int, mask: Any, full: bool,
+    radius: Any, pair: Any, final: Any, reward: Any, passed: Any, q: Any, seen: Any, weighted: Any,
+) -> bool:  # fmt: skip
+    """Offer, absorb, and the chunk's accumulator for tables; False as soon as a step is not finite."""
+    o = u64(options)
+    for t in range(count):
+        there, i = u64(final[t]) * o, u64(pair[t])
+        top = f32(-np.inf)
+        if full:
+            top = q[there]
+            for j in range(u64(1), o):
+                v = q[there + j]
+                top = v if v > top else top
+        else:
+            some = False
+            for j in range(o):
+                if mask[there + j]:
+                    v, some = q[there + j], True
+                    top = v if v > top else top
+            top = top if some else f32(0)
+        y = fma(passed[t], top, reward[t]) if fused else reward[t] + f32(passed[t] * top)
+        old, k = q[i], seen[i]
+        step = f32(steps[k if visits else epoch + t] * f32(y - old))
+        if not abs(step) < f32(np.inf):
+            return False
+        remaining = f32(left - t)
+        seen[i] = k + 1
+        if radius < 0:
+            new = f32(old + step)
+            q[i] = new
+            weighted[i] += f32(remaining * f32(new - old))
+            continue
+        first = i - i % o  # the projection goes over all options of the slot
+        for j in range(first, first + o):
+            old = q[j]
+            new = f32(old + step) if j == i else old
+            norm = np.sqrt(f32(new * new))
+            if norm > radius:
+                new = f32(new * f32(radius / max(norm, f32(1e-30))))
+            q[j] = new
+            weighted[j] += f32(remaining * f32(new - old))
+    return True
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract"})
+def dot(theta: Any, at: Any, psi: Any, row: Any, size: Any) -> Any:
+    """Product of one option's parameters and one row of features, summed in the order that is fastest."""
+    total = f32(0)
+    for f in range(size):
+        total += theta[at + f] * psi[row + f]
+    return total
+
+
+@kernel
+def learn_linear(
+    fused: bool, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int, mask: Any, radius: Any,
+    size: int, psi: Any, owner: Any, pair: Any, final: Any, reward: Any, passed: Any, theta: Any, seen: Any,
+    weighted: Any,
+) -> bool:  # fmt: skip
+    """The same for linear features ``psi [Z, size]``, parameters ``[agents, O, size]``."""
+    o, p = u64(options), u64(size)
+    for t in range(count):
+        z, there = u64(pair[t]) // o, u64(final[t])
+        i = u64(owner[z]) * o + u64(pair[t]) % o
+        top, some = f32(-np.inf), False
+        for j in range(o):
+            if mask[there * o + j]:
+                v, some = dot(theta, (u64(owner[there]) * o + j) * p, psi, there * p, p), True
+                top = v if v > top else top
+        top = top if some else f32(0)
+        y = fma(passed[t], top, reward[t]) if fused else reward[t] + f32(passed[t] * top)
+        k = seen[i]
+        step = f32(steps[k if visits else epoch + t] * f32(y - dot(theta, i * p, psi, z * p, p)))
+        if not abs(step) < f32(np.inf):
+            return False
+        remaining, square = f32(left - t), f32(0)
+        seen[i] = k + 1
+        if radius < 0:
+            for f in range(p):
+                old = theta[i * p + f]
+                new = fma(step, psi[z * p + f], old) if fused else old + f32(step * psi[z * p + f])
+                theta[i * p + f] = new
+                weighted[i * p + f] += f32(remaining * f32(new - old))
+            continue
+        for f in range(p):
+            new = theta[i * p + f] + f32(step * psi[z * p + f])
+            square += new * new
+        norm = np.sqrt(square)
+        shrink = f32(radius / max(norm, f32(1e-30))) if norm > radius else f32(1)
+        for f in range(p):
+            old = theta[i * p + f]
+            new = f32(f32(old + f32(step * psi[z * p + f])) * shrink)
+            theta[i * p + f] = new
+            weighted[i * p + f] += f32(remaining * f32(new - old))
+    return True
+
+
+@kernel
+def close_chunk(fused: bool, length: int, start: Any, weighted: Any, high: Any, low: Any) -> None:
+    """The mean of a chunk's iterates, added to the compensated total (``averages``); XLA divides by a product."""
+    share = f32(f32(1) / f32(length))
+    for i in range(len(start)):
+        mean = fma(weighted[i], share, start[i]) if fused else start[i] + f32(weighted[i] * share)
+        one = high[i] + mean
+        shadow = one - high[i]
+        two = low[i] + ((high[i] - (one - shadow)) + (mean - shadow))
+        total = one + two
+        shadow = total - one
+        high[i], low[i] = total, (one - (total - shadow)) + (two - shadow)
+
+
+@kernel
+def advance(
+    fused: bool, first: int, last: int, keys: Any, chunk: int, chunks: int, length: int, epoch: int, state: Any,
+    params: Any, seen: Any, high: Any, low: Any, at: Any, blocks: int, behaviour: Any, successor: Any, start: Any,
+    duration: Any, law: Any, durations: int, interface: Any, states: int, joint: bool, split: bool, terminal: Any,
+    ends: bool, options: int, choice: int, outcomes: int, rate: Any, noise: Any, annuity: Any, discount: Any, lump: Any,
+    lumps: int, last_discount: Any, mask: Any, full: bool, visits: bool, steps: Any, radius: Any, size: int, psi: Any,
+    owner: Any,
+) -> bool:  # fmt: skip
+    """``chunks`` chunks of replicas ``first`` to ``last`` of one lane, in place; False if values are not finite.
+
+    Tables have ``size`` 0, a run without projection has ``radius`` -1.
+    """
+    words = np.empty((SIDE_BY_SIDE, 2 * BLOCK * blocks), np.uint32)
+    shape = (SIDE_BY_SIDE, BLOCK)
+    row, pair, code, final = np.empty(shape, u32), np.empty(shape, u32), np.empty(shape, u32), np.empty(shape, u32)
+    reward, passed = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    inner = np.empty((SIDE_BY_SIDE, 2), np.uint32)
+    before = np.empty((SIDE_BY_SIDE, params.shape[1]), np.float32)
+    weighted = np.empty((SIDE_BY_SIDE, params.shape[1]), np.float32)
+    half = BLOCK * blocks
+    for r in range(first, last, SIDE_BY_SIDE):
+        lanes = min(SIDE_BY_SIDE, last - r)
+        for c in range(chunks):
+            for g in range(lanes):
+                inner[g, 0], inner[g, 1] = threefry(keys[r + g, 0], keys[r + g, 1], u32(0), u32(chunk + c))
+                before[g] = params[r + g]
+                weighted[g] = 0
+            for t in range(0, length, BLOCK):
+                count, now = min(BLOCK, length - t), epoch + c * length + t
+                for g in range(lanes):
+                    draw_words(inner[g, 0], inner[g, 1], t * blocks, count * blocks, words[g], half)
+                follow(
+                    state, r, lanes, count, words, at, blocks, behaviour, successor, start, interface, states, split,
+                    terminal, ends, options, choice, outcomes, row, pair, code, final,
+                )  # fmt: skip
+                for g in range(lanes):
+                    pay(
+                        fused, count, words[g], at, blocks, duration, law, durations, states, joint, split, rate, noise,
+                        annuity, discount, terminal, ends, lump, lumps, last_discount, row[g], code[g], reward, passed,
+                    )  # fmt: skip
+                    if size == 0:
+                        fine = learn_tables(
+                            fused, count, length - 1 - t, now, visits, steps, options, mask, full, radius, pair[g],
+                            final[g], reward, passed, params[r + g], seen[r + g], weighted[g],
+                        )  # fmt: skip
+                    else:
+                        fine = learn_linear(
+                            fused, count, length - 1 - t, now, visits, steps, options, mask, radius, size, psi, owner,
+                            pair[g], final[g], reward, passed, params[r + g], seen[r + g], weighted[g],
+                        )  # fmt: skip
+                    if not fine:
+                        return False
+            for g in range(lanes):
+                close_chunk(fused, length, before[g], weighted[g], high[r + g], low[r + g])
+    return True
+
+
+numba.config.CACHE_DIR = _elsewhere
