@@ -43,36 +43,67 @@ def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @scalar
-def rounds(x: Any, y: Any, a: int, b: int, c: int, d: int) -> Any:
-    """Four rounds of Threefry-2x32."""
-    x = u32(x + y)
-    y = u32(u32(u32(y << u32(a)) | u32(y >> u32(32 - a))) ^ x)
-    x = u32(x + y)
-    y = u32(u32(u32(y << u32(b)) | u32(y >> u32(32 - b))) ^ x)
-    x = u32(x + y)
-    y = u32(u32(u32(y << u32(c)) | u32(y >> u32(32 - c))) ^ x)
-    x = u32(x + y)
-    y = u32(u32(u32(y << u32(d)) | u32(y >> u32(32 - d))) ^ x)
-    return x, y
-
-
-@scalar
-def threefry(k0: Any, k1: Any, x: Any, y: Any) -> Any:
-    """One block of Threefry-2x32 with 20 rounds, as JAX counts them."""
-    k2 = u32(u32(k0 ^ k1) ^ u32(0x1BD11BDA))
-    x, y = rounds(u32(x + k0), u32(y + k1), 13, 15, 26, 6)
-    x, y = rounds(u32(x + k1), u32(y + u32(k2 + u32(1))), 17, 29, 16, 24)
-    x, y = rounds(u32(x + k2), u32(y + u32(k0 + u32(2))), 13, 15, 26, 6)
-    x, y = rounds(u32(x + k0), u32(y + u32(k1 + u32(3))), 17, 29, 16, 24)
-    x, y = rounds(u32(x + k1), u32(y + u32(k2 + u32(4))), 13, 15, 26, 6)
-    return u32(x + k2), u32(y + u32(k0 + u32(5)))
+def rotated(x: Any, by: int) -> Any:
+    """Bits of a uint32 moved up by so many places, round the end."""
+    return u32(u32(x << u32(by)) | u32(x >> u32(32 - by)))
 
 
 @kernel
-def draw_words(k0: Any, k1: Any, first: int, count: int, words: Any, half: int) -> None:
-    """Blocks ``first`` to ``first + count`` of ``random_words``: first words at 0, second ones at ``half``."""
+def threefry(k0: Any, k1: Any, first: Any, second: Any, count: int, one: Any, other: Any) -> None:
+    """Threefry-2x32 with 20 rounds of counters ``(first + i, second)``, as JAX counts them.
+
+    Both words of a block have an array of their own. Written out, and every uint32 said to be one: only so does it
+    become vector code.
+    """
+    k2 = u32(u32(k0 ^ k1) ^ u32(0x1BD11BDA))
     for i in range(count):
-        words[i], words[half + i] = threefry(k0, k1, u32(u32(first) + u32(i)), u32(0))
+        x, y = u32(u32(first + u32(i)) + k0), u32(second + k1)
+        x = u32(x + y)
+        y = u32(rotated(y, 13) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 15) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 26) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 6) ^ x)
+        x, y = u32(x + k1), u32(y + u32(k2 + u32(1)))
+        x = u32(x + y)
+        y = u32(rotated(y, 17) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 29) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 16) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 24) ^ x)
+        x, y = u32(x + k2), u32(y + u32(k0 + u32(2)))
+        x = u32(x + y)
+        y = u32(rotated(y, 13) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 15) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 26) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 6) ^ x)
+        x, y = u32(x + k0), u32(y + u32(k1 + u32(3)))
+        x = u32(x + y)
+        y = u32(rotated(y, 17) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 29) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 16) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 24) ^ x)
+        x, y = u32(x + k1), u32(y + u32(k2 + u32(4)))
+        x = u32(x + y)
+        y = u32(rotated(y, 13) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 15) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 26) ^ x)
+        x = u32(x + y)
+        y = u32(rotated(y, 6) ^ x)
+        one[i] = u32(x + k2)
+        other[i] = u32(y + u32(k0 + u32(5)))
 
 
 @scalar
@@ -144,47 +175,48 @@ def pay(
 
 @kernel
 def learn_tables(
-    fused: bool, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int, mask: Any, full: bool,
-    radius: Any, pair: Any, final: Any, reward: Any, passed: Any, q: Any, seen: Any, weighted: Any,
+    fused: bool, first: int, lanes: int, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int,
+    mask: Any, full: bool, radius: Any, pair: Any, final: Any, reward: Any, passed: Any, params: Any, seen: Any,
+    weighted: Any,
 ) -> bool:  # fmt: skip
     """Offer, absorb, and the chunk's accumulator for tables; False as soon as a step is not finite."""
     o = u64(options)
     for t in range(count):
-        there, i = u64(final[t]) * o, u64(pair[t])
-        top = f32(-np.inf)
-        if full:
-            top = q[there]
-            for j in range(u64(1), o):
-                v = q[there + j]
-                top = v if v > top else top
-        else:
-            some = False
-            for j in range(o):
-                if mask[there + j]:
-                    v, some = q[there + j], True
-                    top = v if v > top else top
-            top = top if some else f32(0)
-        y = fma(passed[t], top, reward[t]) if fused else reward[t] + f32(passed[t] * top)
-        old, k = q[i], seen[i]
-        step = f32(steps[k if visits else epoch + t] * f32(y - old))
-        if not abs(step) < f32(np.inf):
-            return False
         remaining = f32(left - t)
-        seen[i] = k + 1
-        if radius < 0:
-            new = f32(old + step)
-            q[i] = new
-            weighted[i] += f32(remaining * f32(new - old))
-            continue
-        first = i - i % o  # the projection goes over all options of the slot
-        for j in range(first, first + o):
-            old = q[j]
-            new = f32(old + step) if j == i else old
-            norm = np.sqrt(f32(new * new))
-            if norm > radius:
-                new = f32(new * f32(radius / max(norm, f32(1e-30))))
-            q[j] = new
-            weighted[j] += f32(remaining * f32(new - old))
+        for g in range(lanes):
+            r = first + g
+            there, i = u64(final[g, t]) * o, u64(pair[g, t])
+            top = f32(-np.inf)
+            if full:
+                top = params[r, there]
+                for j in range(u64(1), o):
+                    top = max(params[r, there + j], top)
+            else:
+                some = False
+                for j in range(o):
+                    if mask[there + j]:
+                        some, top = True, max(params[r, there + j], top)
+                top = top if some else f32(0)
+            y = fma(passed[g, t], top, reward[g, t]) if fused else reward[g, t] + f32(passed[g, t] * top)
+            old, k = params[r, i], seen[r, i]
+            step = f32(steps[k if visits else epoch + t] * f32(y - old))
+            if not abs(step) < f32(np.inf):
+                return False
+            seen[r, i] = k + 1
+            if radius < 0:
+                new = f32(old + step)
+                params[r, i] = new
+                weighted[g, i] += f32(remaining * f32(new - old))
+                continue
+            begin = i - i % o  # the projection goes over all options of the slot
+            for j in range(begin, begin + o):
+                old = params[r, j]
+                new = f32(old + step) if j == i else old
+                norm = np.sqrt(f32(new * new))
+                if norm > radius:
+                    new = f32(new * f32(radius / max(norm, f32(1e-30))))
+                params[r, j] = new
+                weighted[g, j] += f32(remaining * f32(new - old))
     return True
 
 
@@ -271,7 +303,7 @@ def advance(
     words = np.empty((SIDE_BY_SIDE, 2 * BLOCK * blocks), np.uint32)
     shape = (SIDE_BY_SIDE, BLOCK)
     row, pair, code, final = np.empty(shape, u32), np.empty(shape, u32), np.empty(shape, u32), np.empty(shape, u32)
-    reward, passed = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    reward, passed = np.empty(shape, np.float32), np.empty(shape, np.float32)
     inner = np.empty((SIDE_BY_SIDE, 2), np.uint32)
     before = np.empty((SIDE_BY_SIDE, params.shape[1]), np.float32)
     weighted = np.empty((SIDE_BY_SIDE, params.shape[1]), np.float32)
@@ -280,13 +312,16 @@ def advance(
         lanes = min(SIDE_BY_SIDE, last - r)
         for c in range(chunks):
             for g in range(lanes):
-                inner[g, 0], inner[g, 1] = threefry(keys[r + g, 0], keys[r + g, 1], u32(0), u32(chunk + c))
+                threefry(keys[r + g, 0], keys[r + g, 1], u32(0), u32(chunk + c), 1, inner[g, :1], inner[g, 1:])
                 before[g] = params[r + g]
                 weighted[g] = 0
             for t in range(0, length, BLOCK):
                 count, now = min(BLOCK, length - t), epoch + c * length + t
                 for g in range(lanes):
-                    draw_words(inner[g, 0], inner[g, 1], t * blocks, count * blocks, words[g], half)
+                    threefry(
+                        inner[g, 0], inner[g, 1], u32(t * blocks), u32(0), count * blocks, words[g, :half],
+                        words[g, half:],
+                    )  # fmt: skip
                 follow(
                     state, r, lanes, count, words, at, blocks, behaviour, successor, start, interface, states, split,
                     terminal, ends, options, choice, outcomes, row, pair, code, final,
@@ -294,20 +329,22 @@ def advance(
                 for g in range(lanes):
                     pay(
                         fused, count, words[g], at, blocks, duration, law, durations, states, joint, split, rate, noise,
-                        annuity, discount, terminal, ends, lump, lumps, last_discount, row[g], code[g], reward, passed,
+                        annuity, discount, terminal, ends, lump, lumps, last_discount, row[g], code[g], reward[g],
+                        passed[g],
                     )  # fmt: skip
-                    if size == 0:
-                        fine = learn_tables(
-                            fused, count, length - 1 - t, now, visits, steps, options, mask, full, radius, pair[g],
-                            final[g], reward, passed, params[r + g], seen[r + g], weighted[g],
-                        )  # fmt: skip
-                    else:
-                        fine = learn_linear(
-                            fused, count, length - 1 - t, now, visits, steps, options, mask, radius, size, psi, owner,
-                            pair[g], final[g], reward, passed, params[r + g], seen[r + g], weighted[g],
-                        )  # fmt: skip
-                    if not fine:
-                        return False
+                fine = True
+                if size == 0:
+                    fine = learn_tables(
+                        fused, r, lanes, count, length - 1 - t, now, visits, steps, options, mask, full, radius, pair,
+                        final, reward, passed, params, seen, weighted,
+                    )  # fmt: skip
+                for g in range(lanes if size > 0 else 0):
+                    fine = fine and learn_linear(
+                        fused, count, length - 1 - t, now, visits, steps, options, mask, radius, size, psi, owner,
+                        pair[g], final[g], reward[g], passed[g], params[r + g], seen[r + g], weighted[g],
+                    )  # fmt: skip
+                if not fine:
+                    return False
             for g in range(lanes):
                 close_chunk(fused, length, before[g], weighted[g], high[r + g], low[r + g])
     return True
