@@ -137,7 +137,7 @@ class Executor:
       length: handoffs of a chunk.
       index: ``[lanes, replicas]`` uint32 state of each environment.
       params: ``[lanes, replicas, n]`` float32.
-      seen: ``[lanes, replicas, m]`` int32 updates so far.
+      seen: ``[lanes, replicas, m]`` uint32 updates so far.
       high: like ``params``, with ``low`` the compensated total.
       low: likewise.
     """
@@ -154,7 +154,7 @@ class Executor:
 
         self.chunks = 0
         self.index = np.array(state.learner.env_state.index, np.uint32)
-        self.params, self.seen = flat(state.learner.params, np.float32), flat(state.learner.opt_state.count, np.int32)
+        self.params, self.seen = flat(state.learner.params, np.float32), flat(state.learner.opt_state.count, np.uint32)
         self.high, self.low = flat(state.total.high, np.float32), flat(state.total.low, np.float32)
         self._keys = np.array(state.key, np.uint32)
         self._steps: list[tuple[StepSize, np.ndarray]] = [
@@ -169,13 +169,15 @@ class Executor:
         assert isinstance(env, TabularEnv)
         blocks = -(-width // 2)
         half = self._kernels.BLOCK * blocks
-        at = np.array([k if k < blocks else half + k - blocks for k in range(width)], np.uint64)
+        at = [k if k < blocks else half + k - blocks for k in range(width)]
+        at = np.array([*at[:3], at[-2], at[-1]])  # where nothing ends there is no word for a restart
         choice, successor, duration = _packed(lane.behaviour), _packed(p.successor), _packed(p.duration)
         rows, law = np.unique(duration, axis=0, return_inverse=True)
+        entry = p.interface[:, None] * p.mask.shape[1] + np.arange(p.mask.shape[1])
         by_next = p.lump is not None and p.lump.ndim == 3
         before = (
             at, blocks, choice.reshape(-1), successor.reshape(-1), _packed(p.start).reshape(-1), rows.reshape(-1),
-            law.reshape(-1).astype(np.uint32), duration.shape[1], p.interface.astype(np.uint32), len(p.agent),
+            law.reshape(-1).astype(np.uint32), duration.shape[1], p.interface.astype(np.uint32), entry.reshape(-1).astype(np.uint32), len(p.agent),
             env.joint, env.joint or by_next, np.array(p.terminal), env.has_terminal, p.mask.shape[1], choice.shape[1],
             successor.shape[1], _numbers(p.reward_rate), _numbers(p.reward_noise)[0], _numbers(p.annuity),
             _numbers(p.discount), _numbers(p.lump), 0 if p.lump is None else int(np.prod(p.lump.shape[2:])),

@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-SIDE_BY_SIDE = 4  # replicas whose chains of look-ups are followed at once
-BLOCK = 64  # handoffs between two draws of words: all that passes between the loops stays in the nearest cache
+SIDE_BY_SIDE = 16
+BLOCK = 32
 u32, u64, f32 = np.uint32, np.uint64, np.float32
 
 # Compiled code belongs to the user, not into the package; other functions of the process keep their own place.
@@ -122,72 +122,80 @@ def side_of(cell: Any, position: Any) -> Any:
 
 @kernel
 def follow(
-    state: Any, first: int, lanes: int, count: int, words: Any, at: Any, blocks: int, behaviour: Any, successor: Any,
-    start: Any, interface: Any, states: int, split: bool, terminal: Any, ends: bool, options: int, choice: int,
-    outcomes: int, row: Any, pair: Any, code: Any, final: Any,
+    here: Any, lanes: int, count: int, words: Any, stride: int, blocks: int, chooses: int, moves: int, restarts: int,
+    behaviour: Any, successor: Any, start: Any, interface: Any, states: int, split: bool, terminal: Any, ends: bool,
+    options: int, choice: int, outcomes: int, row: Any, code: Any,
 ) -> None:  # fmt: skip
-    """States and options of ``count`` handoffs of ``lanes`` replicas from ``first`` on; ``state`` moves along."""
+    """Pairs (state, option) and outcomes of ``count`` handoffs of ``lanes`` replicas; their states ``here`` move."""
     o, n, c, s = u64(options), u64(choice), u64(outcomes), u64(states)
     for t in range(count):
+        word, place = u64(t) * u64(blocks), u64(t)
         for g in range(lanes):
-            here = u64(state[first + g])
-            base = u64(t) * u64(blocks)
-            z = u64(interface[here])
-            cell, position = cell_of(words[g, base + at[-1]], z, n)
-            option = side_of(behaviour[cell], position)
-            both = here * o + option
-            cell, position = cell_of(words[g, base + at[1]], both, c)
+            state = here[g]
+            cell, position = cell_of(words[word + u64(chooses)], u64(interface[state]), n)
+            both = state * o + side_of(behaviour[cell], position)
+            cell, position = cell_of(words[word + u64(moves)], both, c)
             found = side_of(successor[cell], position)
+            row[place], code[place] = both, found
             entered = found % s if split else found
-            row[g, t], pair[g, t], code[g, t] = both, z * o + option, found
-            final[g, t] = interface[entered]
             if ends and terminal[entered]:
-                cell, position = cell_of(words[g, base + at[3]], u64(0), s)
+                cell, position = cell_of(words[word + u64(restarts)], u64(0), s)
                 entered = side_of(start[cell], position)
-            state[first + g] = entered
+            here[g] = entered
+            word += u64(stride)
+            place += u64(BLOCK)
 
 
 @kernel
 def pay(
-    fused: bool, count: int, words: Any, at: Any, blocks: int, duration: Any, law: Any, durations: int, states: int,
-    joint: bool, split: bool, rate: Any, noise: Any, annuity: Any, discount: Any, terminal: Any, ends: bool, lump: Any,
-    lumps: int, last_discount: Any, row: Any, code: Any, reward: Any, passed: Any,
+    fused: bool, count: int, words: Any, blocks: int, lasts: int, shakes: int, duration: Any, law: Any, durations: int,
+    states: int, joint: bool, split: bool, rate: Any, noise: Any, annuity: Any, discount: Any, interface: Any,
+    terminal: Any, ends: bool, lump: Any, lumps: int, last_discount: Any, row: Any, code: Any, reward: Any, passed: Any,
+    final: Any,
 ) -> None:  # fmt: skip
-    """Rewards and discounts of the segments of one replica (D2), ``segment`` of ``envs.tabular``."""
+    """Rewards, discounts and next interfaces of one replica's segments (D2), ``segment`` of ``envs.tabular``."""
+    plain = not split and lumps == 0 and not ends
+    m, s, word = u64(durations), u64(states), u64(0)
     for t in range(count):
-        base, both, found = u64(t) * u64(blocks), u64(row[t]), u64(code[t])
-        place, entered = u64(0), found
+        both, entered = u64(row[t]), u64(code[t])
+        unit = f32(f32(f32(np.int32(words[word + u64(shakes)] >> u32(9))) + f32(0.5)) * f32(2.0**-22)) - f32(1)
+        extra = f32(noise * unit)
+        place = u64(0)
         if split:
-            place, entered = found // u64(states), found % u64(states)
+            place, entered = entered // s, entered % s
         tau = place
         if not joint:
-            cell, position = cell_of(words[base + at[0]], u64(law[both]), u64(durations))
+            cell, position = cell_of(words[word + u64(lasts)], u64(law[both]), m)
             tau = side_of(duration[cell], position)
-        unit = f32(f32(f32(np.int32(words[base + at[2]] >> u32(9))) + f32(0.5)) * f32(2.0**-22)) - f32(1)
-        extra = f32(noise * unit)
         r = fma(rate[both], annuity[tau], extra) if fused else f32(rate[both] * annuity[tau]) + extra
-        if lumps > 0:
-            paid = lump[both * u64(lumps) + (u64(0) if lumps == 1 else (entered if joint else place))]
-            r = fma(last_discount[tau], paid, r) if fused else r + f32(last_discount[tau] * paid)
-        reward[t] = r
-        passed[t] = f32(0) if ends and terminal[entered] else discount[tau]
+        d = discount[tau]
+        if not plain:
+            if lumps > 0:
+                paid = lump[both * u64(lumps) + (u64(0) if lumps == 1 else (entered if joint else place))]
+                r = fma(last_discount[tau], paid, r) if fused else r + f32(last_discount[tau] * paid)
+            d = f32(0) if ends and terminal[entered] else d
+        reward[t], passed[t], final[t] = r, d, interface[entered]
+        word += u64(blocks)
 
 
 @kernel
 def learn_tables(
     fused: bool, first: int, lanes: int, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int,
-    mask: Any, full: bool, radius: Any, pair: Any, final: Any, reward: Any, passed: Any, params: Any, seen: Any,
-    weighted: Any,
+    mask: Any, full: bool, radius: Any, entry: Any, row: Any, final: Any, reward: Any, passed: Any, params: Any,
+    seen: Any, weighted: Any,
 ) -> bool:  # fmt: skip
     """Offer, absorb, and the chunk's accumulator for tables; False as soon as a step is not finite."""
     o = u64(options)
     for t in range(count):
         remaining = f32(left - t)
         for g in range(lanes):
-            r = first + g
-            there, i = u64(final[g, t]) * o, u64(pair[g, t])
+            r = u64(first) + u64(g)
+            at = u64(g) * u64(BLOCK) + u64(t)
+            there, i = u64(final[at]) * o, u64(entry[row[at]])
             top = f32(-np.inf)
-            if full:
+            if full and options == 2:
+                top = max(params[r, there + u64(1)], params[r, there])
+            elif full:
                 top = params[r, there]
                 for j in range(u64(1), o):
                     top = max(params[r, there + j], top)
@@ -197,12 +205,12 @@ def learn_tables(
                     if mask[there + j]:
                         some, top = True, max(params[r, there + j], top)
                 top = top if some else f32(0)
-            y = fma(passed[g, t], top, reward[g, t]) if fused else reward[g, t] + f32(passed[g, t] * top)
+            y = fma(passed[at], top, reward[at]) if fused else reward[at] + f32(passed[at] * top)
             old, k = params[r, i], seen[r, i]
-            step = f32(steps[k if visits else epoch + t] * f32(y - old))
+            step = f32(steps[u64(k) if visits else u64(epoch + t)] * f32(y - old))
             if not abs(step) < f32(np.inf):
                 return False
-            seen[r, i] = k + 1
+            seen[r, i] = u32(k + u32(1))
             if radius < 0:
                 new = f32(old + step)
                 params[r, i] = new
@@ -232,14 +240,14 @@ def dot(theta: Any, at: Any, psi: Any, row: Any, size: Any) -> Any:
 @kernel
 def learn_linear(
     fused: bool, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int, mask: Any, radius: Any,
-    size: int, psi: Any, owner: Any, pair: Any, final: Any, reward: Any, passed: Any, theta: Any, seen: Any,
+    size: int, psi: Any, owner: Any, entry: Any, row: Any, final: Any, reward: Any, passed: Any, theta: Any, seen: Any,
     weighted: Any,
 ) -> bool:  # fmt: skip
     """The same for linear features ``psi [Z, size]``, parameters ``[agents, O, size]``."""
     o, p = u64(options), u64(size)
     for t in range(count):
-        z, there = u64(pair[t]) // o, u64(final[t])
-        i = u64(owner[z]) * o + u64(pair[t]) % o
+        z, option = u64(entry[row[t]]) // o, u64(row[t]) % o
+        there, i = u64(final[t]), u64(owner[z]) * o + option
         top, some = f32(-np.inf), False
         for j in range(o):
             if mask[there * o + j]:
@@ -248,11 +256,11 @@ def learn_linear(
         top = top if some else f32(0)
         y = fma(passed[t], top, reward[t]) if fused else reward[t] + f32(passed[t] * top)
         k = seen[i]
-        step = f32(steps[k if visits else epoch + t] * f32(y - dot(theta, i * p, psi, z * p, p)))
+        step = f32(steps[u64(k) if visits else u64(epoch + t)] * f32(y - dot(theta, i * p, psi, z * p, p)))
         if not abs(step) < f32(np.inf):
             return False
         remaining, square = f32(left - t), f32(0)
-        seen[i] = k + 1
+        seen[i] = u32(k + u32(1))
         if radius < 0:
             for f in range(p):
                 old = theta[i * p + f]
@@ -291,62 +299,66 @@ def close_chunk(fused: bool, length: int, start: Any, weighted: Any, high: Any, 
 def advance(
     fused: bool, first: int, last: int, keys: Any, chunk: int, chunks: int, length: int, epoch: int, state: Any,
     params: Any, seen: Any, high: Any, low: Any, at: Any, blocks: int, behaviour: Any, successor: Any, start: Any,
-    duration: Any, law: Any, durations: int, interface: Any, states: int, joint: bool, split: bool, terminal: Any,
-    ends: bool, options: int, choice: int, outcomes: int, rate: Any, noise: Any, annuity: Any, discount: Any, lump: Any,
-    lumps: int, last_discount: Any, mask: Any, full: bool, visits: bool, steps: Any, radius: Any, size: int, psi: Any,
-    owner: Any,
+    duration: Any, law: Any, durations: int, interface: Any, entry: Any, states: int, joint: bool, split: bool,
+    terminal: Any, ends: bool, options: int, choice: int, outcomes: int, rate: Any, noise: Any, annuity: Any,
+    discount: Any, lump: Any, lumps: int, last_discount: Any, mask: Any, full: bool, visits: bool, steps: Any,
+    radius: Any, size: int, psi: Any, owner: Any,
 ) -> bool:  # fmt: skip
     """``chunks`` chunks of replicas ``first`` to ``last`` of one lane, in place; False if values are not finite.
 
-    Tables have ``size`` 0, a run without projection has ``radius`` -1.
+    ``at`` says where the words of a handoff are: duration, next state, noise, restart, option. ``entry [S O]`` is the
+    place of a pair (state, option) in a table. Tables have ``size`` 0, a run without projection ``radius`` -1.
     """
-    words = np.empty((SIDE_BY_SIDE, 2 * BLOCK * blocks), np.uint32)
-    shape = (SIDE_BY_SIDE, BLOCK)
-    row, pair, code, final = np.empty(shape, u32), np.empty(shape, u32), np.empty(shape, u32), np.empty(shape, u32)
-    reward, passed = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    inner = np.empty((SIDE_BY_SIDE, 2), np.uint32)
+    half, many = BLOCK * blocks, SIDE_BY_SIDE * BLOCK
+    words = np.empty(SIDE_BY_SIDE * 2 * half, u32)
+    row, code, final = np.empty(many, u32), np.empty(many, u32), np.empty(many, u32)
+    reward, passed = np.empty(many, np.float32), np.empty(many, np.float32)
+    inner, here = np.empty((SIDE_BY_SIDE, 2), u32), np.empty(SIDE_BY_SIDE, u64)
     before = np.empty((SIDE_BY_SIDE, params.shape[1]), np.float32)
     weighted = np.empty((SIDE_BY_SIDE, params.shape[1]), np.float32)
-    half = BLOCK * blocks
     for r in range(first, last, SIDE_BY_SIDE):
         lanes = min(SIDE_BY_SIDE, last - r)
+        here[:lanes] = state[r : r + lanes]
         for c in range(chunks):
             for g in range(lanes):
                 threefry(keys[r + g, 0], keys[r + g, 1], u32(0), u32(chunk + c), 1, inner[g, :1], inner[g, 1:])
                 before[g] = params[r + g]
                 weighted[g] = 0
             for t in range(0, length, BLOCK):
-                count, now = min(BLOCK, length - t), epoch + c * length + t
+                count, left, now = min(BLOCK, length - t), length - 1 - t, epoch + c * length + t
                 for g in range(lanes):
-                    threefry(
-                        inner[g, 0], inner[g, 1], u32(t * blocks), u32(0), count * blocks, words[g, :half],
-                        words[g, half:],
-                    )  # fmt: skip
+                    one = words[2 * g * half : (2 * g + 1) * half]
+                    other = words[(2 * g + 1) * half : (2 * g + 2) * half]
+                    threefry(inner[g, 0], inner[g, 1], u32(t * blocks), u32(0), count * blocks, one, other)
                 follow(
-                    state, r, lanes, count, words, at, blocks, behaviour, successor, start, interface, states, split,
-                    terminal, ends, options, choice, outcomes, row, pair, code, final,
+                    here, lanes, count, words, 2 * half, blocks, at[4], at[1], at[3], behaviour, successor, start,
+                    interface, states, split, terminal, ends, options, choice, outcomes, row, code,
                 )  # fmt: skip
                 for g in range(lanes):
+                    own = slice(g * BLOCK, (g + 1) * BLOCK)
                     pay(
-                        fused, count, words[g], at, blocks, duration, law, durations, states, joint, split, rate, noise,
-                        annuity, discount, terminal, ends, lump, lumps, last_discount, row[g], code[g], reward[g],
-                        passed[g],
+                        fused, count, words[2 * g * half :], blocks, at[0], at[2], duration, law, durations, states,
+                        joint, split, rate, noise, annuity, discount, interface, terminal, ends, lump, lumps,
+                        last_discount, row[own], code[own], reward[own], passed[own], final[own],
                     )  # fmt: skip
                 fine = True
                 if size == 0:
                     fine = learn_tables(
-                        fused, r, lanes, count, length - 1 - t, now, visits, steps, options, mask, full, radius, pair,
-                        final, reward, passed, params, seen, weighted,
+                        fused, r, lanes, count, left, now, visits, steps, options, mask, full, radius, entry, row, final,
+                        reward, passed, params, seen, weighted,
                     )  # fmt: skip
                 for g in range(lanes if size > 0 else 0):
+                    own = slice(g * BLOCK, (g + 1) * BLOCK)
                     fine = fine and learn_linear(
-                        fused, count, length - 1 - t, now, visits, steps, options, mask, radius, size, psi, owner,
-                        pair[g], final[g], reward[g], passed[g], params[r + g], seen[r + g], weighted[g],
+                        fused, count, left, now, visits, steps, options, mask, radius, size, psi, owner, entry,
+                        row[own], final[own], reward[own], passed[own], params[r + g], seen[r + g], weighted[g],
                     )  # fmt: skip
                 if not fine:
                     return False
             for g in range(lanes):
                 close_chunk(fused, length, before[g], weighted[g], high[r + g], low[r + g])
+        for g in range(lanes):
+            state[r + g] = here[g]
     return True
 
 
