@@ -26,7 +26,7 @@ from icsmdp_jax.learner.schedules import StepSize
 
 EXECUTORS = ("auto", "xla", "numba")
 VARIABLE = "ICSMDP_EXECUTOR"  # one of them, where the caller leaves the choice
-WORTH = 3_000_000  # handoffs below which loading numba takes longer than it saves
+WORTH = 20_000_000  # handoffs below which loading numba takes longer than it saves
 STEPS = 2**24  # step sizes that are tabulated at most, over all lanes
 STEP_BLOCK = 2**15  # of them at a time
 CODES = 2**16  # outcome codes must be below
@@ -157,9 +157,7 @@ class Executor:
         self.params, self.seen = flat(state.learner.params, np.float32), flat(state.learner.opt_state.count, np.uint32)
         self.high, self.low = flat(state.total.high, np.float32), flat(state.total.low, np.float32)
         self._keys = np.array(state.key, np.uint32)
-        self._steps: list[tuple[StepSize, np.ndarray]] = [
-            (lane.step_size, np.empty(0, np.float32)) for lane in lanes
-        ]
+        self._steps: list[tuple[StepSize, np.ndarray]] = [(lane.step_size, np.empty(0, np.float32)) for lane in lanes]
         self._models = [self._model(lane) for lane in lanes]
 
     def _model(self, lane: Inputs) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -212,9 +210,22 @@ class Executor:
             before, after = self._models[lane]
             return bool(
                 self._kernels.advance(
-                    bool(contraction()), first, min(first + share, replicas), self._keys[lane], self.chunks, chunks,
-                    self.length, done, self.index[lane], self.params[lane], self.seen[lane], self.high[lane],
-                    self.low[lane], *before, steps[lane], *after,
+                    bool(contraction()),
+                    first,
+                    min(first + share, replicas),
+                    self._keys[lane],
+                    self.chunks,
+                    chunks,
+                    self.length,
+                    done,
+                    self.index[lane],
+                    self.params[lane],
+                    self.seen[lane],
+                    self.high[lane],
+                    self.low[lane],
+                    *before,
+                    steps[lane],
+                    *after,
                 )  # fmt: skip
             )
 
