@@ -1,8 +1,9 @@
 """How does IC-Q on a CPU compare with a hand-written Numba program: alias tables, xoshiro, one replica after the other?
 
 The twin is what somebody would write who needs this one learner and nothing else: it draws two 64-bit words a handoff
-from xoshiro256++, has alias cells of eight bytes, tabulated steps of each entry's own count, averages over all iterates
-and a thread for each core. Equal work, other random numbers. Beside it run the two executors of ``train``.
+from xoshiro256++, has alias cells of eight bytes, steps of each entry's own count, averages over all iterates and a
+thread for each core. Equal work, other random numbers. It runs twice, with its steps by their formula and with tabulated
+ones, beside the two executors of ``train``.
 """
 
 from __future__ import annotations
@@ -20,16 +21,15 @@ import numpy as np
 from numba import njit
 
 from benchmarks import common
-from benchmarks.common import Record, Size, bench_model, race, record, repeats
+from benchmarks.common import Record, Size, bench_model, race, record
 from benchmarks.learner_throughput import learners
 from icsmdp_jax.core.sampling import AliasTable
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.train import CHUNK, train
 
 NAME = "numba_twin"
-TWIN = "Numba twin"
+TWIN, TABULATED = "Numba twin", "Numba twin, tabulated steps"
 EXECUTORS = ("numba", "xla")
-MOST_CHUNKS = 400
 u32, u64, f32 = np.uint32, np.uint64, np.float32
 scalar = njit(nogil=True, error_model="numpy", forceinline=True)
 
@@ -64,11 +64,17 @@ def outcome(cell: Any, position: Any) -> Any:
     return (cell >> (below << u64(4))) & u64(0xFFFF)
 
 
+@scalar
+def step_of(count: Any, scale: Any, rescale: Any, power: Any) -> Any:
+    """``min(1, scale (1 + rescale n)^-power)``."""
+    return min(f32(1), f32(scale * f32(1 + rescale * f32(count)) ** f32(-power)))
+
+
 @njit(nogil=True, error_model="numpy")
 def tables(
     first: int, last: int, handoffs: int, seeds: Any, state: Any, average: Any, behaviour: Any, successor: Any,
     duration: Any, interface: Any, owner: Any, rate: Any, annuity: Any, discount: Any, noise: Any, steps: Any,
-    options: int, outcomes: int, durations: int, psi: Any, size: int,
+    formula: bool, scale: Any, rescale: Any, power: Any, options: int, outcomes: int, durations: int, psi: Any, size: int,
 ) -> None:  # fmt: skip
     """Tabular IC-Q of replicas ``first`` to ``last``; ``average [replicas, Z O]`` float64."""
     o, c, m = u64(options), u64(outcomes), u64(durations)
@@ -96,7 +102,9 @@ def tables(
             for j in range(u64(1), o):
                 top = max(q[there + j], top)
             i = z * o + option
-            change = steps[seen[i]] * (reward + discount[tau] * top - q[i])
+            k = seen[i]
+            alpha = step_of(k, scale, rescale, power) if formula else steps[k]
+            change = alpha * (reward + discount[tau] * top - q[i])
             seen[i] += u32(1)
             q[i] += change
             weighted[i] += np.float64(change) * (handoffs - 1 - t)
@@ -108,7 +116,7 @@ def tables(
 def linear(
     first: int, last: int, handoffs: int, seeds: Any, state: Any, average: Any, behaviour: Any, successor: Any,
     duration: Any, interface: Any, owner: Any, rate: Any, annuity: Any, discount: Any, noise: Any, steps: Any,
-    options: int, outcomes: int, durations: int, psi: Any, size: int,
+    formula: bool, scale: Any, rescale: Any, power: Any, options: int, outcomes: int, durations: int, psi: Any, size: int,
 ) -> None:  # fmt: skip
     """Linear IC-Q of replicas ``first`` to ``last``; ``average [replicas, agents O size]`` float64."""
     o, c, m, p = u64(options), u64(outcomes), u64(durations), u64(size)
@@ -143,7 +151,9 @@ def linear(
             value = f32(0)
             for f in range(p):
                 value += theta[i * p + f] * psi[z * p + f]
-            step = f32(steps[seen[i]] * (reward + discount[tau] * top - value))
+            k = seen[i]
+            alpha = step_of(k, scale, rescale, power) if formula else steps[k]
+            step = f32(alpha * (reward + discount[tau] * top - value))
             seen[i] += u32(1)
             for f in range(p):
                 change = step * psi[z * p + f]
@@ -159,7 +169,7 @@ def packed(law: AliasTable) -> np.ndarray:
     return np.array(threshold << np.uint64(32) | codes[..., 0] << np.uint64(16) | codes[..., 1]).reshape(-1)
 
 
-def twin(learner: Learner, inputs: Inputs, replicas: int, most: int) -> Callable[[int], np.ndarray]:
+def twin(learner: Learner, inputs: Inputs, replicas: int, most: int, formula: bool) -> Callable[[int], np.ndarray]:
     """The twin of a learner, a function of the handoffs (at most ``most``): averages ``[replicas, n]``."""
     p = jax.tree.map(np.array, inputs.env_params)
     assert not p.terminal.any() and p.mask.all() and p.lump is None, "the twin knows plain models only"
@@ -172,7 +182,8 @@ def twin(learner: Learner, inputs: Inputs, replicas: int, most: int) -> Callable
     model = (
         packed(inputs.behaviour), packed(p.successor), packed(p.duration), p.interface.astype(np.uint32), owner,
         p.reward_rate.reshape(-1), p.annuity, p.discount, np.float32(p.reward_noise),
-        np.array(jax.jit(inputs.step_size.at)(jnp.arange(most, dtype=jnp.int32))), p.mask.shape[1],
+        np.array(jax.jit(inputs.step_size.at)(jnp.arange(most, dtype=jnp.int32))), formula,
+        *(np.float32(x) for x in inputs.step_size[:3]), p.mask.shape[1],
         p.successor.threshold.shape[-1], p.duration.threshold.shape[-1], psi.reshape(-1), psi.shape[1],
     )  # fmt: skip
     generator = np.random.default_rng(0)
@@ -197,28 +208,27 @@ def twin(learner: Learner, inputs: Inputs, replicas: int, most: int) -> Callable
 def measure(size: Size) -> Iterator[Record]:
     """Handoffs per second of the twin and of both executors at each number of replicas."""
     known = bench_model()
-    repetitions, at_least = size.pick(1, 5, 9), size.pick(0.0, 0.2, 0.4)
+    repetitions = size.pick(1, 3, 5)
     key = jax.random.key(0)
     for kind in ("tabular", "linear"):
         learner, inputs = learners(known)[kind]
         for replicas in size.pick((8,), (64, 1024), (64, 1024, 8192)):
-            other = twin(learner, inputs, replicas, MOST_CHUNKS * CHUNK)
-            runs: dict[str, Callable[[], Any]] = {}
-            work: dict[str, int] = {}
-            for executor in EXECUTORS:
-                one = partial(train, learner, [inputs], key, replicas, [CHUNK], executor=executor)
-                one()
-                samples = CHUNK * repeats(one, at_least, MOST_CHUNKS)
-                runs[executor] = partial(train, learner, [inputs], key, replicas, [samples], executor=executor)
-                work[executor] = samples * replicas
-            runs[TWIN], work[TWIN] = partial(other, work["numba"] // replicas), work["numba"]
-            other(CHUNK)
+            handoffs = CHUNK * max(1, size.pick(0, 4_000_000, 16_000_000) // (2 * CHUNK * replicas))
+            samples = handoffs * (2 if kind == "tabular" else 1)
+            work = samples * replicas
+            runs: dict[str, Callable[[], Any]] = {
+                name: partial(train, learner, [inputs], key, replicas, [samples], executor=name) for name in EXECUTORS
+            }
+            for name in (TWIN, TABULATED):
+                runs[name] = partial(twin(learner, inputs, replicas, samples, name == TWIN), samples)
+            for run in runs.values():
+                run()
             times = race(runs, repetitions)
             for name, timing in times.items():
-                base = None if name == TWIN else (TWIN, times[TWIN], work[TWIN])
+                base = None if name == TWIN else (TWIN, times[TWIN], work)
                 case = {"learner": kind, "replicas": replicas}
-                facts = {"handoffs": work[name], "numba": metadata.version("numba")}
-                yield record(NAME, case, name, timing, base, work[name], "handoffs/s", **facts)
+                facts = {"handoffs": work, "numba": metadata.version("numba")}
+                yield record(NAME, case, name, timing, base, work, "handoffs/s", **facts)
 
 
 if __name__ == "__main__":

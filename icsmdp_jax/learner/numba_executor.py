@@ -146,7 +146,7 @@ class Executor:
         """``state``: the ``RunState`` of ``[lanes, replicas]`` before the first handoff, keys as data, host arrays."""
         from icsmdp_jax.learner import numba_kernels
 
-        self._kernels, self._learner, self.length = numba_kernels, learner, chunk
+        self._kernels, self._learner, self._start, self.length = numba_kernels, learner, state, chunk
         shape = state.chunk.shape
 
         def flat(leaf: Any, dtype: Any) -> np.ndarray:
@@ -164,11 +164,11 @@ class Executor:
         """Arguments of the kernel that are one lane's, before and after the step sizes."""
         learner, p = self._learner, jax.tree.map(np.asarray, lane.env_params)
         env, width = learner.env, learner.words_per_step
-        assert isinstance(env, TabularEnv)
+        assert isinstance(env, TabularEnv) and lane.behaviour is not None
         blocks = -(-width // 2)
         half = self._kernels.BLOCK * blocks
-        at = [k if k < blocks else half + k - blocks for k in range(width)]
-        at = np.array([*at[:3], at[-2], at[-1]])  # where nothing ends there is no word for a restart
+        words = [k if k < blocks else half + k - blocks for k in range(width)]
+        at = np.array([*words[:3], *words[-2:]])  # where nothing ends there is no word for a restart
         choice, successor, duration = _packed(lane.behaviour), _packed(p.successor), _packed(p.duration)
         rows, law = np.unique(duration, axis=0, return_inverse=True)
         entry = p.interface[:, None] * p.mask.shape[1] + np.arange(p.mask.shape[1])
@@ -242,6 +242,34 @@ class Executor:
             for array, old in zip(self._arrays, kept, strict=True):
                 array[:] = old
         return fine
+
+    def state(self) -> Any:
+        """A copy in the form of the ``RunState`` that it began with; decisions are still those of the start."""
+        start, old = self._start, self._start.learner
+
+        def shaped(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+            return array.astype(like.dtype, copy=True).reshape(like.shape)
+
+        learner = old._replace(
+            params=shaped(self.params, old.params),
+            opt_state=old.opt_state._replace(count=shaped(self.seen, old.opt_state.count)),
+            env_state=old.env_state._replace(index=shaped(self.index, old.env_state.index)),
+            epoch=np.full_like(old.epoch, self.chunks * self.length),
+        )
+        total = start.total._replace(high=shaped(self.high, start.total.high), low=shaped(self.low, start.total.low))
+        return start._replace(learner=learner, total=total, chunk=np.full_like(start.chunk, self.chunks))
+
+    def resumed(self, lanes: Sequence[Inputs]) -> Any:
+        """The state with which XLA takes over: decisions belong to the states, keys are keys again."""
+        state, found = self.state(), [jax.tree.map(np.asarray, lane.env_params) for lane in lanes]
+        index = state.learner.env_state.index
+        interface = np.stack([p.interface[i] for p, i in zip(found, index, strict=True)])
+        handoff = state.learner.handoff._replace(
+            agent=np.stack([p.agent[i] for p, i in zip(found, index, strict=True)]),
+            interface=interface,
+            mask=np.stack([p.mask[i] for p, i in zip(found, interface, strict=True)]),
+        )
+        return state._replace(learner=state.learner._replace(handoff=handoff), key=jax.random.wrap_key_data(state.key))
 
     @property
     def _arrays(self) -> tuple[np.ndarray, ...]:

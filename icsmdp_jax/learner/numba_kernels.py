@@ -23,23 +23,26 @@ BLOCK = 32
 u32, u64, f32 = np.uint32, np.uint64, np.float32
 
 # Compiled code belongs to the user, not into the package; other functions of the process keep their own place.
-_elsewhere = numba.config.CACHE_DIR
+_config: Any = numba.config
+_elsewhere = _config.CACHE_DIR
 if not _elsewhere:
-    numba.config.CACHE_DIR = os.path.join(
+    _config.CACHE_DIR = os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache"), "icsmdp_jax", "numba"
     )
 kernel = njit(nogil=True, cache=True, error_model="numpy")
 scalar = njit(nogil=True, cache=True, error_model="numpy", forceinline=True)
 
 
-@intrinsic
-def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
+def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
     """``a b + c`` of float32, rounded once."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
         return builder.fma(*arguments)
 
     return types.float32(types.float32, types.float32, types.float32), build
+
+
+fma: Any = intrinsic(_fma)
 
 
 @scalar
@@ -219,12 +222,12 @@ def learn_tables(
             begin = i - i % o  # the projection goes over all options of the slot
             for j in range(begin, begin + o):
                 old = params[r, j]
-                new = f32(old + step) if j == i else old
-                norm = np.sqrt(f32(new * new))
-                if norm > radius:
-                    new = f32(new * f32(radius / max(norm, f32(1e-30))))
-                params[r, j] = new
-                weighted[g, j] += f32(remaining * f32(new - old))
+                moved = f32(old + step) if j == i else old
+                norm = np.sqrt(f32(moved * moved))
+                shrink = f32(radius / max(norm, f32(1e-30))) if norm > radius else f32(1)
+                params[r, j] = f32(moved * shrink)
+                change = fma(moved, shrink, -old) if fused else f32(params[r, j] - old)
+                weighted[g, j] += f32(remaining * change)
     return True
 
 
@@ -344,8 +347,8 @@ def advance(
                 fine = True
                 if size == 0:
                     fine = learn_tables(
-                        fused, r, lanes, count, left, now, visits, steps, options, mask, full, radius, entry, row, final,
-                        reward, passed, params, seen, weighted,
+                        fused, r, lanes, count, left, now, visits, steps, options, mask, full, radius, entry, row,
+                        final, reward, passed, params, seen, weighted,
                     )  # fmt: skip
                 for g in range(lanes if size > 0 else 0):
                     own = slice(g * BLOCK, (g + 1) * BLOCK)
@@ -362,4 +365,4 @@ def advance(
     return True
 
 
-numba.config.CACHE_DIR = _elsewhere
+_config.CACHE_DIR = _elsewhere

@@ -364,7 +364,7 @@ def _train(
             chunks = min(per_call, (count - done) // chunk)
             if loops is not None and not loops.advance(chunks):
                 # Values that are not finite are XLA's matter: it resumes where all were.
-                state, loops, executor = layout.place(_resumed(loops, start, lanes), PAIRS), None, "xla"
+                state, loops, executor = layout.place(loops.resumed(lanes), PAIRS), None, "xla"
             if loops is None:
                 state = advance(state, inputs, jnp.int32(chunks))
             done += chunks * chunk
@@ -374,39 +374,7 @@ def _train(
         if loops is None:
             last, total = layout.fetch((state.learner.params, state.total))
         else:
-            now = _state_of(loops, start)
-            last, total = now.learner.params, now.total
+            last, total = loops.state().learner.params, loops.state().total
         snapshots.append(Snapshot(count, last, averages.to_float64(total)))
     run_s = time.perf_counter() - begin
     return Run(tuple(snapshots), chunk, compile_s, run_s, counts[-1] * width, executor)
-
-
-def _state_of(loops: numba_executor.Executor, start: RunState) -> RunState:
-    """What the other executor has reached, copied into the form of ``start``; decisions are still those of ``start``."""
-
-    def shaped(array: np.ndarray, like: np.ndarray) -> np.ndarray:
-        return array.astype(like.dtype, copy=True).reshape(like.shape)
-
-    old = start.learner
-    learner = old._replace(
-        params=shaped(loops.params, old.params),
-        opt_state=old.opt_state._replace(count=shaped(loops.seen, old.opt_state.count)),
-        env_state=old.env_state._replace(index=shaped(loops.index, old.env_state.index)),
-        epoch=np.full_like(old.epoch, loops.chunks * loops.length),
-    )
-    total = CompensatedSum(shaped(loops.high, start.total.high), shaped(loops.low, start.total.low))
-    return start._replace(learner=learner, total=total, chunk=np.full_like(start.chunk, loops.chunks))
-
-
-def _resumed(loops: numba_executor.Executor, start: RunState, lanes: Sequence[Inputs]) -> RunState:
-    """The state with which XLA takes over: decisions belong to the states, keys are keys again."""
-    state = _state_of(loops, start)
-    params = [lane.env_params for lane in lanes]
-    index, handoff = state.learner.env_state.index, state.learner.handoff
-    interface = np.stack([np.asarray(p.interface)[i] for p, i in zip(params, index, strict=True)])
-    handoff = handoff._replace(
-        agent=np.stack([np.asarray(p.agent)[i] for p, i in zip(params, index, strict=True)]),
-        interface=interface,
-        mask=np.stack([np.asarray(p.mask)[i] for p, i in zip(params, interface, strict=True)]),
-    )
-    return state._replace(learner=state.learner._replace(handoff=handoff), key=jax.random.wrap_key_data(state.key))
