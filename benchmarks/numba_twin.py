@@ -1,9 +1,9 @@
 """How does IC-Q on a CPU compare with a hand-written Numba program: alias tables, xoshiro, one replica after the other?
 
 The twin is what somebody would write who needs this one learner and nothing else: it draws two 64-bit words a handoff
-from xoshiro256++, has alias cells of eight bytes, steps of each entry's own count, averages over all iterates and a
-thread for each core. Equal work, other random numbers. It runs twice, with its steps by their formula and with tabulated
-ones, beside the two executors of ``train``.
+from xoshiro256++, has alias cells of eight bytes, steps of each entry's own count, averages of all iterates and a
+thread for each core. Equal work, other random numbers.
+It runs twice, with its steps by their formula and with tabulated ones, beside the two executors of ``train``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def step_of(count: Any, scale: Any, rescale: Any, power: Any) -> Any:
 def tables(
     first: int, last: int, handoffs: int, seeds: Any, state: Any, average: Any, behaviour: Any, successor: Any,
     duration: Any, interface: Any, owner: Any, rate: Any, annuity: Any, discount: Any, noise: Any, steps: Any,
-    formula: bool, scale: Any, rescale: Any, power: Any, options: int, outcomes: int, durations: int, psi: Any, size: int,
+    formula: bool, scale: Any, rescale: Any, power: Any, options: int, outcomes: int, durations: int, psi: Any,
+    size: int,
 ) -> None:  # fmt: skip
     """Tabular IC-Q of replicas ``first`` to ``last``; ``average [replicas, Z O]`` float64."""
     o, c, m = u64(options), u64(outcomes), u64(durations)
@@ -116,7 +117,8 @@ def tables(
 def linear(
     first: int, last: int, handoffs: int, seeds: Any, state: Any, average: Any, behaviour: Any, successor: Any,
     duration: Any, interface: Any, owner: Any, rate: Any, annuity: Any, discount: Any, noise: Any, steps: Any,
-    formula: bool, scale: Any, rescale: Any, power: Any, options: int, outcomes: int, durations: int, psi: Any, size: int,
+    formula: bool, scale: Any, rescale: Any, power: Any, options: int, outcomes: int, durations: int, psi: Any,
+    size: int,
 ) -> None:  # fmt: skip
     """Linear IC-Q of replicas ``first`` to ``last``; ``average [replicas, agents O size]`` float64."""
     o, c, m, p = u64(options), u64(outcomes), u64(durations), u64(size)

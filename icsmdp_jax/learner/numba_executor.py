@@ -175,7 +175,8 @@ class Executor:
         by_next = p.lump is not None and p.lump.ndim == 3
         before = (
             at, blocks, choice.reshape(-1), successor.reshape(-1), _packed(p.start).reshape(-1), rows.reshape(-1),
-            law.reshape(-1).astype(np.uint32), duration.shape[1], p.interface.astype(np.uint32), entry.reshape(-1).astype(np.uint32), len(p.agent),
+            law.reshape(-1).astype(np.uint32), duration.shape[1], p.interface.astype(np.uint32),
+            entry.reshape(-1).astype(np.uint32), len(p.agent),
             env.joint, env.joint or by_next, np.array(p.terminal), env.has_terminal, p.mask.shape[1], choice.shape[1],
             successor.shape[1], _numbers(p.reward_rate), _numbers(p.reward_noise)[0], _numbers(p.annuity),
             _numbers(p.discount), _numbers(p.lump), 0 if p.lump is None else int(np.prod(p.lump.shape[2:])),
