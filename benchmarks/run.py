@@ -27,6 +27,7 @@ NAMES = (
     "large_models",
     "devices",
     "scaling",
+    "runtime",
 )
 
 
