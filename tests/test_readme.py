@@ -84,7 +84,10 @@ def desk(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return work, environment
 
 
-@pytest.mark.parametrize("document", ["README.md", *(pytest.param(page, marks=pytest.mark.slow) for page in DOCUMENTS[1:])])
+SLOW = [pytest.param(page, marks=pytest.mark.slow) for page in DOCUMENTS[1:]]
+
+
+@pytest.mark.parametrize("document", ["README.md", *SLOW])
 def test_document_runs(document, desk):
     work, environment = desk
     everything = blocks(document)
