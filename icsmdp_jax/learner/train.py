@@ -43,6 +43,7 @@ UNROLL = 2  # handoffs per turn of the compiled loop: fewer turns; more would co
 CACHE = 2**18  # bytes of learner state that a CPU core keeps close while a group of replicas runs
 WORDS = 2**23  # bytes of random words drawn ahead for a group: what the cores share of the cache
 WORD_COPIES = 2  # of the words drawn ahead at once, while they are drawn
+FEW = 20_000_000  # handoffs up to which side by side saves a CPU less time than another program takes to compile
 SMALLEST_GROUP = 32  # fewer replicas side by side would leave the loop's own cost uncovered
 
 Traces: dict[Learner, int] = {}  # how often each learner was traced; a test reads it
@@ -251,7 +252,7 @@ def train(
     if counts[-1] // chunk > LAST_CHUNK:
         raise ValueError(f"samples = {counts[-1]}: expected at most {LAST_CHUNK * chunk} in chunks of {chunk}")
     check_memory(learner, lanes[0], len(lanes), replicas, len(counts), chunk, values)
-    size = _lanes_at_once(learner, lanes[0], len(lanes), replicas)
+    size = _lanes_at_once(learner, lanes[0], len(lanes), replicas, counts[-1])
     runs = []
     for first in range(0, len(lanes), size):
         batch = list(lanes[first : first + size])
@@ -289,8 +290,13 @@ def input_bytes(lane: Inputs) -> int:
     return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(lane))
 
 
-def _lanes_at_once(learner: Learner, lane: Inputs, count: int, replicas: int) -> int:
-    """Lanes whose states and inputs fit into the devices' memory together: mostly all of them."""
+def _lanes_at_once(learner: Learner, lane: Inputs, count: int, replicas: int, samples: int) -> int:
+    """Lanes whose states and inputs fit into the devices' memory together: mostly all of them.
+
+    On a CPU the lanes of a short run go one by one: runs of any number of lanes then share a program.
+    """
+    if jax.default_backend() == "cpu" and jax.process_count() == 1 and count * replicas * samples <= FEW:
+        return 1
     state = state_shapes(learner, lane)
     inputs = input_bytes(lane)
     layout = device_grid(count, replicas)
