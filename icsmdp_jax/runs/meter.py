@@ -277,7 +277,8 @@ class Meter:
     def _left(self, total: int, spent: float) -> float | None:
         seconds = [task.seconds for task in self._all]
         if seconds and min(seconds) > 0:
-            return self._left_by_seconds(spent)
+            left = self._left_by_seconds(spent)
+            return left if left is not None and left > 0 else None
         done, measured = self._work - self._kept, max(spent - self._clock.seconds, 0.0)
         share = done / max(total - self._kept, 1)
         if self._work >= total or not (share >= ENOUGH or (measured >= STEADY and share >= LITTLE)):
@@ -292,7 +293,7 @@ class Meter:
         done, left = self._seconds + inside, sum(task.seconds for task in open_) - inside + self._ending
         if not open_:  # only what follows is left
             speed = (self._last_task - self._began) / self._seconds if self._seconds else 1.0
-            return max(self._ending * speed - (self._now() - self._last_task), 0.0)
+            return self._ending * speed - (self._now() - self._last_task)
         return left * spent / done if done >= ENOUGH * (done + left) else None
 
     def _since(self, task: _Running, now: float) -> float:

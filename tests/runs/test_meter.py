@@ -138,6 +138,8 @@ def test_tasks_that_say_how_long_they_take_are_forecast_by_that(clock):
     assert run.report().seconds_left == pytest.approx(40.0)
     clock.seconds += 30.0
     assert run.report().seconds_left == pytest.approx(10.0)
+    clock.seconds += 11.0
+    assert run.report().seconds_left is None  # it should have ended, and nobody knows when it will
 
 
 def test_each_thread_counts_for_its_own_task(clock):
