@@ -34,7 +34,7 @@ class AuditSpec:
 
 
 PRESETS = {
-    "testing": AuditSpec((1000, 2000), 1600, 32),
+    "testing": AuditSpec((1000, 2000), 1600, 16),
     "quick": AuditSpec((2000, 8000, 32_000), 32_000, 48),
     "full": AuditSpec((2000, 8000, 32_000, 128_000), 320_000, 200),
 }
