@@ -26,6 +26,7 @@ NAMES = (
     "large_models",
     "devices",
     "scaling",
+    "runtime",
 )
 
 

@@ -163,6 +163,12 @@ def scaled(lines: list[Record]) -> str:
     return markdown(head, rows)
 
 
+def decisions(lines: list[Record]) -> str:
+    """Microseconds of a decision, and of absorbing a segment."""
+    rows = [[line["variant"], f"{1e6 * line['low']:.1f}", f"{1e6 * line['cpu_s']:.1f}"] for line in lines]
+    return markdown(["", "microseconds, shortest round", "of CPU time"], rows)
+
+
 SECTIONS = (
     ("learner_throughput", "Handoffs per second, in millions", throughput),
     ("dispatch", "Networks of width 256, one for all agents or one for each", own_networks),
@@ -173,6 +179,7 @@ SECTIONS = (
     ("solver", "Exact solvers, same certified error", solvers),
     ("exact_analysis", "Parts of `icsmdp analyse`", parts),
     ("large_models", "Exact analysis of large models", large),
+    ("runtime", "Decisions of the runtime, without JAX", decisions),
 )
 
 

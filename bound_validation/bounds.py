@@ -10,11 +10,9 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.results import NAN
 from icsmdp_jax.exact.constants import Analysis
-from icsmdp_jax.exact.poisson import PoissonConstants, linear_bounds, poisson_constants
+from icsmdp_jax.exact.poisson import RADIUS_MARGIN, PoissonConstants, linear_bounds, poisson_constants
 from icsmdp_jax.learner.experiment import oracle_squares
 from icsmdp_jax.learner.message_bounds import model_value_range
-
-RADIUS_MARGIN = 1.25  # the balls' radius over the largest block of theta*; any value of 1 or more is admissible
 
 
 def radius(known: Analysis) -> float:

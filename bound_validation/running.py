@@ -11,22 +11,29 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import html
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bound_validation.axis import SETTINGS, resolved
 from bound_validation.results import SCHEMA, Row, write_table
 from bound_validation.tasks import Claim, Task, TaskResult
+from icsmdp_jax.core.arguments import of_type, one_of, shown
 from icsmdp_jax.devices.cores import usable_cores
 from icsmdp_jax.io import check_folder, to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
 from icsmdp_jax.runs.directory import FINISHED, TABLE
 
+if TYPE_CHECKING:
+    from icsmdp_jax.exact.constants import Analysis
+
+MOST_AGENTS = 30  # whose handoff graph can be read
 PACKAGES = ("bound_validation",)  # whose sources decide about the numbers, besides icsmdp_jax
 
 
@@ -67,7 +74,18 @@ def _say_uncertified(uncertified: list[str], cells: int) -> None:
 
 
 def verdict(summary: dict[str, Any]) -> str:
-    """One line for the end of a run."""
+    """One line for the end of a run.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> import tempfile
+      >>> sweep = bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1)}, measure=["interface"])
+      >>> summary = bv.run(sweep, tempfile.mkdtemp())
+      >>> bv.verdict(summary)[:14]
+      'The bound held'
+    """
+    if not isinstance(summary, Mapping) or "checks" not in summary:
+        raise ValueError(f"summary = {shown(summary)}: expected what validate or run returned")
     checks, violations = summary["checks"], summary["violations"]
     undecided = [claim["name"] for claim in summary["claims"] if claim["undecided"]]
     passed = sum(claim["passed"] is True for claim in summary["claims"])
@@ -82,14 +100,24 @@ def verdict(summary: dict[str, Any]) -> str:
     )
 
 
+class Summary(dict[str, Any]):
+    """What ``summary.json`` holds; shown as its verdict and the place of the report."""
+
+    def __repr__(self) -> str:
+        return f"Summary({verdict(self)} {self['report']})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(verdict(self))}</p><p><code>{html.escape(self['report'])}</code></p>"
+
+
 def validate(
-    out: str | Path,
+    out: str | os.PathLike[str],
     preset: str,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     behaviour: str = "uniform",
     resume: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any] | None:
+) -> Summary | None:
     """Runs a preset of every axis, on planted models or on a model file, and writes everything into ``out``.
 
     Args:
@@ -105,20 +133,29 @@ def validate(
 
     Raises:
       ValueError: in one line, for bad input, or if ``out`` holds another run and neither option says what to do.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> summary = bv.validate("results/quick", "quick")  # doctest: +SKIP
+      >>> print(bv.verdict(summary))  # doctest: +SKIP
     """
     import jax
 
     from bound_validation.axes import AXES
 
+    one_of(SETTINGS, preset=preset)
+    of_type(str | os.PathLike, "the name of a folder", out=out)
+    of_type(str | os.PathLike | None, "the name of a model file", model=model)
+    of_type(str | os.PathLike, "uniform or the name of a .npy file", behaviour=behaviour)
     if model is None and behaviour != "uniform":
-        raise ValueError("--behaviour: only with --model; planted models bring their own")
+        raise ValueError("behaviour: only with a model; planted models bring their own")
     settings = SETTINGS[preset]
     about: dict[str, Any] = {"preset": preset, "model": None}
     warnings: list[str] = []
     if model is not None:
         from icsmdp_jax.commands import read_behaviour, warned
         from icsmdp_jax.exact.constants import analyse
-        from icsmdp_jax.learner.experiment import precision_warnings
+        from icsmdp_jax.learner.cautions import precision_warnings
         from icsmdp_jax.models.files import load_model
 
         known = analyse(load_model(model), read_behaviour(behaviour))
@@ -132,7 +169,9 @@ def validate(
     about["config"] = {"chunk": settings.chunk, "resamples": settings.resamples}
     about["config"] |= {axis.name: _plain(spec) for axis, spec in specs.items()}
     tasks = [task for axis, spec in specs.items() for task in resolved(axis.tasks)(spec, settings)]
-    figures = partial(figures_of_axes, columns=settings.columns)
+    figures: Any = partial(figures_of_axes, columns=settings.columns)
+    if settings.known is not None:
+        figures = partial(figures_of_model, settings.known, columns=settings.columns)
     ending = dataclasses.replace(VALIDATION, summary={"warnings": warnings}, figures=figures)
     at_once = 1 if accelerator or model is not None else min(settings.at_once, usable_cores())
     return execute(out, tasks, about, resume, overwrite, ending, at_once)
@@ -142,7 +181,7 @@ def _plain(spec: Any) -> Any:
     return [_plain(one) for one in spec] if isinstance(spec, tuple) else dataclasses.asdict(spec)
 
 
-def _sha256(path: str) -> str:
+def _sha256(path: str | os.PathLike[str]) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -177,6 +216,23 @@ def figures_of_axes(rows: list[Row], summary: dict[str, Any], out: Path, columns
     return draw_all(rows, summary, out, columns)
 
 
+def figures_of_model(
+    known: Analysis, rows: list[Row], summary: dict[str, Any], out: Path, columns: bool = True
+) -> Mapping[str, Path]:
+    """The figures of the axes, and who hands to whom in a given model under its behaviour policy."""
+    from icsmdp_jax.drawing.handoffs import handoff_figure
+    from icsmdp_jax.drawing.style import house_style, save
+    from icsmdp_jax.learner.diagnostics import exact_handoff_graph
+
+    paths, model = dict(figures_of_axes(rows, summary, out, columns)), known.interface.model
+    if model.num_agents <= MOST_AGENTS:
+        graph = exact_handoff_graph(model, known.interface.chain.behaviour, known.interface.moments)
+        names = None if model.agent_name is None else list(map(str, model.agent_name))
+        with house_style():
+            paths["handoffs"] = save(handoff_figure(graph, names), out / "figures", "handoffs")
+    return paths
+
+
 @dataclasses.dataclass(frozen=True)
 class Ending:
     """What differs between runs once all tasks are done; the defaults are those of a validation run.
@@ -202,14 +258,14 @@ VALIDATION = Ending()
 
 
 def execute(
-    out: str | Path,
+    out: str | os.PathLike[str],
     tasks: list[Task],
     about: dict[str, Any],
     resume: bool = False,
     overwrite: bool = False,
     ending: Ending = VALIDATION,
     at_once: int = 1,
-) -> dict[str, Any] | None:
+) -> Summary | None:
     """Runs tasks in a run directory and writes table, summary, figures and report.
 
     Args:
@@ -228,7 +284,7 @@ def execute(
 
     manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **provenance.record(PACKAGES)}
     out = Path(out)
-    summary: dict[str, Any] = {}
+    summary = Summary()
 
     def finish(done: engine.Finished) -> None:
         total = TaskResult()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from icsmdp_jax.envs.registry import make as make
     from icsmdp_jax.envs.registry import register as register
     from icsmdp_jax.envs.tabular import tabular_env as tabular_env
+    from icsmdp_jax.exact.advice import Advice as Advice
+    from icsmdp_jax.exact.advice import advise as advise
     from icsmdp_jax.exact.constants import Analysis as Analysis
     from icsmdp_jax.exact.constants import analyse as analyse
     from icsmdp_jax.exact.returns import Returns as Returns
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from icsmdp_jax.exact.solved import solve as solve
     from icsmdp_jax.experiments.methods import MethodComparison as MethodComparison
     from icsmdp_jax.experiments.methods import compare_methods as compare_methods
-    from icsmdp_jax.learner.baselines import Setup as Setup
     from icsmdp_jax.learner.curves import Curves as Curves
     from icsmdp_jax.learner.curves import Evaluation as Evaluation
     from icsmdp_jax.learner.curves import evaluate as evaluate
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from icsmdp_jax.learner.methods import METHODS as METHODS
     from icsmdp_jax.learner.schedules import constant as constant
     from icsmdp_jax.learner.schedules import polynomial as polynomial
+    from icsmdp_jax.learner.setups import Setup as Setup
     from icsmdp_jax.learner.setups import setup as setup
     from icsmdp_jax.models.files import load_model as load_model
     from icsmdp_jax.models.files import save_model as save_model
@@ -62,16 +64,16 @@ _WHERE = {
     "core.wrappers": ("Checked",),
     "envs.registry": ("make", "register", "environments"),
     "envs.tabular": ("tabular_env",),
+    "exact.advice": ("Advice", "advise"),
     "exact.constants": ("Analysis", "analyse"),
     "exact.returns": ("Returns",),
     "exact.solved": ("Solved", "solve"),
     "experiments.methods": ("MethodComparison", "compare_methods"),
-    "learner.baselines": ("Setup",),
     "learner.curves": ("Curves", "Evaluation", "evaluate", "train"),
     "learner.exploration": ("ramp",),
     "learner.methods": ("METHODS",),
     "learner.schedules": ("constant", "polynomial"),
-    "learner.setups": ("setup",),
+    "learner.setups": ("Setup", "setup"),
     "models.files": ("load_model", "save_model"),
     "models.importers": ("from_gym", "from_mdptoolbox", "from_quantecon"),
     "models.tabular": ("TabularModel",),

@@ -1,4 +1,4 @@
-"""The command ``icsmdp``: analyse, solve, learn, envs, experiment, status, and what other packages register (validate).
+"""The command ``icsmdp``: analyse, advise, solve, learn, export, envs, experiment, fit, status, and what others add.
 
 Exit codes and what is said of errors: ``icsmdp_jax.endings``. With ``--json`` one JSON object goes to stdout and
 everything else to stderr. JAX is not imported before a command needs it, and the persistent compilation cache is set up
@@ -13,6 +13,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,6 @@ from icsmdp_jax.endings import LONGEST, ended, printable
 COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) -> None that add a command
 LARGEST = 2**63 - 1
 FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
-
-Handler = Callable[[argparse.Namespace], int]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,20 +56,26 @@ def seed(text: str) -> int:
     return value
 
 
-def emit(result: dict[str, Any], as_json: bool) -> None:
-    """Prints a result on stdout, as one JSON object or as aligned lines.
+def emit(result: dict[str, Any], as_json: bool, text: Callable[[], str] | None = None) -> None:
+    """Prints a result on stdout, as one JSON object, or as ``text``, or as aligned lines.
 
     Raises:
       ArithmeticError: if a value is not finite, which must not look like a success.
     """
     flat: dict[str, Any] = {}
     for name, value in result.items():
-        flat |= {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+        parts = {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+        for i, row in enumerate(value if isinstance(value, list) else []):
+            parts |= {f"{name}[{i}].{part}": v for part, v in row.items()} if isinstance(row, dict) else {}
+        flat |= parts
     for name, value in flat.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise ArithmeticError(f"{name} = {value}: expected a finite number")
     if as_json:
         print(json.dumps(result, allow_nan=False))
+        return
+    if text is not None:
+        print(text())
         return
     width = max(len(name) for name in flat)
     for name, value in flat.items():
@@ -81,8 +86,19 @@ def emit(result: dict[str, Any], as_json: bool) -> None:
 
 def _analyse(args: argparse.Namespace) -> int:
     from icsmdp_jax.commands import analyse_file
+    from icsmdp_jax.exact.words import as_text
 
-    emit(analyse_file(args.model, args.behaviour), args.json)
+    found = analyse_file(args.model, args.behaviour)
+    emit(found, args.json, lambda: as_text({**found, "warnings": []}))  # they are on stderr already
+    return 0
+
+
+def _advise(args: argparse.Namespace) -> int:
+    set_compilation_cache()
+    from icsmdp_jax.commands import advise_file
+
+    found = advise_file(args.model, args.behaviour, args.error)
+    emit(found.table(), args.json, lambda: str(replace(found, warnings=[])))
     return 0
 
 
@@ -112,6 +128,14 @@ def _learn(args: argparse.Namespace) -> int:
         env=args.env,
     )
     emit(result, args.json)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    set_compilation_cache()
+    from icsmdp_jax.commands import export_file
+
+    emit(export_file(args.model, args.behaviour, args.out, args.learned), args.json)
     return 0
 
 
@@ -197,6 +221,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(analyse)
     analyse.set_defaults(handler=_analyse)
 
+    advise = commands.add_parser("advise", help="whose interface is the bottleneck, and what to show to whom")
+    _add_model(advise)
+    advise.add_argument(
+        "--error", type=float, default=None, metavar="X",
+        help="how many handoffs bring the RMSE against the full-state optimum to X, expected and certified",
+    )  # fmt: skip
+    advise.set_defaults(handler=_advise)
+
     solve = commands.add_parser("solve", help="compute the exact solutions Q* and Q_phi of a model")
     _add_model(solve)
     solve.add_argument("--out", required=True, help="where to write the solution (.npz)")
@@ -223,6 +255,14 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     learn.add_argument("--out", required=True, help="where to write q_last and q_average (.npz)")
     learn.set_defaults(handler=_learn)
+
+    export = commands.add_parser("export", help="write a policy that icsmdp_jax.runtime follows, without JAX")
+    _add_model(export)
+    export.add_argument(
+        "--learned", default=None, metavar="FILE", help="what 'learn --out' wrote; by default the exact Q_phi"
+    )
+    export.add_argument("--out", required=True, help="folder for policy.safetensors and policy.json")
+    export.set_defaults(handler=_export)
 
     envs = commands.add_parser("envs", help="list all environments and what is known about them")
     envs.add_argument("--json", action="store_true", help="print one JSON object")

@@ -1,4 +1,4 @@
-"""What the commands analyse, solve and learn do, as functions of file names that return plain results."""
+"""What the commands analyse, advise, solve, learn and export do, as functions of file names with plain results."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from icsmdp_jax.exact.advice import Advice, advise
 from icsmdp_jax.exact.chain import structure_warnings
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.interface import InterfaceModel, solve_both
 from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.exact.solved import solved
-from icsmdp_jax.io import atomic_write, file_target
-from icsmdp_jax.models.files import load_model, other_kind
+from icsmdp_jax.io import atomic_write, check_folder, file_target
+from icsmdp_jax.models.files import load_model, other_kind, read_arrays
 
 DENSE_OUTPUT_LIMIT = 2**31  # bytes of the full kernel that `solve --full` is willing to write
 
@@ -58,6 +59,18 @@ def analyse_file(model: str, behaviour: str = "uniform") -> dict[str, Any]:
     known = analyse(load_model(model), read_behaviour(behaviour))
     warned(known.interface, known.limit.warnings)
     return known.table()
+
+
+def advise_file(model: str, behaviour: str = "uniform", error: float | None = None) -> Advice:
+    """What to show to whom on a model file; see ``advise``.
+
+    Raises:
+      ValueError: for bad input, in one line.
+    """
+    found = advise(load_model(model), error, read_behaviour(behaviour))
+    for line in found.warnings:
+        print(f"icsmdp: warning: {line}", file=sys.stderr)
+    return found
 
 
 def solve_file(model: str, behaviour: str, out: str, full: bool = False) -> dict[str, Any]:
@@ -146,7 +159,8 @@ def learn_file(
             raise ValueError(f"--schedule {schedule}: expected none, {env} has no exact model to predict from")
         elif behaviour != "uniform":
             raise ValueError(f"--behaviour {behaviour}: expected uniform, {env} has no exact model")
-    from icsmdp_jax.learner.experiment import learn, precision_warnings
+    from icsmdp_jax.learner.cautions import precision_warnings
+    from icsmdp_jax.learner.experiment import learn
     from icsmdp_jax.learner.model_free import learn_without_model
 
     with _bar() as bar:
@@ -171,3 +185,33 @@ def learn_file(
     with atomic_write(out) as stream:
         np.savez_compressed(stream, q_last=outcome.q_last, q_average=outcome.q_average)
     return {"out": out, **outcome.summary, "warnings": warnings}
+
+
+def export_file(model: str, behaviour: str, out: str, learned: str | None = None) -> dict[str, Any]:
+    """Writes the policy of a model file's ``Q_phi``, or of what ``icsmdp learn`` wrote, for ``icsmdp_jax.runtime``.
+
+    Raises:
+      ValueError: for bad input, in one line; nothing is written then.
+    """
+    from icsmdp_jax import __version__
+    from icsmdp_jax.learner.export import table_policy
+    from icsmdp_jax.runtime.policies import save_policy
+
+    check_folder(out)
+    loaded = load_model(model)
+    if learned is None:
+        q = analyse(loaded, read_behaviour(behaviour)).q_phi_table
+    else:
+        arrays = read_arrays(learned)
+        if "q_average" not in arrays or arrays["q_average"].ndim != 3:
+            raise ValueError(f"{learned}: q_average: missing, expected a file that icsmdp learn wrote")
+        q = arrays["q_average"].mean(axis=0)
+    policy = table_policy(loaded, q)
+    save_policy(out, policy, f"icsmdp_jax {__version__}")
+    return {
+        "out": out,
+        "agents": len(policy.agents),
+        "interfaces": sum(len(one.params["q"]) for one in policy.agents),
+        "options": len(policy.options),
+        "value_range": list(policy.value_range or ()),
+    }

@@ -24,7 +24,8 @@ from typing import Any
 FINDING, REFUSED, FAILED, INTERRUPTED, PIPE = 1, 2, 3, 130, 141
 TRACEBACK_VARIABLE = "ICSMDP_TRACEBACK"  # if set, errors are raised as they are
 LIBRARIES = sys.stdlib_module_names | {
-    "chex", "flax", "jax", "jaxlib", "jinja2", "markupsafe", "matplotlib", "numpy", "optax", "pyarrow", "scipy", "tqdm",
+    "chex", "flax", "jax", "jaxlib", "jinja2", "markupsafe", "matplotlib", "numpy", "optax", "pyarrow", "safetensors",
+    "scipy", "tqdm",
 }  # fmt: skip
 LONGEST = 400  # characters of a message that a line repeats
 LONGEST_LINE = 1600  # characters of a line on stderr

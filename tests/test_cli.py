@@ -16,7 +16,7 @@ from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.models.files import load_model
 from tests.bound_validation.runs import GOLDEN, MODELS, ROOT, Outcome, icsmdp, leftovers
 from tests.command_line import ANALYSE_KEYS, LEARN_KEYS, PLAIN, contents, parsed
-from tests.helpers import EXPECTED, GOLDEN_NAMES, golden
+from tests.helpers import EXPECTED, GOLDEN_NAMES, golden, golden_analysis
 from tests.reference.simulate import spread_and_bias
 
 SLOW_LIMIT = pytest.param(400_000, 64, 0.15, marks=pytest.mark.slow)
@@ -31,7 +31,12 @@ def test_analyse_agrees_with_another_program(name):
     assert outcome.err == ""
     assert ANALYSE_KEYS <= set(found)
     for key, wanted in EXPECTED[name].items():
-        assert found[key] == pytest.approx(wanted, rel=1e-6, abs=1e-6), key
+        if key != "by_agent":
+            assert found[key] == pytest.approx(wanted, rel=1e-6, abs=1e-6), key
+    for row, wanted in zip(found["by_agent"], EXPECTED[name].get("by_agent", ()), strict=False):
+        assert (row["agent"], row["shown"]) == (wanted["agent"], "all")
+        for key in ("policy_loss", "interface_gap"):
+            assert row[key] == pytest.approx(wanted[key], rel=1e-6, abs=1e-6)
     assert found["a6_certified"] is (EXPECTED[name]["kappa"] < 1)
     assert found["policy_loss_bound"] == pytest.approx(2 * EXPECTED[name]["interface_bound"], rel=1e-6)
     for key in ("num_states", "num_interfaces", "num_agents", "num_options"):
@@ -41,10 +46,11 @@ def test_analyse_agrees_with_another_program(name):
 def test_analyse_prints_a_table_for_people():
     outcome = icsmdp("analyse", PLAIN)
     assert outcome.code == 0 and outcome.err == ""
-    lines = dict(line.split(maxsplit=1) for line in outcome.out.splitlines())
+    lines = {line.split()[0]: line.split()[1:] for line in outcome.out.splitlines() if line}
     assert ANALYSE_KEYS <= set(lines)
-    assert float(lines["kappa"]) == pytest.approx(EXPECTED["plain"]["kappa"], rel=1e-6)
-    assert lines["a6_certified"] == "False"
+    assert float(lines["kappa"][0]) == pytest.approx(EXPECTED["plain"]["kappa"], rel=1e-5)
+    assert lines["a6_certified"][0] == "no" and lines["policy_loss"][1] == "reward"
+    assert outcome.out.startswith(golden_analysis("plain").sentence) and "\nInterfaces, with" in outcome.out
 
 
 def test_behaviour_uniform_is_the_default():

@@ -133,6 +133,7 @@ def test_no_file_names_a_package_source():
         ("icsmdp_jax", ["matplotlib", "pyarrow", "flax", "optax", "jinja2", "bound_validation"]),
         # The theorem takes constants, never a model or a key.
         ("bound_validation.theorem", ["jax", "icsmdp_jax"]),
+        ("icsmdp_jax.runtime.agent", ["jax", "scipy", "matplotlib", "pyarrow"]),
         ("icsmdp_jax.exact", ["matplotlib", "pyarrow", "flax", "optax", "jinja2", "bound_validation"]),
     ],
 )

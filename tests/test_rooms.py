@@ -19,7 +19,7 @@ HANDOFF = {"icsmdp_jax.core.handoff"}
 ORDER: dict[str, list[set[str]]] = {
     "icsmdp_jax": [
         {"io", "core", "devices", "endings"},
-        {"models", "runs"},
+        {"models", "runs", "runtime"},
         {"exact"},
         {"envs"},
         {"learner"},
@@ -36,7 +36,6 @@ ORDER: dict[str, list[set[str]]] = {
         {"views", "bounds"},
         {"cell"},
         {"certificates"},
-        {"handoffs"},
         {"drawing"},
         {"axes"},
         {"sweep"},
@@ -141,6 +140,13 @@ def all_imports() -> Imports:
 
 def test_imports_point_one_way() -> None:
     assert upward(all_imports()) == []
+
+
+def test_the_runtime_imports_nothing_but_io() -> None:
+    imports = all_imports()
+    found = {target for name, targets in imports.items() if name.startswith("icsmdp_jax.runtime") for target in targets}
+    assert {name for name in found if not name.startswith("icsmdp_jax.runtime")} == {"icsmdp_jax.io"}
+    assert not imports["icsmdp_jax.io"]
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:

@@ -1,14 +1,14 @@
 """The handoff graph as a picture: who hands to whom, how often, and how long the segments before it last.
 
 Agents stand on a circle, as large as their share of the decisions. An arrow is as wide as its share of all handoffs,
-which its shade repeats; the number on it is the mean duration of the segments behind it.
+which its shade repeats; the number on it is the mean duration of the segments behind it. Below stand the scale of
+widths and areas, how well the rates are known, and what is left out.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path as FilePath
 from typing import Any
 
 import numpy as np
@@ -34,26 +34,14 @@ from icsmdp_jax.drawing.circle import (
     ports,
     unit,
 )
-from icsmdp_jax.drawing.style import BLACK, COLUMN_WIDTH, GREY, NODE, house_style, new_figure, save, text_size
+from icsmdp_jax.drawing.style import BLACK, COLUMN_WIDTH, GREY, NODE, new_figure, text_size
 from icsmdp_jax.learner.diagnostics import HandoffGraph
 
 NOTE = 7.0  # points: type size of the key
+LINE = 11.0  # points between two lines of notes
 MOST_ARROWS = 24
 STOP = 2.0  # points: half the side of the square where an episode ends
 PLACES = (0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73)  # where along an arrow its number may stand
-
-
-def draw_handoffs(
-    graph: HandoffGraph,
-    folder: FilePath,
-    name: str = "handoffs",
-    names: Sequence[str] | None = None,
-    order: Order = "given",
-    most_arrows: int = MOST_ARROWS,
-) -> FilePath:
-    """Draws the graph into ``folder/name.png`` and ``.pdf`` in the house style and returns the PNG's path."""
-    with house_style():
-        return save(handoff_figure(graph, names, order=order, most_arrows=most_arrows), folder, name)
 
 
 def handoff_figure(
@@ -93,7 +81,8 @@ def handoff_figure(
     share = np.asarray(graph.share, np.float64)
     nodes = Nodes.on_circle(share, circle_order(graph, order), labels, 72 * width, loops)
 
-    key = 29.0 if len(shown) == len(every) else 40.0
+    notes = _notes(graph, shown, every)
+    key = 29.0 + LINE * len(notes)
     figure = new_figure(width, (nodes.height + key) / 72)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
@@ -109,7 +98,7 @@ def handoff_figure(
         _draw_arrow(axes, points, arrow, thickest, arrow.rate / largest, arrow.receiver == count)
     _draw_nodes(axes, nodes, labels, share)
     _number(axes, nodes, shown, paths)
-    _key(axes, nodes, share, shown, every, thickest)
+    _key(axes, nodes, share, shown, thickest, notes)
     return figure
 
 
@@ -214,10 +203,23 @@ def percent_text(share: float) -> str:
     return (f"{percent:.0f}" if percent >= 9.95 else f"{percent:.2g}") + "\N{NO-BREAK SPACE}%"
 
 
-def _key(axes: Axes, nodes: Nodes, share: np.ndarray, shown: list[Arrow], every: list[Arrow], thickest: float) -> None:
-    """What widths, areas and numbers mean, and what is left out, line by line below the graph."""
+def _notes(graph: HandoffGraph, shown: list[Arrow], every: list[Arrow]) -> list[str]:
+    """Lines below the key: how well rates are known, and what is left out."""
+    notes, widest = [], np.nanmax(graph.half_width, initial=-1.0)
+    if widest >= 0:
+        notes.append(f"95 % intervals over runs: at most \N{PLUS-MINUS SIGN}{percent_text(widest)} of all handoffs")
+    if len(shown) < len(every):
+        kept = sum(arrow.rate for arrow in shown) / sum(arrow.rate for arrow in every)
+        notes.append(f"{len(shown)} of {len(every)} arrows, {percent_text(kept)} of all handoffs")
+    return notes
+
+
+def _key(
+    axes: Axes, nodes: Nodes, share: np.ndarray, shown: list[Arrow], thickest: float, notes: Sequence[str]
+) -> None:
+    """What widths, areas and numbers mean, line by line below the graph, then the notes."""
     largest = shown[0].rate
-    first, second, third = -8.0, -20.0, -31.0
+    first, second = -8.0, -20.0
     x = 8.0
     for rate in (largest, largest / 4):
         weight = thickest * rate / largest
@@ -238,7 +240,5 @@ def _key(axes: Axes, nodes: Nodes, share: np.ndarray, shown: list[Arrow], every:
         x = 8 + text_size(note, NOTE)[0] + 9
         _square(axes, np.array([x, second]))
         axes.text(x + 5, second, "end of the episode", fontsize=NOTE, va="center_baseline", color=GREY)
-    if len(shown) < len(every):
-        kept = sum(arrow.rate for arrow in shown) / sum(arrow.rate for arrow in every)
-        note = f"{len(shown)} of {len(every)} arrows, {percent_text(kept)} of all handoffs"
-        axes.text(8, third, note, fontsize=NOTE, va="center_baseline", color=GREY)
+    for line, text in enumerate(notes, 1):
+        axes.text(8, second - LINE * line, text, fontsize=NOTE, va="center_baseline", color=GREY)

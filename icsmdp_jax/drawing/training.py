@@ -1,42 +1,35 @@
 """Training as pictures: greedy return against the oracle, and what each agent learnt from.
 
 Methods differ in marker and line style as well as in colour. Per-agent panels have one row for each agent, so that ten
-agents are as legible as three; the cosines of their gradients stand in the cells as numbers.
+agents are as legible as three.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from icsmdp_jax.drawing.style import (
     BLACK,
     BLUE,
     COLUMN_WIDTH,
-    FULL_WIDTH,
     LOOKS,
-    VERMILLION,
-    house_style,
     legend_columns,
     letter,
     new_figure,
-    save,
 )
+from icsmdp_jax.exact.returns import half_width, mean_interval
 
 STEPS = [1, 2, 5, 10]  # of the ticks
 MARKERS = 8  # markers per curve at most
 HANDLE = 3.2  # length of a line in the key, in font sizes: long enough for its dashes and its marker
-COSINES = LinearSegmentedColormap.from_list("cosines", [VERMILLION, "#FFFFFF", BLUE])
-SMALL = 6.6  # points: numbers in cells and names of reference lines
 
 
 class Curve(NamedTuple):
@@ -56,40 +49,22 @@ class Curve(NamedTuple):
     low: np.ndarray
     high: np.ndarray
 
+    @classmethod
+    def over_runs(cls, name: str, x: np.ndarray, values: np.ndarray) -> Curve:
+        """The curve of ``[runs, n]`` values, with 95 % t-intervals of their means."""
+        return cls(name, x, *mean_interval(values)[:3])
+
 
 class AgentRecord(NamedTuple):
-    """What a run recorded of each of ``N`` agents at ``n`` points of training.
+    """What each of ``N`` agents learned from in ``R`` runs, in ``n`` consecutive parts of training.
 
     Attributes:
-      td_error: ``[n, N]`` root mean square temporal difference.
-      visits: ``[N]`` share of decisions.
-      gradient_norm: ``[n, N]``.
-      cosine: ``[N, N]`` cosines between the agents' gradients.
+      td_error: ``[R, n, N]`` root mean square temporal difference; NaN where an agent never decided.
+      visits: ``[R, n, N]`` decisions.
     """
 
     td_error: np.ndarray
     visits: np.ndarray
-    gradient_norm: np.ndarray
-    cosine: np.ndarray
-
-
-def draw_training(
-    curves: Sequence[Curve],
-    folder: Path,
-    name: str = "training",
-    oracle: float | None = None,
-    random: float | None = None,
-    **changes: Any,
-) -> Path:
-    """Draws ``return_figure`` into ``folder/name.png`` and ``.pdf`` in the house style; returns the PNG's path."""
-    with house_style():
-        return save(return_figure(curves, oracle, random, **changes), folder, name)
-
-
-def draw_agents(record: AgentRecord, folder: Path, name: str = "agents", names: Sequence[str] | None = None) -> Path:
-    """Draws ``agent_figure`` into ``folder/name.png`` and ``.pdf`` in the house style; returns the PNG's path."""
-    with house_style():
-        return save(agent_figure(record, names), folder, name)
 
 
 def return_figure(
@@ -203,12 +178,14 @@ def _reference(axes: Axes, curves: Sequence[Curve], value: float, name: str) -> 
     )
 
 
-def agent_figure(record: AgentRecord, names: Sequence[str] | None = None, width: float = FULL_WIDTH) -> Figure:
-    """Error, visits, gradient norm and cosines of the agents, one row for each agent through all four panels.
+def agent_figure(record: AgentRecord, names: Sequence[str] | None = None, width: float = COLUMN_WIDTH) -> Figure:
+    """Temporal differences and visits of the agents, one row for each agent through both panels.
+
+    Markers and bars are means over runs. Of the errors the first part of training is drawn hollow, the last filled with
+    its 95 % interval, and those between as ticks on the line that joins them; visits are those of the last part.
 
     Args:
-      record: see ``AgentRecord``. Of the quantities that change over training the first value is drawn hollow, the
-        last filled, and those between as ticks on the line that joins them.
+      record: see ``AgentRecord``.
       names: of the agents; their numbers if None.
       width: inches.
 
@@ -218,91 +195,58 @@ def agent_figure(record: AgentRecord, names: Sequence[str] | None = None, width:
     Raises:
       ValueError: if the arrays do not agree on the number of agents.
     """
-    errors, norms = np.atleast_2d(record.td_error), np.atleast_2d(record.gradient_norm)
-    visits, cosine = np.asarray(record.visits, np.float64), np.asarray(record.cosine, np.float64)
-    count = len(visits)
+    runs, parts, count = record.td_error.shape
     labels = [f"agent {i}" for i in range(count)] if names is None else list(names)
-    for name, found in (
-        ("td_error", errors.shape[1]),
-        ("gradient_norm", norms.shape[1]),
-        ("cosine", cosine.shape[0]),
-        ("names", len(labels)),
-    ):
+    for name, found in (("visits", record.visits.shape[-1]), ("names", len(labels))):
         if found != count:
-            raise ValueError(f"{name}: expected {count} agents, as visits has, found {found}")
-    side = max(0.21, min(0.27, 0.9 / count)) if count > 3 else 0.3
-    figure = new_figure(width, side * count + 0.95)
-    axes = figure.subplots(1, 4, width_ratios=[1.0, 0.75, 1.0, 0.62 + 0.155 * count], sharey=True)
-    _dumbbells(axes[0], errors, "reward units")
-    axes[1].barh(np.arange(count), 100 * visits, height=0.62, color="#B9CFE4", edgecolor=BLACK, linewidth=0.6)
-    axes[1].set_xlabel("% of decisions")
-    axes[1].set_xlim(0, None)
-    _dumbbells(axes[2], norms, "Euclidean norm")
-    _cells(axes[3], cosine)
-    for index, title in enumerate(("TD error, RMS", "visits", "gradient", "cosine of gradients")):
-        letter(axes[index], index, title)
-        axes[index].tick_params(axis="y", length=0)
-        if index < 3:
-            axes[index].xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
-    axes[0].set_yticks(np.arange(count), labels)
-    axes[0].set_ylim(count - 0.5, -0.5)
+            raise ValueError(f"{name}: expected {count} agents, as td_error has, found {found}")
+    rows = np.arange(count)
+    figure = new_figure(width, max(0.17, min(0.3, 0.9 / count)) * count + 0.95)
+    errors, visits = figure.subplots(1, 2, width_ratios=[1.3, 1.0], sharey=True)
+    for agent in range(count):
+        _dumbbell(errors, record.td_error[:, :, agent], agent)
+    share = 100 * record.visits[:, -1] / record.visits[:, -1].sum(axis=1, keepdims=True)
+    visits.barh(rows, share.mean(axis=0), height=0.62, color="#B9CFE4", edgecolor=BLACK, linewidth=0.6)
+    if runs > 1:
+        _whiskers(visits, share.mean(axis=0), rows, half_width(share), BLACK)
+        visits.set_xlim(right=min(visits.get_xlim()[1], 105))
+    for index, (axes, title, label) in enumerate(
+        ((errors, "TD error, RMS", "reward units"), (visits, "visits", "% of decisions"))
+    ):
+        letter(axes, index, title)
+        axes.set_xlabel(label)
+        axes.margins(x=0.08)
+        axes.set_xlim(left=0)
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
+    errors.set_yticks(rows, labels)
+    errors.set_ylim(count - 0.5, -0.5)
     style: dict[str, Any] = dict(color=BLUE, marker="o", markersize=4.2, linestyle="none")
-    if max(len(errors), len(norms)) > 1:
+    if parts > 1:
         figure.legend(
             [Line2D([], [], markerfacecolor="white", **style), Line2D([], [], **style)],
-            ["first", "last"],
-            loc="outside lower left",
+            ["first part of training", "last part" + ", 95 % interval" * (runs > 1)],
+            loc="outside lower center",
             ncols=2,
         )
     return figure
 
 
-def _dumbbells(axes: Axes, values: np.ndarray, label: str) -> None:
-    """One horizontal line per agent from its first value (hollow) to its last (filled)."""
-    for agent in range(values.shape[1]):
-        found = values[:, agent]
-        found = found[np.isfinite(found)]
-        if not len(found):
-            continue
-        row = np.full(len(found), agent)
-        axes.plot([found.min(), found.max()], [agent, agent], color=BLUE, linewidth=0.9, zorder=1)
-        axes.plot(found[1:-1], row[1:-1], color=BLUE, marker="|", markersize=4, markeredgewidth=0.5, linestyle="none")
-        axes.plot(found[:1], row[:1], color=BLUE, marker="o", markersize=4.2, markerfacecolor="white", linestyle="none")
-        axes.plot(found[-1:], row[:1], color=BLUE, marker="o", markersize=4.2, linestyle="none", zorder=3)
-    axes.set_xlabel(label)
-    axes.set_xlim(0, None)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.5)
-    axes.set_axisbelow(True)
+def _dumbbell(axes: Axes, values: np.ndarray, row: int) -> None:
+    """One agent's ``[R, n]`` values as a line from the first mean (hollow) to the last (filled, with its interval)."""
+    known = values[:, np.isfinite(values).all(axis=0)]
+    if not known.size:
+        return
+    mean = known.mean(axis=0)
+    axes.axhline(row, color="#DDDDDD", linewidth=0.5, zorder=0)
+    axes.plot([mean.min(), mean.max()], [row, row], color=BLUE, linewidth=0.9, zorder=1)
+    style: dict[str, Any] = dict(color=BLUE, marker="o", markersize=4.2, linestyle="none")
+    axes.plot(mean[1:-1], np.full(len(mean[1:-1]), row), **{**style, "marker": "|", "markeredgewidth": 0.5})
+    axes.plot(mean[:1], [row], markerfacecolor="white", **style)
+    axes.plot(mean[-1:], [row], zorder=3, **style)
+    if len(known) > 1:
+        _whiskers(axes, mean[-1:], [row], half_width(known[:, -1:]), BLUE)
 
 
-def _cells(axes: Axes, cosine: np.ndarray) -> None:
-    """The matrix with its numbers; columns are numbered as the rows are."""
-    count = len(cosine)
-    axes.imshow(cosine, cmap=COSINES, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
-    for i in range(count):
-        for j in range(count):
-            value = float(cosine[i, j])
-            style: dict[str, Any] = dict(fontsize=SMALL if count < 8 else 5.8, color=_ink(value))
-            axes.text(j, i, cosine_text(value), ha="center", va="center", **style)
-    axes.set_xticks(np.arange(count), [str(i) for i in range(count)])
-    axes.tick_params(axis="x", length=0)
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("agent, as in the rows")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def _ink(value: float) -> str:
-    """Black or white, whichever stands out better from the colour of a cosine."""
-    channels = np.array(COSINES((min(max(value, -1.0), 1.0) + 1) / 2)[:3])
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return "white" if float(linear @ [0.2126, 0.7152, 0.0722]) < 0.18 else BLACK  # equal contrast at 0.18
-
-
-def cosine_text(value: float) -> str:
-    """Two decimals without the leading zero: ``.25``, a real minus sign, ``1`` and ``0`` for themselves."""
-    if not math.isfinite(value):
-        return ""
-    text = f"{abs(value):.2f}"
-    text = {"1.00": "1", "0.00": "0"}.get(text, text[1:])
-    return f"\N{MINUS SIGN}{text}" if value < 0 and text != "0" else text
+def _whiskers(axes: Axes, x: np.ndarray, y: Any, half: np.ndarray, colour: str) -> None:
+    axes.errorbar(x, y, xerr=half, fmt="none", ecolor=colour, elinewidth=0.9, capsize=2.2, capthick=0.9, zorder=2)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from icsmdp_jax.exact import words
+from icsmdp_jax.core.arguments import of_type
+from icsmdp_jax.exact import breakdown, words
 from icsmdp_jax.exact.asymptotics import CentralLimit, central_limit
 from icsmdp_jax.exact.certificate import kappa_bounds
 from icsmdp_jax.exact.chain import MixingClock, structure_warnings
@@ -22,9 +23,11 @@ from icsmdp_jax.exact.fixed_point import (
 )
 from icsmdp_jax.exact.interface import (
     AISConstants,
+    AISDeviations,
     InterfaceGap,
     InterfaceModel,
     ais_constants,
+    ais_deviations,
     interface_gap,
     interface_model,
 )
@@ -32,6 +35,7 @@ from icsmdp_jax.exact.mixing_bounds import MixingBounds
 from icsmdp_jax.exact.moments import as_dense, scale_rows
 from icsmdp_jax.exact.payments import largest_reward
 from icsmdp_jax.exact.returns import Returns
+from icsmdp_jax.exact.showing import Showing
 from icsmdp_jax.exact.solve import Solution
 from icsmdp_jax.models.tabular import TabularModel
 
@@ -63,7 +67,7 @@ TABLE = (
     "interface_bound_mass_span", "policy_loss", "policy_loss_bound", "kappa", "a6_certified", "mixing_time",
     "mixing_time_low", "mixing_time_high", "exact_mixing", "omega", "clt_coefficient", "clt_coefficient_iid",
     "clt_standard_error", "action_gap", "stationary_min", "num_states", "num_interfaces", "num_agents", "num_options",
-    "warnings",
+    "warnings", "sentence", "by_agent", "by_interface",
 )  # fmt: skip
 SHARED = ("returns", "ais", "gap", "kappa", "omega", "clock")  # what does not depend on the function class
 
@@ -112,7 +116,11 @@ class Analysis:
     @cached_property
     def ais(self) -> AISConstants:
         """epsilon, delta and delta_mass (D6)."""
-        return ais_constants(self.interface)
+        return ais_constants(self.interface, self._ais_deviations)
+
+    @cached_property
+    def _ais_deviations(self) -> AISDeviations:
+        return ais_deviations(self.interface)
 
     @cached_property
     def gap(self) -> InterfaceGap:
@@ -293,9 +301,38 @@ class Analysis:
         """The constants as plain numbers, and warnings, in the form that ``icsmdp analyse --json`` prints."""
         return {name: getattr(self, name) for name in TABLE}
 
-    @property
-    def _scale(self) -> float:
-        return float(np.abs(np.where(self.interface.moments.used, self.q_star.q, 0.0)).max())
+    @cached_property
+    def showing(self) -> Showing:
+        """What it is worth to show an agent more (E)."""
+        found = Showing(self.interface)
+        vars(found).update(q_star=self.q_star)  # where cached_property looks first
+        return found
+
+    @cached_property
+    def _state_maxima(self) -> np.ndarray:
+        return breakdown.state_maxima(self.interface, self._ais_deviations, self.q_phi, self.q_star)
+
+    @cached_property
+    def by_agent(self) -> list[dict[str, Any]]:
+        """The constants of each agent's interfaces, and those of the model in which it sees the whole state (E).
+
+        The latter are None on large models, where ``advise`` computes them.
+        """
+        much = self.interface.chain.sparse or self.num_agents * self.num_states > breakdown.AFFORDED
+        return breakdown.by_agent(self.interface, self._state_maxima, None if much else self.showing)
+
+    @cached_property
+    def by_interface(self) -> list[dict[str, Any]]:
+        """The constants of each interface with recurrent states."""
+        return breakdown.by_interface(self.interface, self._state_maxima)
+
+    @cached_property
+    def sentence(self) -> str:
+        """Which interface is the bottleneck, where that is known, and what the constants say."""
+        said = words.sentence({name: getattr(self, name) for name in words.SAID}, self.showing.scale)
+        if self.by_agent[0]["gain"] is None:
+            return said
+        return f"{words.bottleneck(self.by_agent, self.policy_loss, self.showing.scale)} {said}"
 
     def __repr__(self) -> str:
         kind = "tables" if self.basis is None else f"{self.basis.table.shape[1]} features"
@@ -304,10 +341,10 @@ class Analysis:
         return f"Analysis({sizes}, {model.num_options} options; {kind})"
 
     def __str__(self) -> str:
-        return words.as_text(self.table(), self._scale)
+        return words.as_text(self.table())
 
     def _repr_html_(self) -> str:
-        return words.as_html(self.table(), self._scale)
+        return words.as_html(self.table())
 
 
 def _finite(value: float) -> float | None:
@@ -339,6 +376,5 @@ def analyse(model: TabularModel, behaviour: np.ndarray | None = None, sparse: bo
       >>> round(known.gamma_bar, 4)
       0.9309
     """
-    if not isinstance(model, TabularModel):
-        raise ValueError(f"model = {model!r:.60}: expected a TabularModel; load_model reads a model file")
+    of_type(TabularModel, "a TabularModel; load_model reads a model file", model=model)
     return Analysis(interface_model(model, behaviour, iterative=sparse))

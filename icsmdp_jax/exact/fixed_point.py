@@ -125,12 +125,6 @@ class Projection:
     columns: np.ndarray
 
     @cached_property
-    def second_moment(self) -> np.ndarray:
-        """``[P, P]`` ``Sigma_psi = E_d[psi psi^T]``."""
-        gram = self.psi.T @ sparse.diags_array(self.weight) @ self.psi
-        return as_dense(gram)
-
-    @cached_property
     def _decomposition(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Root weights ``[b, n]`` and the factors ``U [b, n, r]``, ``s [b, r]``, ``V^T [b, r, p]``."""
         root = np.where(self.rows >= 0, np.sqrt(self.weight)[self.rows], 0.0)

@@ -109,6 +109,7 @@ def interface_model(
     behaviour: np.ndarray | None = None,
     moments: KernelMoments | None = None,
     iterative: bool | None = None,
+    chain: BehaviourChain | None = None,
 ) -> InterfaceModel:
     """Averages the IC-SMDP over what no interface shows, under the stationary law (D5).
 
@@ -117,6 +118,7 @@ def interface_model(
       behaviour: ``[Z, O]`` behaviour policy, uniform over available options if None.
       moments: moments of the kernel, if they are known already.
       iterative: whether to use what large models need, square arrays over states never; by their number if None.
+      chain: the behaviour chain, if it is known already; ``behaviour`` is then ignored.
 
     Returns:
       The interface model.
@@ -125,7 +127,7 @@ def interface_model(
       ValueError: if the behaviour chain has not exactly one recurrent class, or the policy is not one.
     """
     moments = kernel_moments(model) if moments is None else moments
-    chain = behaviour_chain(model, behaviour, moments.probability, iterative)
+    chain = behaviour_chain(model, behaviour, moments.probability, iterative) if chain is None else chain
     z_count, o_count = model.num_interfaces, model.num_options
     weight = np.bincount(model.interface, weights=chain.stationary, minlength=z_count)
     inside = weight[model.interface]
@@ -186,21 +188,41 @@ class AISConstants(NamedTuple):
     delta_mass: float
 
 
-def ais_constants(interface: InterfaceModel) -> AISConstants:
-    """``epsilon``, ``delta`` and ``delta_mass`` at the option scale (D6); maxima over recurrent decision states."""
+class AISDeviations(NamedTuple):
+    """What the AIS constants are maxima of: ``[S, O]``, 0 where a state is not recurrent or an option unavailable (D6).
+
+    Attributes:
+      reward: deviation of the expected segment reward from ``r_phi``.
+      kernel: L1 distance between the discounted kernels into interfaces.
+      mass: difference of their masses.
+    """
+
+    reward: np.ndarray
+    kernel: np.ndarray
+    mass: np.ndarray
+
+
+def ais_deviations(interface: InterfaceModel) -> AISDeviations:
+    """How far each state and option is from what its interface says, at the option scale (D6)."""
     keep = interface.decision_pairs
-    epsilon = np.abs(interface.moments.reward_mean - interface.lift(interface.reward))[keep].max()
+    reward = np.where(keep, np.abs(interface.moments.reward_mean - interface.lift(interface.reward)), 0.0)
     o = interface.model.num_options
     rows = np.flatnonzero(keep.reshape(-1))
     pair = interface.model.interface[rows // o] * o + rows % o
-    distance = mass = 0.0
+    distance, mass = np.zeros(keep.size), np.zeros(keep.size)
     block = max(1, BLOCK_ENTRIES // interface.discounted.shape[1])
     for begin in range(0, len(rows), block):
         part = slice(begin, begin + block)
         difference = interface.lifted_discounted[rows[part]] - interface.discounted[pair[part]]
-        distance = max(distance, float(np.asarray(abs(difference).sum(axis=1)).max()))
-        mass = max(mass, float(np.abs(np.asarray(difference.sum(axis=1))).max()))
-    return AISConstants(float(epsilon), distance, mass)
+        distance[rows[part]] = np.asarray(abs(difference).sum(axis=1)).reshape(-1)
+        mass[rows[part]] = np.abs(np.asarray(difference.sum(axis=1)).reshape(-1))
+    return AISDeviations(reward, distance.reshape(keep.shape), mass.reshape(keep.shape))
+
+
+def ais_constants(interface: InterfaceModel, deviations: AISDeviations | None = None) -> AISConstants:
+    """``epsilon``, ``delta`` and ``delta_mass`` at the option scale (D6); maxima over recurrent decision states."""
+    found = ais_deviations(interface) if deviations is None else deviations
+    return AISConstants(*(float(table.max()) for table in found))
 
 
 class InterfaceGap(NamedTuple):
@@ -227,8 +249,8 @@ class InterfaceGap(NamedTuple):
     policy_loss_bound: float
 
 
-def policy_loss(interface: InterfaceModel, q_phi: np.ndarray, value_star: np.ndarray) -> float:
-    """What acting greedily on ``Q_phi`` loses in the worst recurrent state (T1.3).
+def policy_losses(interface: InterfaceModel, q_phi: np.ndarray, value_star: np.ndarray) -> np.ndarray:
+    """``[S]`` what acting greedily on ``Q_phi`` loses from each recurrent state on; 0 elsewhere (T1.3).
 
     Args:
       interface: the interface model.
@@ -242,7 +264,18 @@ def policy_loss(interface: InterfaceModel, q_phi: np.ndarray, value_star: np.nda
     value = evaluate_policy(
         moments.reward_mean, moments.discounted, greedy, live, interface.chain.sparse, moments.killing
     )
-    return max(0.0, float((value_star - value)[live].max()))
+    return np.where(live, value_star - value, 0.0)
+
+
+def policy_loss(interface: InterfaceModel, q_phi: np.ndarray, value_star: np.ndarray) -> float:
+    """The largest one of ``policy_losses`` (T1.3)."""
+    return max(0.0, float(policy_losses(interface, q_phi, value_star).max()))
+
+
+def largest_gap(interface: InterfaceModel, q_phi: np.ndarray, q_star: np.ndarray) -> float:
+    """``max |Q_phi(phi(s), o) - Q*(s, o)|`` over recurrent decision states and available options (T1)."""
+    keep = interface.decision_pairs
+    return float(np.abs(interface.lift(q_phi)[keep] - q_star[keep]).max())
 
 
 def interface_gap(
@@ -252,7 +285,6 @@ def interface_gap(
     constants = ais_constants(interface) if constants is None else constants
     keep, killing = interface.decision_pairs, interface.least_killing
     lifted = interface.lift(q_phi.q)
-    gap = float(np.abs(lifted[keep] - q_star.q[keep]).max())
     decides = interface.mask.any(axis=1)
     value = q_phi.value[decides]
     norm = float(np.abs(value).max())
@@ -262,7 +294,7 @@ def interface_gap(
     epsilon, delta, delta_mass = constants
     bound = (epsilon + delta * norm) / killing
     return InterfaceGap(
-        gap=gap,
+        gap=largest_gap(interface, q_phi.q, q_star.q),
         bound=bound,
         bound_value_aware=numerator / killing,
         bound_mass_span=(epsilon + delta * span / 2 + abs(middle) * delta_mass) / killing,

@@ -119,11 +119,6 @@ class KernelMoments:
         return min(float(self.modulus[self.used].max()), BELOW_ONE)
 
     @cached_property
-    def expected_discount(self) -> np.ndarray:
-        """``[S, O]`` ``E[gamma^tau | s, o]``, terminal handoffs included."""
-        return np.asarray(self.discounted_all.sum(axis=1)).reshape(self.used.shape)
-
-    @cached_property
     def reward_mean(self) -> np.ndarray:
         """``[S, O]`` ``E[R | s, o] = rate (1 - E[gamma^tau]) / (1 - gamma) + E[G]``; 0 where not defined."""
         mean = self.reward_rate * self.annuity

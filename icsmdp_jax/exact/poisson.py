@@ -12,6 +12,8 @@ from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.exact.segments import arrive, moments_ahead
 
+RADIUS_MARGIN = 1.25  # the balls' radius over the largest block of theta*; any value of 1 or more is admissible
+
 
 class PoissonConstants(NamedTuple):
     """What takes the place of ``G^2`` and ``t_mix`` in T3 and T3.1 (T3+), and in theorem N (N+).

@@ -170,22 +170,6 @@ def greedy_workflow(model: PrimitiveModel, values: np.ndarray) -> np.ndarray:
     return np.eye(model.mask.shape[1])[best]
 
 
-def greedy_local(model: PrimitiveModel, action_values: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
-    """A local policy that takes the best action on average over what a situation does not show.
-
-    Args:
-      model: the primitive problem.
-      action_values: ``[U, A]``, minus infinity where unavailable.
-      weight: ``[U]`` positive weights of the average; the same for all ``u`` if None.
-
-    Returns:
-      ``[num_situations, A]`` with one 1 in each row; situations that do not occur take action 0.
-    """
-    total = np.zeros((model.num_situations, action_values.shape[1]))
-    np.add.at(total, model.situation, action_values if weight is None else weight[:, None] * action_values)
-    return np.eye(action_values.shape[1])[total.argmax(axis=1)]
-
-
 def _law(model: PrimitiveModel, local: np.ndarray) -> np.ndarray:
     """``[U, A]`` the local policy on the available actions."""
     law = np.where(model.action_mask, local[model.situation], 0.0)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.exact.chain import behaviour_chain, uniform_behaviour
 from icsmdp_jax.exact.interface import InterfaceModel, interface_model, solve_interface
 from icsmdp_jax.exact.moments import KernelMoments, kernel_moments
@@ -119,16 +120,6 @@ def random_policy(model: TabularModel) -> np.ndarray:
     return uniform_behaviour(model)
 
 
-def greedy_immediate_policy(model: TabularModel, behaviour: np.ndarray | None = None) -> np.ndarray:
-    """``[Z]`` policy that takes the option of the largest expected segment reward ``r_phi(z, o)`` (D5).
-
-    Args:
-      model: the IC-SMDP.
-      behaviour: ``[Z, O]`` policy under which the hidden part is averaged; uniform if None.
-    """
-    return _immediate(interface_model(model, behaviour))
-
-
 def _immediate(interface: InterfaceModel) -> np.ndarray:
     rewards = np.where(interface.mask, interface.reward, -np.inf)
     return greedy(rewards, interface.model.option_mask)
@@ -161,10 +152,19 @@ class Returns:
     Attributes:
       model: the IC-SMDP.
       behaviour: ``[Z, O]`` behaviour policy that weighs the hidden part in interface quantities; uniform if None.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> returns = ic.Returns(ic.make("planted", gap=0.2)[0].model)
+      >>> bool(returns.random < returns.of_greedy(returns.q_phi.q.reshape(40, 4)) <= returns.oracle)
+      True
     """
 
     model: TabularModel
     behaviour: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        of_type(TabularModel, "a TabularModel; load_model reads a model file", model=self.model)
 
     @staticmethod
     def on(interface: InterfaceModel) -> Returns:
@@ -319,11 +319,6 @@ class Returns:
         if rows != (states if wanted else interfaces):
             raise ValueError(f"policy: expected {interfaces} rows (interfaces) or {states} (states), found {rows}")
         return wanted
-
-
-def policy_return(model: TabularModel | Returns, policy: np.ndarray, by_state: bool | None = None) -> float:
-    """``J`` of one policy; give a ``Returns`` for several policies of one model, see there (D3)."""
-    return (model if isinstance(model, Returns) else Returns(model)).of(policy, by_state)
 
 
 def central_model(model: TabularModel) -> TabularModel:

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from icsmdp_jax.exact.constants import Analysis
-from icsmdp_jax.exact.interface import InterfaceModel, interface_gap, interface_model, solve_interface
-from icsmdp_jax.exact.moments import KernelMoments, kernel_moments
-from icsmdp_jax.exact.solve import Solution, evaluate_policy, optimal_q
+from icsmdp_jax.exact.chain import BehaviourChain
+from icsmdp_jax.exact.interface import InterfaceModel, interface_model, largest_gap, policy_losses, solve_interface
+from icsmdp_jax.exact.solve import Solution, optimal_q
 from icsmdp_jax.models.tabular import TabularModel
 
-ALL = -1  # stands for every field of the state, and is all that can be shown in a model without fields
+ALL = -1  # stands for the whole state
 SAME = 1e-9  # change of the loss, relative to the largest value, up to which nothing is lost or gained
+ROUNDING = 1e-14  # by which a mean of equal probabilities may differ from them
 
 
 class Candidate(NamedTuple):
@@ -39,21 +39,16 @@ class Shown(NamedTuple):
       policy_loss: largest ``V*(s) - V^pi(s)`` over recurrent states, pi greedy in ``Q_phi``.
       weighted_loss: its mean under the stationary law.
       start_loss: its mean under the law of the first state, where the model has terminal states; else the same.
-      epsilon, delta: AIS constants (D6).
       interface_gap: sup norm (T1).
       interfaces_added: interfaces of the recurrent states beyond the model's own; fewer if something was hidden.
-      clt_coefficient: how many handoffs it takes to learn (P2).
     """
 
     shown: tuple[Candidate, ...]
     policy_loss: float
     weighted_loss: float
     start_loss: float
-    epsilon: float
-    delta: float
     interface_gap: float
     interfaces_added: int
-    clt_coefficient: float
 
 
 def refined(model: TabularModel, behaviour: np.ndarray, key: np.ndarray) -> tuple[TabularModel, np.ndarray]:
@@ -70,9 +65,7 @@ def refined(model: TabularModel, behaviour: np.ndarray, key: np.ndarray) -> tupl
     rows = np.column_stack([model.interface, np.asarray(key).reshape(model.num_states, -1)])
     _, first, interface = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     parent = model.interface[first]
-    none = dict.fromkeys(("features", "interface_name", "visible"))
-    new = model.replace(interface=interface.reshape(-1), available=model.option_mask[parent], **none)
-    return new, behaviour[parent]
+    return model.seen_through(interface.reshape(-1), model.option_mask[parent]), behaviour[parent]
 
 
 def coarsened(interface: InterfaceModel, key: np.ndarray) -> tuple[TabularModel, np.ndarray] | None:
@@ -97,13 +90,12 @@ def coarsened(interface: InterfaceModel, key: np.ndarray) -> tuple[TabularModel,
     total = np.zeros((len(first), model.num_options))
     np.add.at(total, label, law[:, None] * behaviour)
     mean = np.where(weight[:, None] > 0, total / np.where(weight > 0, weight, 1.0)[:, None], behaviour[first])
-    none = dict.fromkeys(("features", "interface_name", "visible"))
-    return model.replace(interface=label, available=masks[first], **none), mean
+    return model.seen_through(label, masks[first]), mean
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Showing:
-    """The value of showing on one model; kernel and oracle are computed once (E).
+    """The value of showing on one model; kernel, chain and oracle are computed once (E).
 
     Attributes:
       base: interface model of what is seen today.
@@ -122,30 +114,40 @@ class Showing:
         return self.base.model
 
     @cached_property
-    def moments(self) -> KernelMoments:
-        """Moments of the kernel, which do not depend on what is shown."""
-        return kernel_moments(self.model)
-
-    @cached_property
     def q_star(self) -> Solution:
         """The oracle."""
-        return optimal_q(self.moments)
+        return optimal_q(self.base.moments)
+
+    @cached_property
+    def now(self) -> Shown:
+        """What is known with nothing more shown."""
+        return self._known(self.model, self.base.chain.behaviour, (), self.base.chain)
 
     @property
     def scale(self) -> float:
-        """Largest absolute optimal value of a recurrent state, or 1 where there is none."""
-        return float(np.abs(self.q_star.value[self.base.chain.stationary > 0]).max()) or 1.0
+        """Largest absolute optimal value of a recurrent state, or 1 where all are 0."""
+        largest = float(np.abs(self.q_star.value[self.base.chain.stationary > 0]).max())
+        return largest if largest > 1e-290 else 1.0
+
+    def fields(self) -> list[Candidate]:
+        """Fields that an agent does not see; without ``visible`` those that would split an interface of its own."""
+        model = self.model
+        if model.fields is None:
+            return []
+        agents = range(model.num_agents)
+        if model.visible is not None:
+            return [Candidate(i, int(f)) for i in agents for f in np.flatnonzero(~model.visible[i])]
+        every = [Candidate(i, f) for i in agents for f in range(model.fields.shape[1])]
+        return [one for one in every if self._added(self.refine(one)[0])]
 
     def candidates(self) -> list[Candidate]:
-        """Fields that an agent does not see; the whole state where the model has no fields or not who sees them."""
-        model = self.model
-        agents = sorted({int(agent) for agent in model.agent[self.base.chain.states]})
-        if model.fields is None or model.visible is None:
-            return [Candidate(agent) for agent in agents]
-        return [Candidate(i, int(f)) for i in agents for f in np.flatnonzero(~model.visible[i])]
+        """Fields that an agent does not see; in a model without fields the whole state, for every agent that acts."""
+        if self.model.fields is not None:
+            return self.fields()
+        return [Candidate(agent) for agent in np.unique(self.model.agent[self.base.chain.states]).tolist()]
 
-    def show(self, *shown: Candidate) -> Shown:
-        """What is known with these candidates shown.
+    def refine(self, *shown: Candidate) -> tuple[TabularModel, np.ndarray]:
+        """The model in which these candidates are shown, and its behaviour policy ``[Z', O]``, ready for ``analyse``.
 
         Raises:
           ValueError: for a field that the model does not have.
@@ -156,24 +158,31 @@ class Showing:
             fields = 0 if model.fields is None else model.fields.shape[1]
             if not ALL <= field < fields:
                 raise ValueError(f"field = {field}: expected a number below {fields}, or {ALL} for the whole state")
-            facts = np.arange(model.num_states) + 1 if field == ALL else np.asarray(model.fields)[:, field] + 1
+            facts = np.arange(model.num_states) if field == ALL else np.asarray(model.fields, int)[:, field]
             key[:, column] = np.where((model.agent == agent) & ~model.is_terminal, facts, 0)
-        return self._known(*refined(model, self.base.chain.behaviour, key), shown)
+        return refined(model, self.base.chain.behaviour, key)
+
+    def show(self, *shown: Candidate) -> Shown:
+        """What is known with these candidates shown; arguments and errors as for ``refine``."""
+        model, behaviour = self.refine(*shown)
+        if not self._added(model):
+            return self.now._replace(shown=tuple(shown))
+        return self._known(model, behaviour, shown, self.base.chain)
 
     def split(self, interface: int) -> Shown:
         """What is known with one interface split into its hidden states."""
         states = np.where(self.model.interface == interface, np.arange(self.model.num_states) + 1, 0)
-        return self._known(*refined(self.model, self.base.chain.behaviour, states), ())
+        return self._known(*refined(self.model, self.base.chain.behaviour, states), (), self.base.chain)
 
-    def order(self, length: int | None = None) -> list[Shown]:
+    def order(self) -> list[Shown]:
         """What to show next, greedily: each entry shows one candidate more, of the least loss; ties by agent, field.
 
         It ends where no single candidate lowers the loss. A greedy list need not be the best of its length.
         """
-        now, out, left = self.show(), list[Shown](), self.candidates()
-        while left and (length is None or len(out) < length):
+        now, out, left = self.now, list[Shown](), self.candidates()
+        while left:
             found = [self.show(*now.shown, candidate) for candidate in left]
-            best = min(found, key=lambda one: one.policy_loss)
+            best = min(found, key=lambda one: round(one.policy_loss / (SAME * self.scale)))
             if best.policy_loss >= now.policy_loss - SAME * self.scale:
                 break
             out.append(best)
@@ -190,38 +199,47 @@ class Showing:
         if model.fields is None or model.visible is None:
             return []
         visible, hidden = model.visible.copy(), list[Candidate]()
-        least = self.show().policy_loss
         for agent, field in np.argwhere(visible):
             visible[agent, field] = False
             merged = coarsened(self.base, np.where(visible[model.agent], model.fields, 0))
-            loss = np.inf if merged is None else self._known(*merged, ()).policy_loss
-            if loss <= least + SAME * self.scale:
+            if (np.inf if merged is None else self._merged(*merged)) <= self.now.policy_loss + SAME * self.scale:
                 hidden.append(Candidate(int(agent), int(field)))
             else:
                 visible[agent, field] = True
         return hidden
 
-    def _known(self, model: TabularModel, behaviour: np.ndarray, shown: Sequence[Candidate]) -> Shown:
-        """Everything about one interface; the law of behaviour may have zeros where interfaces are never met."""
-        interface = interface_model(model, behaviour, moments=self.moments)
+    def _merged(self, model: TabularModel, behaviour: np.ndarray) -> float:
+        """The policy loss with interfaces merged; the chain is as it was if all parts behaved alike."""
+        if not self._added(model):
+            return self.now.policy_loss
+        before = self.base.lift(self.base.chain.behaviour)[self.base.chain.states]
+        alike = np.abs(behaviour[model.interface[self.base.chain.states]] - before).max() < ROUNDING
+        return self._known(model, behaviour, (), self.base.chain if alike else None).policy_loss
+
+    def _added(self, model: TabularModel) -> int:
+        """Interfaces of the recurrent states beyond the model's own."""
+        states = self.base.chain.states
+        return len(np.unique(model.interface[states])) - len(np.unique(self.model.interface[states]))
+
+    def _known(
+        self,
+        model: TabularModel,
+        behaviour: np.ndarray,
+        shown: Sequence[Candidate],
+        chain: BehaviourChain | None = None,
+    ) -> Shown:
+        """Everything about one interface; the chain is as it was where only more is shown."""
+        if chain is not None:
+            chain = dataclasses.replace(chain, behaviour=behaviour)
+        interface = interface_model(model, behaviour, self.base.moments, chain=chain)
         q_phi = solve_interface(interface)
-        known = Analysis(interface)
-        gap = interface_gap(interface, q_phi, self.q_star, known.ais)
-        live, stationary = interface.chain.stationary > 0, interface.chain.stationary
-        value = evaluate_policy(
-            self.moments.reward_mean, self.moments.discounted, interface.lift(q_phi.q.argmax(axis=1)), live,
-            interface.chain.sparse, self.moments.killing,
-        )  # fmt: skip
-        loss = np.where(live, self.q_star.value - value, 0.0)
-        first = interface.chain.start if interface.chain.start.any() else stationary
+        loss = policy_losses(interface, q_phi.q, self.q_star.value)
+        law, start = interface.chain.stationary, interface.chain.start
         return Shown(
             shown=tuple(shown),
-            policy_loss=gap.policy_loss,
-            weighted_loss=float(stationary @ loss),
-            start_loss=float(first @ loss),
-            epsilon=known.ais.epsilon,
-            delta=known.ais.delta,
-            interface_gap=gap.gap,
-            interfaces_added=int(interface.mask.any(axis=1).sum() - self.base.mask.any(axis=1).sum()),
-            clt_coefficient=known.limit.coefficient,
+            policy_loss=max(0.0, float(loss.max())),
+            weighted_loss=float(law @ loss),
+            start_loss=float((start if start.any() else law) @ loss),
+            interface_gap=largest_gap(interface, q_phi.q, self.q_star.q),
+            interfaces_added=self._added(model),
         )

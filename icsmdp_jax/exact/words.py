@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+from icsmdp_jax.core.words import html_table
 
 REWARD, STEPS = "reward", "handoffs"
 ROUNDING = 1e-9
@@ -50,7 +53,14 @@ LABELS: dict[str, Label] = {
     "action_gap": Label("least lead of a best option", REWARD, "P2"),
     "stationary_min": Label("probability of the rarest recurrent state"),
 }
-HIDDEN = ("exact_mixing", "warnings")  # of the JSON, not of the table: they say how to read other rows
+SAID = ("num_agents", "num_interfaces", "num_states", "interface_gap", "policy_loss", "a6_certified")  # in the sentence
+COLUMNS = {  # of the rows of agents, fields and interfaces
+    "agent": "agent", "interface": "interface", "name": "name", "shown": "shown", "field": "field",
+    "num_interfaces": "interfaces", "num_states": "states", "weight": "share of handoffs", "epsilon": "epsilon",
+    "delta": "delta", "largest_gap": "gap", "largest_loss": "loss", "policy_loss": "policy loss",
+    "interface_gap": "interface gap", "gain": "gain", "interfaces_added": "interfaces added",
+}  # fmt: skip
+MOST_ROWS = 20  # of agents and of interfaces that are printed for people
 
 
 def shown(value: Any) -> str:
@@ -59,7 +69,7 @@ def shown(value: Any) -> str:
         return "unknown"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value) if isinstance(value, int) else f"{value:.6g}"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def rows_of(table: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -93,28 +103,88 @@ def sentence(table: Mapping[str, Any], scale: float) -> str:
     return f"{agents} with {interfaces} on {_count(table['num_states'], 'state')}: {cost}; {proof}."
 
 
+def bottleneck(rows: Sequence[Mapping[str, Any]], loss: float, scale: float) -> str:
+    """Whose interface costs most, in one sentence.
+
+    Args:
+      rows: one for each agent: ``agent``, ``name``, and with all of the state shown to it ``policy_loss`` and ``gain``.
+      loss: policy loss of the model as it is.
+      scale: as in ``sentence``.
+    """
+    best, *others = sorted(rows, key=lambda row: -row["gain"])
+    if loss <= ROUNDING * scale:
+        return "No interface is a bottleneck: acting on what the agents see loses nothing."
+    places = max(0, 3 - math.floor(math.log10(loss)))
+
+    def said(value: float) -> str:
+        return f"{value:.{places}f}" if 1e-4 < loss < 1e6 else f"{value:.3e}"
+
+    if best["gain"] <= 0:
+        return (
+            f"No single agent is the bottleneck: the policy loss of {said(loss)} falls for none that alone sees the "
+            "whole state."
+        )
+    found = f"The bottleneck is {agent_name(best)}: if it sees the whole state, the policy loss falls from "
+    found += f"{said(loss)} to {said(best['policy_loss'])}"
+    if others:
+        found += f"; for any other agent alone it is {said(min(row['policy_loss'] for row in others))} or more"
+    return f"{found}."
+
+
+def agent_name(row: Mapping[str, Any]) -> str:
+    """``agent 3``, or its name with the number."""
+    return f"agent {row['agent']}" if row["name"] == row["agent"] else f"{row['name']} (agent {row['agent']})"
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def as_text(table: Mapping[str, Any], scale: float) -> str:
-    """The sentence, the table with units, and the warnings."""
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Rows of agents, fields or interfaces as text below their heads; names that only repeat a number are left out."""
+    label = "agent" if "agent" in rows[0] and "interface" not in rows[0] else "interface"
+    names = [name for name in COLUMNS if name in rows[0] and any(row[name] is not None for row in rows)]
+    if all(row["name"] == row[label] for row in rows):
+        names.remove("name")
+    return [[COLUMNS[name] for name in names], *([f"{shown(row[name])}" for name in names] for row in rows)]
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of aligned columns; numbers to the right."""
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+
+
+def parts_of(table: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
+    """Title and cells of the tables of agents and of interfaces, those that lose most first."""
+    found = []
+    for name, what in (("by_agent", "Agents"), ("by_interface", "Interfaces")):
+        rows = sorted(table[name], key=lambda row: -row["largest_loss"])
+        title = f"{what}, with the largest deviation, gap and loss of their own states"
+        if name == "by_agent" and rows[0]["gain"] is not None:
+            title += "; policy loss and interface gap of the model if that agent sees the whole state"
+        if len(rows) > MOST_ROWS:
+            title += f" (the first {MOST_ROWS} of {len(rows)} by loss)"
+        found.append((title, columns_of([{k: v for k, v in row.items() if k != "shown"} for row in rows[:MOST_ROWS]])))
+    return found
+
+
+def as_text(table: Mapping[str, Any]) -> str:
+    """The sentence, the table with units, the tables of agents and interfaces, and the warnings."""
     rows = rows_of(table)
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
         f"{name:<{widths[0]}}  {value:>{widths[1]}}  {unit:<{widths[2]}}  {said}".rstrip()
         for name, value, unit, said in rows
     ]
-    return "\n".join([sentence(table, scale), "", *lines, *(f"warning: {line}" for line in table.get("warnings", ()))])
+    for title, cells in parts_of(table):
+        lines += ["", f"{title}:", *aligned(cells)]
+    return "\n".join([table["sentence"], "", *lines, *(f"warning: {line}" for line in table["warnings"])])
 
 
-def as_html(table: Mapping[str, Any], scale: float) -> str:
+def as_html(table: Mapping[str, Any]) -> str:
     """The same for a notebook."""
-    head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("constant", "value", "unit", "what it is"))
-    body = "".join(
-        f"<tr><td style='text-align:left'><code>{name}</code></td><td>{value}</td>"
-        f"<td style='text-align:left'>{unit}</td><td style='text-align:left'>{html.escape(said)}</td></tr>"
-        for name, value, unit, said in rows_of(table)
-    )
-    warnings = "".join(f"<p>Warning: {html.escape(line)}</p>" for line in table.get("warnings", ()))
-    return f"<p>{html.escape(sentence(table, scale))}</p><table><tr>{head}</tr>{body}</table>{warnings}"
+    parts = "".join(f"<p>{html.escape(title)}</p>{html_table(cells[1:], cells[0])}" for title, cells in parts_of(table))
+    warnings = "".join(f"<p>Warning: {html.escape(line)}</p>" for line in table["warnings"])
+    constants = html_table(rows_of(table), ("constant", "value", "unit", "what it is"))
+    return f"<p>{html.escape(table['sentence'])}</p>{constants}{parts}{warnings}"

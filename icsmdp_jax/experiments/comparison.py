@@ -18,6 +18,7 @@ import numpy as np
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.returns import Interval
+from icsmdp_jax.experiments.course import course_figures
 from icsmdp_jax.experiments.quantities import exact_quantities, has_scale, own_interface_optimum
 from icsmdp_jax.experiments.result import NEURAL, Result, Table, exactly, label, over_replicas
 from icsmdp_jax.experiments.training import Budget, MethodRun, parts_of, prepared, train
@@ -49,6 +50,7 @@ def compare(
     remarks: Sequence[str] = (),
     tables: Sequence[Table] = (),
     figures: Mapping[str, Callable[[], Any]] | None = None,
+    agents: Sequence[str] | None = None,
     judged_from: int = JUDGED_FROM,
 ) -> Result:
     """Trains the methods and puts them beside what is known exactly.
@@ -68,7 +70,8 @@ def compare(
       budgets: other step sizes, exploration or sizes of networks for single methods; the handoffs must be the same.
       remarks: further sentences for the reader.
       tables: further tables.
-      figures: further figures.
+      figures: further figures, besides those of ``course_figures``.
+      agents: readable names of the agents in figures, where the model has none.
       judged_from: handoffs of each replica from which on the checks are decided.
 
     Returns:
@@ -88,7 +91,7 @@ def compare(
         and parts_of(method, function_class)[0].needs_networks
     ]
     trained: dict[str, MethodRun] = {}
-    earned: dict[str, np.ndarray] = {}
+    course: dict[str, np.ndarray] = {}
     for method in methods:
         if method == "random" or method in with_tables:
             continue
@@ -100,7 +103,8 @@ def compare(
             judge = known
             one = train(prepared(method, env, params, model, spent[method], function_class), spent[method], seed)
         trained[method] = one
-        earned[method] = np.atleast_1d(judge.returns.of_greedy(one.tables, one.by_state))
+        course[method] = judge.returns.of_greedy(one.course, one.by_state)
+    earned = {method: found[:, -1] for method, found in course.items()}
     own = None
     if budget.explore == "epsilon-greedy" and budget.epsilon_end > 0 and function_class == "tabular":
         own = own_interface_optimum(known, trained["ic_q"].tables, budget.epsilon_end)
@@ -117,7 +121,7 @@ def compare(
         remarks=[*remarks, *found[1], *_how_trained(trained, with_tables, central)],
         settings={"seed": seed, "function_class": function_class, **budget.settings(), **_seconds(trained)},
         tables=[_crossing(trained, values), *tables],
-        figures=dict(figures or {}),
+        figures={**(figures or {}), **course_figures(known, trained, course, agents)},
         checks=found[0],
     )
 

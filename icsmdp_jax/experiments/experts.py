@@ -71,6 +71,7 @@ def run(options: Options) -> Result:
         tables=[frontier.metrics(), frontier.references(), frontier.table()],
         figures={"frontier": frontier.figure, "who_answers": frontier.answers_figure},
         remarks=_remarks(frontier),
+        agents=TEAM,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from icsmdp_jax.drawing import style
 from icsmdp_jax.experiments.result import NEURAL, Result, in_order, label
 from icsmdp_jax.learner.methods import METHODS
@@ -50,6 +52,7 @@ def method_figure(result: Result) -> Any:
     logarithmic = bool(finite) and min(finite) > 0 and max(finite) > LOGARITHMIC_FROM * min(finite)
     if logarithmic:
         axes.set_xscale("log")
+    limits = _limits([shown[name] for name in names], logarithmic)
     for row, name in enumerate(names):
         value, exact = shown[name], is_exact_method(name, shown[name])
         marker, colour = looks(name)
@@ -60,14 +63,25 @@ def method_figure(result: Result) -> Any:
             if low is not None and high is not None:
                 axes.plot([low, high], [row, row], color=colour, lw=1.4, solid_capstyle="butt", zorder=2)
                 axes.plot([low, high], [row, row], "|", color=colour, ms=5, zorder=2)
+                _out_of_sight(axes, row, low, high, limits, colour)
             axes.plot(value["mean"], row, marker, color=colour, ms=4.5, zorder=3)
         text = f"{value['mean']:.4g}".replace("-", "\N{MINUS SIGN}", 1)
-        axes.text(1.02, row, text, transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=7.4)
+        axes.text(
+            1.02 if limits is None else 1.035,
+            row,
+            text,
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            ha="left",
+            fontsize=7.4,
+        )
         if name in ("exact_oracle", "random") and exact:
             axes.axvline(value["mean"], color=style.GREY, lw=0.6, ls="--" if name == "exact_oracle" else ":", zorder=1)
     axes.set_yticks(range(len(names)), [result.text_of(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.margins(x=0.06)
+    if limits is not None:
+        axes.set_xlim(limits)
     axes.set_xlabel(_wrapped(result.metric, 52) + ("" if result.higher_is_better else "\n(lower is better)"))
     measured = sum(not is_exact_method(name, shown[name]) for name in names)
     notes = []
@@ -77,6 +91,39 @@ def method_figure(result: Result) -> Any:
         notes.append("open: exact")
     axes.set_title(f"{result.environment}\n({'; '.join(notes)})", fontsize=7.4, loc="left")
     return figure
+
+
+def _limits(values: Sequence[Mapping[str, Any]], logarithmic: bool) -> tuple[float, float] | None:
+    """Ends of an axis that shows all centres and all ordinary intervals; None if that is all there is.
+
+    Around the centres there is room for their spread or three intervals of median width, whichever is more.
+    """
+    ends = np.array([[v["mean"] if v[k] is None else v[k] for k in ("ci_low", "mean", "ci_high")] for v in values])
+    scaled = np.log10(np.maximum(ends, np.finfo(float).tiny)) if logarithmic else ends
+    width = scaled[:, 2] - scaled[:, 0]
+    if not (width > 0).any():
+        return None
+    centres = scaled[:, 1]
+    room = max(np.ptp(centres), 3 * float(np.median(width[width > 0])))
+    low, high = centres.min() - room, centres.max() + room
+    if scaled.min() >= low and scaled.max() <= high:
+        return None
+    low, high = max(low, scaled.min() - 0.06 * room), min(high, scaled.max() + 0.06 * room)
+    return (10**low, 10**high) if logarithmic else (low, high)
+
+
+def _out_of_sight(
+    axes: Any, row: int, low: float, high: float, limits: tuple[float, float] | None, colour: str
+) -> None:
+    """Arrows and numbers where an interval goes on beyond the axis."""
+    if limits is None:
+        return
+    for end, limit, arrow, side in ((low, limits[0], "<", "left"), (high, limits[1], ">", "right")):
+        if (end < limit) if side == "left" else (end > limit):
+            axes.plot(limit, row, arrow, color=colour, ms=4.5, clip_on=False, zorder=3)
+            text = f"{end:.4g}".replace("-", "\N{MINUS SIGN}", 1)
+            offset = (5 if side == "left" else -5, 2)
+            axes.annotate(text, (limit, row), offset, textcoords="offset points", ha=side, va="bottom", fontsize=6.4)
 
 
 def overview_figure(results: Sequence[Mapping[str, Any]]) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from icsmdp_jax.drawing import style
 from icsmdp_jax.envs.listed import ListedParams
-from icsmdp_jax.envs.math_pipeline import MathPipeline, math_pipeline, states
+from icsmdp_jax.envs.math_pipeline import ROLES, MathPipeline, math_pipeline, states
 from icsmdp_jax.envs.math_pipeline.pipeline import (
     FINALIZER,
     MENUS,
@@ -81,6 +81,7 @@ def run(options: Options) -> Result:
         tables=[noisy.metrics(), noisy.references(), noisy.table()],
         figures={"noise": noisy.figure},
         remarks=_remarks(noisy),
+        agents=ROLES,
     )
 
 

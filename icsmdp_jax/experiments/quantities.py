@@ -24,32 +24,40 @@ def has_scale(known: Analysis) -> bool:
     return exact_returns.has_scale(known.returns.random, known.returns.oracle, known.returns.size)
 
 
-def own_interface_optimum(known: Analysis, tables: np.ndarray, epsilon: float, most: int = 8) -> np.ndarray:
-    """Returns of policies greedy in the ``Q_phi`` of the behaviour that the learner ended with.
-
-    A learner that explores epsilon-greedily changes the law under which the hidden part is averaged. What it would
-    converge to, if its behaviour stayed, is ``Q_phi`` under that behaviour (D5): its own greedy policy with
-    probability ``1 - epsilon``, else uniform.
+def own_behaviours(known: Analysis, tables: np.ndarray, epsilon: float, most: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Behaviour policies that are greedy in value tables with probability ``1 - epsilon``, else uniform.
 
     Args:
       known: the model.
       tables: ``[replicas, Z, O]`` learned values.
-      epsilon: final probability of exploring, more than 0.
-      most: replicas that are looked at; equal greedy policies are solved once.
+      epsilon: probability of exploring, more than 0.
+      most: replicas that are looked at.
+
+    Returns:
+      The different ones ``[n, Z, O]``, and which of them belongs to each replica ``[min(replicas, most)]``.
+    """
+    model, mask = known.returns.model, known.returns.model.option_mask
+    distinct, which = np.unique(greedy(np.asarray(tables)[:most], mask), axis=0, return_inverse=True)
+    chosen = np.eye(model.num_options)[distinct] * mask.any(axis=1, keepdims=True)
+    return (1 - epsilon) * chosen + epsilon * uniform_behaviour(model), which.reshape(-1)
+
+
+def own_interface_optimum(known: Analysis, tables: np.ndarray, epsilon: float, most: int = 8) -> np.ndarray:
+    """Returns of policies greedy in the ``Q_phi`` of the behaviour that the learner ended with.
+
+    A learner that explores epsilon-greedily changes the law under which the hidden part is averaged. What it would
+    converge to, if its behaviour stayed, is ``Q_phi`` under that behaviour (D5).
+
+    Args:
+      known, tables, epsilon, most: see ``own_behaviours``.
 
     Returns:
       ``[min(replicas, most)]`` float64.
     """
-    model, mask = known.returns.model, known.returns.model.option_mask
-    choices = greedy(np.asarray(tables)[:most], mask)
-    distinct, which = np.unique(choices, axis=0, return_inverse=True)
-    found = []
-    for choice in distinct:
-        chosen = np.eye(model.num_options)[choice] * mask.any(axis=1, keepdims=True)
-        behaviour = (1 - epsilon) * chosen + epsilon * uniform_behaviour(model)
-        interface = interface_model(model, behaviour, known.returns.moments)
-        found.append(float(known.returns.of_greedy(solve_interface(interface).q)))
-    return np.array(found)[which.reshape(-1)]
+    behaviours, which = own_behaviours(known, tables, epsilon, most)
+    model, moments = known.returns.model, known.returns.moments
+    solved = [solve_interface(interface_model(model, behaviour, moments)).q for behaviour in behaviours]
+    return np.array([float(known.returns.of_greedy(q)) for q in solved])[which]
 
 
 def exact_quantities(known: Analysis) -> dict[str, float]:

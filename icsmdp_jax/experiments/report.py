@@ -37,6 +37,7 @@ EXACT_WORDS = {
     "interface_bound": "its bound (T1)",
     "policy_loss": "what acting greedily in Q_phi loses in the worst state (T1.3)",
     "policy_loss_bound": "its bound (T1.3)",
+    "oracle_learned_tools": "return of the exact oracle where local policies are chosen, too",
     "num_states": "states of the exact listing",
     "num_interfaces": "interfaces",
 }

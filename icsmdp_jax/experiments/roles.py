@@ -38,7 +38,7 @@ def run(options: Options) -> Result:
     maker = MAKERS[options.name]
     budget = Budget(updates=options.pick(10, 800, 4000), copies=32, length=8, replicas=options.pick(2, 16, 32))
     env, params = maker()
-    result = compare(env, params, budget, seed=options.seed)
+    result = compare(env, params, budget, seed=options.seed, agents=env.rules.agents)
     say(options.name, "roles trained by policy gradients")
     size = Size(options.pick(2, 20, 40), options.pick(2, 40, 100), options.pick(2, 8, 32))
     done = study(maker, size, options.seed, **({} if options.name == "eval-opt" else {"parallel": True}))

@@ -8,10 +8,13 @@ hashed into tables of fixed size, and the shortest length is the published one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from icsmdp_jax.drawing.handoffs import handoff_figure
+from icsmdp_jax.drawing.training import Curve, agent_figure, return_figure
 from icsmdp_jax.envs.cpu_sort import PUBLISHED_LENGTH, cpu_sort, machine, shortest_programs
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.returns import Interval, Returns
@@ -19,7 +22,17 @@ from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.comparison import beside_exact, judged, say
 from icsmdp_jax.experiments.quantities import exact_quantities, own_interface_optimum
 from icsmdp_jax.experiments.result import Result, Table, exactly, label
-from icsmdp_jax.experiments.sorting_runs import CENTRAL, GAMMA, Team, Written, random_workflow, share, trained, unshaped
+from icsmdp_jax.experiments.sorting_runs import (
+    CENTRAL,
+    GAMMA,
+    Team,
+    Written,
+    handoffs_in,
+    random_workflow,
+    share,
+    trained,
+    unshaped,
+)
 from icsmdp_jax.experiments.training import Budget
 
 METHODS = ("ic_q", CENTRAL, "no_message", "immediate")
@@ -75,6 +88,11 @@ def run(options: Options) -> Result:
         remarks=[*remarks, _about_random(options)],
         settings={"seed": options.seed, "gamma": GAMMA[num_values], "function_class": "tabular", **budget.settings()},
         tables=[_lengths(written, optimal, best, how), *_program(teams["ic_q"].written, num_values)],
+        figures={
+            "training": partial(_training_figure, teams),
+            "agents": partial(agent_figure, teams["ic_q"].agents, machine.NAMES),
+            "handoffs": lambda: handoff_figure(handoffs_in(teams["ic_q"].written, num_values), machine.NAMES),
+        },
     )
 
 
@@ -139,6 +157,15 @@ def _about_returns(known: Analysis) -> list[str]:
 def _about_random(options: Options) -> str:
     episodes = options.pick(64, EPISODES, EPISODES)
     return f"The random workflow's share is that of {episodes} simulated episodes."
+
+
+def _training_figure(teams: Mapping[str, Team]) -> Any:
+    """Share of runs whose greedy policy writes a correct program, over training."""
+    curves = []
+    for method, team in teams.items():
+        points = np.array([share(hits)[:3] for hits in team.correct.T])
+        curves.append(Curve(label(method), team.handoffs, *points.T))
+    return return_figure(curves, y_label="runs with a correct program (share)")
 
 
 def _lengths(written: Mapping[str, Written], optimal: Mapping[str, Interval], best: int, how: str) -> Table:

@@ -11,10 +11,13 @@ import numpy as np
 
 from icsmdp_jax.core.checks import random_option
 from icsmdp_jax.core.handoff import Handoff
+from icsmdp_jax.drawing.training import AgentRecord
 from icsmdp_jax.envs.cpu_sort import CpuSort, CpuSortParams, cpu_sort, machine
 from icsmdp_jax.exact.returns import Interval
-from icsmdp_jax.experiments.training import Budget, offers_per_handoff
+from icsmdp_jax.experiments.training import POINTS, Budget, agents_of, offers_per_handoff
 from icsmdp_jax.learner import networks
+from icsmdp_jax.learner.curves import Curves
+from icsmdp_jax.learner.diagnostics import HandoffGraph, handoff_graph
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.grid import GridTrainer, replica_keys
 from icsmdp_jax.learner.methods import named
@@ -47,11 +50,17 @@ class Team(NamedTuple):
       tables: ``[R, Z, O]`` float32 values.
       written: the programs of their greedy policies.
       scalars: numbers that the program's offers pass on at each handoff.
+      correct: ``[R, P]`` bool, whether the program was correct at ``P`` points of training.
+      handoffs: ``[P]`` handoffs of each run up to there.
+      agents: what each agent learned from between two points.
     """
 
     tables: np.ndarray
     written: Written
     scalars: float
+    correct: np.ndarray
+    handoffs: np.ndarray
+    agents: AgentRecord
 
 
 def trained(method: str, num_values: int, budget: Budget, seed: int) -> Team:
@@ -78,15 +87,18 @@ def trained(method: str, num_values: int, budget: Budget, seed: int) -> Team:
     explore = ramp(budget.epsilon_begin, budget.epsilon_end, budget.ramp_share * budget.updates)
     hyper = Hyper(params, None, budget.step_size("tabular"), None, explore)
 
-    keys = replica_keys(jax.random.key(seed), budget.replicas)
-    learned = GridTrainer(learner, hyper).train(keys, budget.updates).params[0]
-
     def write(table: jax.Array) -> Written:
         key = jax.random.key(0)  # nothing is random
         return _written(env, params, lambda _, now: learner.greedy(table, now, hyper), key)
 
-    written = jax.tree.map(np.asarray, jax.jit(jax.vmap(write))(learned))
-    return Team(learned, written, offers_per_handoff(learner, jax.tree.map(jnp.asarray, hyper)))
+    keys = replica_keys(jax.random.key(seed), budget.replicas)
+    points = min(POINTS, budget.updates)
+    curves, run = GridTrainer(learner, hyper).record(keys, budget.updates, points, write)
+    found: Curves = jax.tree.map(lambda leaf: leaf[0], curves)
+    assert found.returns is not None
+    written, handoffs = jax.tree.map(lambda leaf: leaf[:, -1], found.returns), budget.handoffs_at(found.updates[0])
+    scalars = offers_per_handoff(learner, jax.tree.map(jnp.asarray, hyper))
+    return Team(run.params[0], written, scalars, found.returns.correct, handoffs, agents_of(found))
 
 
 def _written(
@@ -137,3 +149,23 @@ def unshaped(env: CpuSort, params: CpuSortParams) -> Any:
     """The exact listing without the potential: the return of a correct program of ``L`` instructions is
     ``gamma^(L-1)``, that of any other 0."""
     return env.exact_model(params._replace(shaping=np.float32(0)))
+
+
+def handoffs_in(written: Written, num_values: int) -> HandoffGraph:
+    """Who hands to whom in programs: a segment is a run of instructions of one class, which one agent owns.
+
+    Args:
+      written: the programs, counted alike.
+      num_values: of the machine.
+    """
+    kinds, count, runs = machine.instructions(num_values)[:, 0], len(machine.NAMES), len(written.length)
+    handoffs, durations = np.zeros((2, runs, count, count))
+    ended = np.zeros((runs, count))
+    for run, (program, length) in enumerate(zip(written.program, written.length, strict=True)):
+        agents = kinds[program[:length]]
+        first = np.flatnonzero(np.diff(agents, prepend=-1))
+        lasted = np.diff(first, append=length)
+        np.add.at(handoffs[run], (agents[first[:-1]], agents[first[1:]]), 1)
+        np.add.at(durations[run], (agents[first[:-1]], agents[first[1:]]), lasted[:-1])
+        ended[run, agents[-1]] += 1
+    return handoff_graph(handoffs, durations, ended)

@@ -15,18 +15,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import expect, whole
 from icsmdp_jax.core.environment import Environment
+from icsmdp_jax.drawing.training import AgentRecord
 from icsmdp_jax.experiments.result import NEURAL
-from icsmdp_jax.learner.baselines import Setup, setup
+from icsmdp_jax.learner.curves import Curves
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.grid import GridTrainer, replica_keys
 from icsmdp_jax.learner.methods import Method, named
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize, polynomial
+from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.models.tabular import TabularModel
 
 EXPLORE = ("epsilon-greedy", "behaviour")
+POINTS = 10  # of learning curves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Budget:
     depth: int = 2
 
     def __post_init__(self) -> None:
-        expect("1 or more", updates=self.updates, copies=self.copies, length=self.length, replicas=self.replicas)
+        whole(1, updates=self.updates, copies=self.copies, length=self.length, replicas=self.replicas)
         if self.explore not in EXPLORE:
             raise ValueError(f"explore = {self.explore!r}: expected one of {', '.join(EXPLORE)}")
         shares = {name: getattr(self, name) for name in ("epsilon_begin", "epsilon_end", "ramp_share")}
@@ -74,6 +77,10 @@ class Budget:
     def handoffs(self) -> int:
         """Handoffs that each replica of each method learns from."""
         return self.updates * self.copies * self.length
+
+    def handoffs_at(self, updates: np.ndarray) -> np.ndarray:
+        """Handoffs of each replica up to these updates."""
+        return np.asarray(updates, np.int64) * self.copies * self.length
 
     def step_size(self, function_class: str) -> StepSize:
         """The schedule for tables or for networks."""
@@ -87,21 +94,30 @@ class Budget:
 
 
 class MethodRun(NamedTuple):
-    """What the replicas of one method learned.
+    """What the replicas of one method learned, and how.
 
     Attributes:
-      tables: ``[replicas, Z, O]`` float64 values (over states for the central learner).
+      course: ``[replicas, P, Z, O]`` float64 values (over states for the central learner) at ``P`` points of training.
+      handoffs: ``[P]`` handoffs of each replica up to there.
+      agents: what each agent learned from between two points.
       by_state: whether rows are states.
       scalars: numbers that cross between agents at each handoff; NaN where the whole state does.
       compile_s: seconds of compilation.
       run_s: seconds of training.
     """
 
-    tables: np.ndarray
+    course: np.ndarray
+    handoffs: np.ndarray
+    agents: AgentRecord
     by_state: bool
     scalars: float
     compile_s: float
     run_s: float
+
+    @property
+    def tables(self) -> np.ndarray:
+        """``[replicas, Z, O]`` values at the last update."""
+        return self.course[:, -1]
 
 
 def parts_of(name: str, function_class: str = "tabular") -> tuple[Method, str]:
@@ -138,6 +154,7 @@ def prepared(
         )
     one = setup(
         model,
+        None,
         method.id,
         kind,
         width=budget.width,
@@ -155,15 +172,25 @@ def prepared(
 
 
 def train(one: Setup, budget: Budget, seed: int = 0) -> MethodRun:
-    """Trains all replicas of a method side by side; values are those at the last update.
+    """Trains all replicas of a method side by side, and looks at them at ``POINTS`` points.
 
     Args:
       one: what ``prepared`` returned.
       budget: the same one.
       seed: replica ``r`` of every method has the key ``fold_in(key(seed), r)``.
     """
-    run = GridTrainer(one.learner, one.hyper).train(replica_keys(jax.random.key(seed), budget.replicas), budget.updates)
-    return MethodRun(one.tables(run.params)[0], one.by_state, scalars_per_handoff(one), run.compile_s, run.run_s)
+    keys = replica_keys(jax.random.key(seed), budget.replicas)
+    curves, run = GridTrainer(one.learner, one.hyper).record(keys, budget.updates, min(POINTS, budget.updates))
+    found: Curves = jax.tree.map(lambda leaf: leaf[0], curves)
+    return MethodRun(
+        one.tables(found.returns), budget.handoffs_at(found.updates[0]), agents_of(found), one.by_state,
+        scalars_per_handoff(one), run.compile_s, run.run_s,
+    )  # fmt: skip
+
+
+def agents_of(curves: Curves) -> AgentRecord:
+    """What curves ``[replicas, P, N]`` record of each agent."""
+    return AgentRecord(np.where(curves.visits > 0, curves.td_error, np.nan), np.asarray(curves.visits))
 
 
 def train_at(

@@ -1,7 +1,7 @@
 """What goes on inside a run, agent by agent: errors, visits, gradients, and who hands to whom.
 
-All but ``exact_handoff_graph`` are pure functions of plain arrays, jittable and vmappable: a run accumulates counts and
-sums, these turn them into what is reported and drawn. ``N`` agents; NaN stands for "not measured".
+What is about visits and gradients are pure functions of plain arrays, jittable and vmappable; handoff graphs are put
+together on the host. ``N`` agents; NaN stands for "not measured".
 """
 
 from __future__ import annotations
@@ -14,21 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.exact.chain import behaviour_chain
-from icsmdp_jax.exact.moments import as_dense, kernel_moments
+from icsmdp_jax.exact.moments import KernelMoments, as_dense, kernel_moments
+from icsmdp_jax.exact.returns import half_width
 from icsmdp_jax.models.tabular import TabularModel
-
-
-def rms_td_error(td_square: chex.Array, visits: chex.Array) -> chex.Array:
-    """Root mean square temporal difference of each agent.
-
-    Args:
-      td_square: ``[..., N]`` sums of squared temporal differences.
-      visits: ``[..., N]`` numbers of terms.
-
-    Returns:
-      ``[..., N]``; NaN where there was no visit.
-    """
-    return jnp.sqrt(_ratio(td_square, visits, jnp.nan))
 
 
 def visits_share(visits: chex.Array) -> chex.Array:
@@ -88,47 +76,8 @@ def cosine_matrix(gradients: Any) -> chex.Array:
     return jnp.clip(jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST), -1.0, 1.0)
 
 
-class HandoffCounts(NamedTuple):
-    """Who handed to whom, as sums over a run; they may be added up over chunks and copies.
-
-    Attributes:
-      handoffs: ``[N, N]`` segments that began with agent i and ended with a decision of agent j.
-      durations: ``[N, N]`` sums of their durations in primitive steps.
-      ended: ``[N]`` segments of agent i that ended in a terminal handoff, where nobody decides.
-    """
-
-    handoffs: chex.Array
-    durations: chex.Array
-    ended: chex.Array
-
-
-def count_handoffs(
-    agent: chex.Array, final_agent: chex.Array, duration: chex.Array, terminated: chex.Array, num_agents: int
-) -> HandoffCounts:
-    """Counts one batch of segments.
-
-    Args:
-      agent: ``[...]`` int32, agent whose option ran.
-      final_agent: ``[...]`` int32, agent of the epoch that it led to (``Handoff.final_agent``: before any restart).
-      duration: ``[...]`` int32, primitive steps.
-      terminated: ``[...]`` bool, whether it led to a terminal handoff.
-      num_agents: ``N``.
-
-    Returns:
-      int32 sums, exact below 2**31; a run that may exceed that adds them up on the host.
-    """
-    sender, receiver = agent.reshape(-1), final_agent.reshape(-1)
-    ends = terminated.reshape(-1).astype(jnp.int32)
-    empty = jnp.zeros((num_agents, num_agents), jnp.int32)
-    return HandoffCounts(
-        handoffs=empty.at[sender, receiver].add(1 - ends),
-        durations=empty.at[sender, receiver].add((1 - ends) * duration.reshape(-1)),
-        ended=jnp.zeros(num_agents, jnp.int32).at[sender].add(ends),
-    )
-
-
 class HandoffGraph(NamedTuple):
-    """The handoff graph: agents as nodes, handoffs as arrows.
+    """The handoff graph: agents as nodes, handoffs as arrows. All float64, on the host.
 
     Attributes:
       share: ``[N]`` share of all decisions that agent i takes.
@@ -136,70 +85,72 @@ class HandoffGraph(NamedTuple):
       probability: ``[N, N]`` probability that i hands to j when its option ends; 0 where i never acted.
       mean_duration: ``[N, N]`` mean duration of the segments behind the arrow, primitive steps; NaN without any.
       ended: ``[N]`` probability that an option of i ends in a terminal handoff.
+      half_width: ``[N, N]`` half the width of the 95 % t-interval of ``rate`` over runs; NaN for a single run.
     """
 
-    share: Any
-    rate: Any
-    probability: Any
-    mean_duration: Any
-    ended: Any
+    share: np.ndarray
+    rate: np.ndarray
+    probability: np.ndarray
+    mean_duration: np.ndarray
+    ended: np.ndarray
+    half_width: np.ndarray
 
 
-def handoff_graph(handoffs: chex.Array, durations: chex.Array, ended: chex.Array | None = None) -> HandoffGraph:
-    """The graph of what was counted.
+def handoff_graph(handoffs: np.ndarray, durations: np.ndarray, ended: np.ndarray | None = None) -> HandoffGraph:
+    """The graph of what was counted in one run, or the mean graph of several runs that count alike.
 
     Args:
-      handoffs: ``[N, N]`` counts, or any multiple of them.
-      durations: ``[N, N]`` sums of durations, on the same scale.
-      ended: ``[N]`` counts of terminal handoffs; none if None.
-
-    Returns:
-      The graph, on the host if the counts are NumPy arrays.
+      handoffs: ``[N, N]`` or ``[runs, N, N]`` counts, or any multiple of them.
+      durations: the same shape, sums of durations on the same scale.
+      ended: ``[N]`` or ``[runs, N]`` counts of terminal handoffs; none if None.
     """
-    xp = np if isinstance(handoffs, np.ndarray) else jnp  # counts of a long run on the host may not fit 32 bits
-    over = xp.zeros(handoffs.shape[0], handoffs.dtype) if ended is None else ended
-    return _graph(xp, handoffs, durations, over)
-
-
-def _graph(xp: Any, handoffs: Any, durations: Any, ended: Any) -> HandoffGraph:
-    visits = handoffs.sum(axis=1) + ended
-    total = visits.sum()
+    counts, sums = (np.reshape(array, (-1, *np.shape(array)[-2:])) for array in (handoffs, durations))
+    over = np.zeros(counts.shape[:2]) if ended is None else np.atleast_2d(ended)
+    total = (counts.sum(axis=(1, 2)) + over.sum(axis=1))[:, None]
+    total = np.where(total > 0, total, 1.0)
+    over, rates, sums = over / total, counts / total[..., None], sums / total[..., None]
+    rate, ends = rates.mean(axis=0), over.mean(axis=0)
+    share = rate.sum(axis=1) + ends
     return HandoffGraph(
-        share=_ratio(visits, total, 0.0, xp),
-        rate=_ratio(handoffs, total, 0.0, xp),
-        probability=_ratio(handoffs, visits[:, None], 0.0, xp),
-        mean_duration=_ratio(durations, handoffs, xp.nan, xp),
-        ended=_ratio(ended, visits, 0.0, xp),
+        share=share,
+        rate=rate,
+        probability=_ratio(rate, share[:, None], 0.0, np),
+        mean_duration=_ratio(sums.mean(axis=0), rate, np.nan, np),
+        ended=_ratio(ends, share, 0.0, np),
+        half_width=half_width(rates),
     )
 
 
-def exact_handoff_graph(model: TabularModel, behaviour: np.ndarray | None = None) -> HandoffGraph:
-    """The graph that a long run under a fixed behaviour tends to, from its stationary law (D4); float64.
+def exact_handoff_graph(
+    model: TabularModel, behaviours: np.ndarray | None = None, moments: KernelMoments | None = None
+) -> HandoffGraph:
+    """The graph that a long run under a fixed behaviour tends to, from its stationary law (D4).
 
     Args:
       model: the IC-SMDP.
-      behaviour: ``[Z, O]`` behaviour policy; uniform over available options if None.
+      behaviours: ``[Z, O]`` behaviour policy, or ``[runs, Z, O]`` for the mean over as many; uniform if None.
+      moments: moments of the kernel, if they are known already.
 
     Raises:
-      ValueError: if the behaviour chain has not exactly one recurrent class, or the policy is not one.
+      ValueError: if a behaviour chain has not exactly one recurrent class, or a policy is not one.
     """
-    moments = kernel_moments(model)
-    chain = behaviour_chain(model, behaviour, moments.probability)
-    weight = (chain.stationary[:, None] * chain.behaviour[model.interface] * moments.used).reshape(-1)
+    moments = kernel_moments(model) if moments is None else moments
     member = np.eye(model.num_agents)[model.agent]  # [S, N]
-    sender = np.repeat(member, model.num_options, axis=0).T * weight  # [N, S*O]
     receiver = member * ~model.is_terminal[:, None]
-    reached = as_dense(moments.probability @ receiver)
-    handoffs = sender @ reached
+    reached, ends = as_dense(moments.probability @ receiver), moments.probability @ model.is_terminal.astype(float)
+    steps = np.arange(1, model.longest_duration + 1)
     if model.kernel is not None:
-        steps = np.arange(1, model.longest_duration + 1)
-        durations = sender @ (np.einsum("t,sotn->son", steps, model.kernel).reshape(len(weight), -1) @ receiver)
+        timed = np.einsum("t,sotn->son", steps, model.kernel).reshape(len(reached), -1) @ receiver
     else:
         assert model.duration is not None
-        mean = (model.duration @ np.arange(1, model.longest_duration + 1)).reshape(-1)
-        durations = (sender * mean) @ reached  # duration and next state are independent given state and option
-    ended = sender @ (moments.probability @ model.is_terminal.astype(float))
-    return _graph(np, handoffs, durations, ended)
+        timed = (model.duration @ steps).reshape(-1, 1) * reached  # duration and next state: independent given (s, o)
+    found = []
+    for behaviour in [None] if behaviours is None else np.reshape(behaviours, (-1, *np.shape(behaviours)[-2:])):
+        chain = behaviour_chain(model, behaviour, moments.probability)
+        weight = (chain.stationary[:, None] * chain.behaviour[model.interface] * moments.used).reshape(-1)
+        sender = np.repeat(member, model.num_options, axis=0).T * weight  # [N, S*O]
+        found.append((sender @ reached, sender @ timed, sender @ ends))
+    return handoff_graph(*(np.stack(part) for part in zip(*found, strict=True)))
 
 
 def _ratio(above: Any, below: Any, otherwise: float, xp: Any = jnp) -> Any:

@@ -25,6 +25,7 @@ from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.learner import networks, schedules
 from icsmdp_jax.learner.audit import LEVEL, audit, check_memory, remarks_of
+from icsmdp_jax.learner.cautions import unsettled
 from icsmdp_jax.learner.exploration import behaviour_table
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.memory import in_units, largest
@@ -33,9 +34,6 @@ from icsmdp_jax.learner.train import CHUNK, train
 
 LIFTED = 2**22  # values of states that are compared with the oracle at a time
 FEATURE_COPIES = 4  # of the features at once while they are whitened: raw ones, their products and factors
-REWARDS = (1e-30, 1e30)  # float32 holds 1e-38 to 1e38; errors times small steps, and sums, need room on either side
-HALF_UNIT = 2.0**-24  # relative rounding of float32
-LOST = 0.01  # share of an effective horizon that may be lost when discounts are rounded
 
 
 class Errors(NamedTuple):
@@ -252,6 +250,7 @@ def learn(
     }
     if function_class == "tabular":
         summary["spread_predicted"] = known.limit.coefficient / math.sqrt(tail)
+        remarks += unsettled(known, q_last)
     if fixed is not None and fixed.converged:
         to_fixed = measure_errors(interface, q_average, fixed.q)
         summary["rmse_to_projected_fixed_point"] = to_fixed.rmse
@@ -354,23 +353,6 @@ def _function_class(
     import optax
 
     return values, x.astype(np.float32), schedules.constant(0.0), optax.adam(3e-3), None, None
-
-
-def precision_warnings(known: Analysis) -> list[str]:
-    """What the float32 of simulation cannot hold of a model, in words: tiny or huge rewards, discounts next to 1."""
-    found, (least, most) = [], REWARDS
-    if known.reward_max > 0 and not least <= known.reward_max <= most:
-        found.append(
-            f"rewards are up to {known.reward_max:.3g}; float32, in which runs are simulated, has room for steps and "
-            f"sums from {least:.0e} to {most:.0e}: give them in another unit"
-        )
-    killing = known.interface.least_killing
-    if killing * LOST < HALF_UNIT:
-        found.append(
-            f"1 - gamma_bar = {killing:.3g} is not resolved by float32 discounts, in which runs are simulated "
-            f"(rounding {HALF_UNIT:.0e}): what is learned tends to other values than the interface solution"
-        )
-    return found
 
 
 def check_width(rows: int, width: int) -> None:

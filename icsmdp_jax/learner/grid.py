@@ -16,9 +16,10 @@ import jax
 import numpy as np
 
 from icsmdp_jax.devices.placement import CELLS, EVERYWHERE, PAIRS, REPLICAS, Program, compiled, device_grid
-from icsmdp_jax.learner.baselines import Setup, setup
+from icsmdp_jax.learner.curves import Curves, recorded
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize
+from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.learner.train import replica_keys
 from icsmdp_jax.models.tabular import TabularModel
 
@@ -102,6 +103,32 @@ class GridTrainer:
         begun = time.perf_counter()
         params = program(keys, *inputs)
         return Trained(params, self._handoffs(program, updates), compile_s, time.perf_counter() - begun)
+
+    def record(
+        self, keys: jax.Array, updates: int, parts: int, look: Callable[[Any], Any] = lambda params: params
+    ) -> tuple[Curves, Trained]:
+        """Trains all pairs as ``train`` does and records what each agent learned from in each part of the training.
+
+        Args:
+          keys: ``[replicas]``.
+          updates: number of updates.
+          parts: parts, as equal in length as whole numbers can be.
+          look: what to record of the parameters at the end of each part.
+
+        Returns:
+          The curves, ``[cells, replicas, parts, ...]`` host arrays, with what ``look`` found in the place of returns;
+          and the run.
+        """
+        lengths = np.diff(updates * np.arange(parts + 1) // parts)
+
+        def pair(key: jax.Array, hyper: Hyper) -> tuple[Curves, Any]:
+            state, curves = recorded(self.learner, lengths, key, hyper, lambda state: look(state.params))
+            return curves, state.params
+
+        program, inputs, compile_s = self._program(("record", updates, parts, look), pair, [(keys, REPLICAS)])
+        begun = time.perf_counter()
+        curves, params = program(keys, *inputs)
+        return curves, Trained(params, self._handoffs(program, updates), compile_s, time.perf_counter() - begun)
 
     def train_from(
         self,
@@ -231,13 +258,13 @@ def ensemble(models: Sequence[TabularModel], method: str, function_class: str, *
     Args:
       models: models that differ in numbers, agents and descriptions only.
       method: a key of ``methods.METHODS``.
-      function_class: as in ``baselines.setup``.
-      **settings: further arguments of ``baselines.setup``.
+      function_class: ``network`` of ``setups.setup``.
+      **settings: further arguments of ``setups.setup``.
 
     Raises:
       ValueError: if the models do not fit into one program.
     """
-    setups = [setup(model, method, function_class, **settings) for model in models]
+    setups = [setup(model, None, method, function_class, **settings) for model in models]
     largest = max(setups, key=lambda one: one.learner.env.spec.num_agents)
     hypers = [one.hyper for one in setups]
     if function_class != "tabular":

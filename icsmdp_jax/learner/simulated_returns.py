@@ -106,11 +106,6 @@ def discounted_returns(
     return jax.vmap(copy)(jax.random.split(key, copies))
 
 
-def greedy_option(table: chex.Array, key: chex.PRNGKey, handoff: Handoff) -> chex.Array:
-    """Policy for ``simulated_return``: the best available option of a value table ``[Z, O]`` at the interface."""
-    return jnp.argmax(jnp.where(handoff.mask, table[handoff.interface], -jnp.inf)).astype(jnp.int32)
-
-
 def random_option(policy_params: Any, key: chex.PRNGKey, handoff: Handoff) -> chex.Array:
     """Policy for ``simulated_return``: each available option equally often, in any environment."""
     return jax.random.categorical(key, jnp.where(handoff.mask, jnp.float32(0), -jnp.inf)).astype(jnp.int32)

@@ -12,9 +12,6 @@ import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-import chex
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, special
 
@@ -278,19 +275,3 @@ def with_mean(name: str, mean: float, longest: int) -> DurationLaw:
     if not 1 <= mean <= longest:
         raise ValueError(f"duration mean = {mean:g}: expected between 1 and longest = {longest}")
     return LAWS[name](float(mean), longest)
-
-
-def sample(key: chex.PRNGKey, law: DurationLaw, shape: tuple[int, ...] = ()) -> chex.Array:
-    """Draws durations by inverting the distribution function in float32.
-
-    Args:
-      key: random key.
-      law: the law.
-      shape: shape of the result.
-
-    Returns:
-      ``shape`` int32 durations in ``1..T``; probabilities are exact to about ``2**-23`` each.
-    """
-    cumulative = np.cumsum(law.pmf).astype(np.float32)  # ends at 1 exactly, and a uniform draw is below 1
-    word = jax.random.uniform(key, shape, jnp.float32)
-    return jnp.searchsorted(jnp.asarray(cumulative), word, side="right").astype(jnp.int32) + 1

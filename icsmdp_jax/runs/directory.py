@@ -158,7 +158,7 @@ def open_directory(
         raise ValueError(f"--out {out}: is a file, expected a directory") from None
     if not os.access(out, os.W_OK):
         raise ValueError(f"--out {out}: cannot be written to")
-    _check_places(out)
+    _check_places(out, (PROGRESS,) if overwrite and not resume else (PROGRESS, PARTS))
     place = RunDirectory(out, manifest)
     place.lock(index)
     try:
@@ -169,10 +169,11 @@ def open_directory(
     return place
 
 
-def _check_places(out: Path) -> None:
-    """Refuses what stands where the run will write, now and not after hours of computing."""
+def _check_places(out: Path, kept: tuple[str, ...]) -> None:
+    """Refuses what stands where the run will write, now and not after hours of computing; links in ``kept`` too."""
     own, known = Path(os.path.realpath(out)), dict[Path, str]()
-    for name in (MANIFEST, FINISHED, TABLE, REPORT):
+    links = sorted(f"{name}/{file.name}" for name in kept for file in (out / name).glob("*") if file.is_symlink())
+    for name in (MANIFEST, FINISHED, TABLE, REPORT, *links):
         target, _ = file_target(out / name)
         other = known.setdefault(target, name)
         if target != own / name and (other != name or target.is_relative_to(own)):

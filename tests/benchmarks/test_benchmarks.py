@@ -39,6 +39,7 @@ VARIANTS = {
     "large_models": {"dense analysis", "sparse analysis"},
     "devices": {"1 host device", "2 host devices"},
     "scaling": {"1 device", "2 devices", "program for 8 devices"},
+    "runtime": {"act, table", "act, table on disk", "act, linear", "act, mlp", "absorb, table on disk"},
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from bound_validation.cell import (
 from icsmdp_jax.core.sampling import random_words
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import bellman, whiten
+from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.learner.experiment import (
     default_tabular_step,
     model_inputs,
@@ -120,7 +121,8 @@ def test_classic_bound_is_the_theorem_with_this_models_constants(make, samples):
     gamma, longest = moments.gamma, model.longest_duration
     largest = np.abs(model.reward_rate).max() * sum(gamma**t for t in range(longest)) + model.reward_noise
     gradient = largest + 2 * radius(known)
-    kappa, omega = known.kappa, np.linalg.eigvalsh(known.operator.second_moment)[0]
+    psi = as_dense(known.operator.psi)
+    kappa, omega = known.kappa, np.linalg.eigvalsh(psi.T @ (known.operator.weight[:, None] * psi))[0]
     mixing = plain_mixing_time(known, samples**-0.5)
     distance = float(np.sum(known.fixed.theta**2))
     square = (distance + gradient**2 * (9 + 12 * mixing)) / (2 * (1 - kappa) * samples**0.5)

@@ -136,7 +136,8 @@ def test_without_a6_no_theorem_2_or_3_is_claimed(plain):
 
 def test_figures_are_drawn_without_a6(plain):
     names = {path.name for path in (plain.place / "figures").iterdir()}
-    assert {"samples.png", "samples.pdf", "overview.png", "overview.pdf"} <= names
+    assert {f"{name}.{kind}" for name in ("samples", "overview", "handoffs") for kind in ("png", "pdf")} <= names
+    assert "Who hands to whom under the behaviour policy" in plain.page
     assert not names & {"width.png", "mixing.png", "durations.png", "total.png"}
 
 

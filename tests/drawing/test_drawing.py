@@ -18,16 +18,13 @@ from PIL import Image
 
 from icsmdp_jax.drawing import style
 from icsmdp_jax.drawing.circle import Nodes, arrows_of, circle_order, curve, ports, spread_angles
-from icsmdp_jax.drawing.handoffs import draw_handoffs, duration_text, handoff_figure, percent_text
+from icsmdp_jax.drawing.handoffs import duration_text, handoff_figure, percent_text
 from icsmdp_jax.drawing.training import (
     LOOKS,
     MARKERS,
     AgentRecord,
     Curve,
     agent_figure,
-    cosine_text,
-    draw_agents,
-    draw_training,
     return_figure,
 )
 from icsmdp_jax.learner.diagnostics import HandoffGraph, handoff_graph
@@ -197,15 +194,6 @@ def test_numbers_are_short() -> None:
     assert [percent_text(s) for s in (1.0, 0.0996, 0.0234, 0.00012)] == [
         f"{p}{space}%" for p in ("100", "10", "2.3", "0.012")
     ]
-    assert [cosine_text(c) for c in (1.0, -1.0, 0.254, -0.006, 0.004, -0.004, math.nan)] == [
-        "1",
-        "\N{MINUS SIGN}1",
-        ".25",
-        "\N{MINUS SIGN}.01",
-        "0",
-        "0",
-        "",
-    ]
 
 
 def some_curve(name: str, points: int = 41, level: float = 1.0, start: float = 0.0) -> Curve:
@@ -274,65 +262,68 @@ def test_a_single_replica_or_point_is_drawn_without_a_band() -> None:
             return_figure([some_curve(str(i)) for i in range(count)])
 
 
-def some_record(agents: int, points: int = 5) -> AgentRecord:
+def some_record(agents: int, runs: int = 4, parts: int = 5) -> AgentRecord:
     rng = np.random.default_rng(agents)
-    rows = rng.normal(size=(agents, 6))
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return AgentRecord(
-        rng.uniform(0.1, 1.0, (points, agents)),
-        rng.dirichlet(np.ones(agents)),
-        rng.uniform(0, 2, (points, agents)),
-        rows @ rows.T,
-    )
+    visits = rng.integers(1, 100, (runs, parts, agents))
+    return AgentRecord(rng.uniform(0.1, 1.0, (runs, parts, agents)), visits)
 
 
 @pytest.mark.parametrize("agents", [1, 3, 10])
-def test_agent_panels_show_what_was_recorded(agents: int) -> None:
+def test_agent_panels_show_means_over_runs_with_intervals(agents: int) -> None:
     record = some_record(agents)
     with style.house_style():
         figure = agent_figure(record)
     figure.draw_without_rendering()
-    errors, visits, gradients, cosines = figure.axes
-    for axes, values in ((errors, record.td_error), (gradients, record.gradient_norm)):
-        dots = [line for line in axes.lines if line.get_marker() == "o"]
-        hollow = [line for line in dots if line.get_markerfacecolor() == "white"]
-        filled = [line for line in dots if line.get_markerfacecolor() != "white"]
-        for chosen, row in ((hollow, values[0]), (filled, values[-1])):
-            np.testing.assert_allclose([line.get_xdata()[0] for line in chosen], row)
-            assert [line.get_ydata()[0] for line in chosen] == list(range(agents))
-    np.testing.assert_allclose([bar.get_width() for bar in visits.patches], 100 * record.visits)
+    assert figure.get_figwidth() == style.COLUMN_WIDTH
+    errors, visits = figure.axes
+    dots = [line for line in errors.lines if line.get_marker() == "o"]
+    hollow = [line for line in dots if line.get_markerfacecolor() == "white"]
+    filled = [line for line in dots if line.get_markerfacecolor() != "white"]
+    for chosen, part in ((hollow, 0), (filled, -1)):
+        np.testing.assert_allclose([line.get_xdata()[0] for line in chosen], record.td_error[:, part].mean(axis=0))
+        assert [line.get_ydata()[0] for line in chosen] == list(range(agents))
+    share = 100 * record.visits[:, -1] / record.visits[:, -1].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose([bar.get_width() for bar in visits.patches], share.mean(axis=0))
+    half = 3.182446305 * share.std(axis=0, ddof=1) / 2  # Student's quantile, three degrees of freedom
+    drawn = np.ptp([segment[:, 0] for segment in visits.collections[0].get_segments()], axis=1)
+    np.testing.assert_allclose(drawn, 2 * half, rtol=1e-6)
     assert [label.get_text() for label in errors.get_yticklabels()] == [f"agent {i}" for i in range(agents)]
-    cells = {text.get_position(): text.get_text() for text in cosines.texts}
-    assert cells == {(j, i): cosine_text(record.cosine[i, j]) for i in range(agents) for j in range(agents)}
-    boxes = text_boxes(figure, cosines)
-    for i, (_, box) in enumerate(boxes):
-        for _, other in boxes[:i]:
-            assert box[2] <= other[0] or other[2] <= box[0] or box[3] <= other[1] or other[3] <= box[1]
     labels = [axes.xaxis.label.get_window_extent(figure.canvas.get_renderer()) for axes in figure.axes]
-    assert all(a.x1 < b.x0 for a, b in zip(labels, labels[1:], strict=False)), "labels of two panels touch"
+    assert labels[0].x1 < labels[1].x0, "labels of two panels touch"
 
 
 def test_agent_panels_with_gaps_and_single_values() -> None:
-    record = some_record(3, points=1)
-    record.td_error[0, 1] = np.nan  # an agent that never acted
+    record = some_record(3, runs=1, parts=1)
+    record.td_error[0, 0, 1] = np.nan  # an agent that never acted
     with style.house_style():
-        figure = agent_figure(record._replace(td_error=record.td_error[0]), ["a", "b", "c"])
+        figure = agent_figure(record, ["a", "b", "c"])
     assert sum(line.get_marker() == "o" for line in figure.axes[0].lines) == 4 and not figure.legends
-    with pytest.raises(ValueError, match="cosine: expected 3 agents, as visits has, found 2"):
-        agent_figure(record._replace(cosine=np.eye(2)))
+    with pytest.raises(ValueError, match="visits: expected 3 agents, as td_error has, found 2"):
+        agent_figure(record._replace(visits=np.ones((1, 1, 2))))
     with pytest.raises(ValueError, match="names: expected 3 agents"):
         agent_figure(record, ["a"])
+
+
+def test_the_key_tells_how_well_rates_are_known() -> None:
+    counts = np.array([[[0, 60], [40, 0]], [[0, 50], [50, 0]]])
+    with style.house_style():
+        texts = [text.get_text() for text in handoff_figure(handoff_graph(counts, counts)).axes[0].texts]
+    wanted = percent_text(12.706204736 * 0.05)
+    assert f"95 % intervals over runs: at most \N{PLUS-MINUS SIGN}{wanted} of all handoffs" in texts
+    assert not any("intervals" in text.get_text() for text in figure_of("three").axes[0].texts)
 
 
 def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(style, "DPI", 60)
 
     def draw(folder):
-        return [
-            draw_handoffs(GRAPHS["named"][0], folder, names=GRAPHS["named"][1]),
-            draw_training([some_curve("IC-Q")], folder, oracle=1.2, random=0.1),
-            draw_agents(some_record(3), folder),
-        ]
+        with style.house_style():
+            drawn = {
+                "handoffs": handoff_figure(*GRAPHS["named"]),
+                "training": return_figure([some_curve("IC-Q")], oracle=1.2, random=0.1),
+                "agents": agent_figure(some_record(3)),
+            }
+            return [style.save(figure, folder, name) for name, figure in drawn.items()]
 
     first = draw(tmp_path / "a")
     before = dict(matplotlib.rcParams)
@@ -340,9 +331,8 @@ def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path, mo
         second = draw(tmp_path / "b")
     assert dict(matplotlib.rcParams) == before
     assert [path.name for path in first] == ["handoffs.png", "training.png", "agents.png"]
-    widths = [style.COLUMN_WIDTH, style.COLUMN_WIDTH, style.FULL_WIDTH]
-    for one, two, width in zip(first, second, widths, strict=True):
-        assert Image.open(one).width == round(width * style.DPI)
+    for one, two in zip(first, second, strict=True):
+        assert Image.open(one).width == round(style.COLUMN_WIDTH * style.DPI)
         for kind in (".png", ".pdf"):
             assert one.with_suffix(kind).read_bytes() == two.with_suffix(kind).read_bytes()
         assert b"CreationDate" not in one.with_suffix(".pdf").read_bytes()

@@ -19,15 +19,13 @@ from icsmdp_jax.exact.returns import (
     Returns,
     central_model,
     greedy,
-    greedy_immediate_policy,
     half_width,
     mean_interval,
     normalised,
-    policy_return,
     random_policy,
     start_law,
 )
-from icsmdp_jax.learner.simulated_returns import discounted_returns, greedy_option, random_option, simulated_return
+from icsmdp_jax.learner.simulated_returns import discounted_returns, random_option, simulated_return
 from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import as_model
 from tests.reference import twin
@@ -101,7 +99,7 @@ def test_two_states_in_closed_form() -> None:
     r0, r1 = (1 + 2 * (1 + g + g * g)) / 2, (-1 + 0.5 * (1 + g + g * g)) / 2
     w0, w1 = (r0 + d * r1) / (1 - d * d), (r1 + d * r0) / (1 - d * d)
     assert prepared.random == pytest.approx(0.25 * w0 + 0.75 * w1, rel=1e-13)
-    assert policy_return(prepared, np.full((2, 2), 0.5)) == pytest.approx(prepared.random, rel=1e-13)
+    assert prepared.of(np.full((2, 2), 0.5)) == pytest.approx(prepared.random, rel=1e-13)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -193,7 +191,6 @@ def test_greedy_immediate_looks_at_the_expected_segment_reward_only() -> None:
         transition=transition, duration=np.ones((2, 2, 1)), reward_rate=np.array([[1.0, 0.9], [0.0, 0.0]])
     )
     prepared = Returns(model)
-    assert greedy_immediate_policy(model)[0] == 0
     assert greedy(prepared.q_star.q, np.ones((2, 2), bool))[0] == 1
     assert prepared.greedy_immediate == pytest.approx(prepared.of(np.array([0, 0])), rel=1e-13)
     assert prepared.greedy_immediate < prepared.oracle - 1
@@ -203,7 +200,8 @@ def test_greedy_immediate_looks_at_the_expected_segment_reward_only() -> None:
         reward = twin.interface_model(arrays, behaviour).reward
         wanted = np.where(available_options(arrays), reward, -np.inf).argmax(axis=1)
         decides = other.interface_agent >= 0
-        np.testing.assert_array_equal(greedy_immediate_policy(other)[decides], wanted[decides])
+        returns, choice = Returns(other), np.where(decides, wanted, 0)
+        assert returns.greedy_immediate == pytest.approx(returns.of(choice, by_state=False), rel=1e-12)
 
 
 def test_greedy_breaks_ties_to_the_first_available_option() -> None:
@@ -241,16 +239,17 @@ def test_start_law_is_conditioned_on_deciding_states() -> None:
 def test_what_is_no_policy_is_refused_by_name(policy: np.ndarray, message: str) -> None:
     model = two_states(available=np.array([[True, True], [False, True]]))
     with pytest.raises(ValueError) as caught:
-        policy_return(model, policy)
+        Returns(model).of(policy)
     assert str(caught.value).startswith(message)
 
 
 def test_a_table_that_may_be_read_in_two_ways_is_not_guessed() -> None:
     model = two_states(interface=np.array([1, 0]))
     with pytest.raises(ValueError, match="by_state"):
-        policy_return(model, np.array([0, 1]))
-    assert policy_return(model, np.array([0, 1]), by_state=True) == policy_return(two_states(), np.array([0, 1]))
-    assert policy_return(model, np.array([0, 1]), by_state=False) == policy_return(two_states(), np.array([1, 0]))
+        Returns(model).of(np.array([0, 1]))
+    known, plain = Returns(model), Returns(two_states())
+    assert known.of(np.array([0, 1]), by_state=True) == plain.of(np.array([0, 1]))
+    assert known.of(np.array([0, 1]), by_state=False) == plain.of(np.array([1, 0]))
 
 
 def test_mean_interval_is_that_of_student() -> None:
@@ -303,6 +302,10 @@ def test_central_features_of_a_planted_model_share_the_code_of_the_hidden_part()
     code = features[:, described.shape[1] + 2 :]
     np.testing.assert_array_equal(code.sum(axis=1), 1.0)
     np.testing.assert_array_equal(np.argmax(code, axis=1), (planted.layout.hidden_pattern > 0).astype(int))
+
+
+def greedy_option(table, key, handoff):
+    return jnp.argmax(jnp.where(handoff.mask, table[handoff.interface], -jnp.inf)).astype(jnp.int32)
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])

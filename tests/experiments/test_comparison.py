@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from icsmdp_jax.drawing import style
 from icsmdp_jax.envs.cpu_sort import cpu_sort
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.envs.tabular import tabular_env
@@ -76,6 +77,23 @@ def test_only_methods_that_hear_of_the_ten_find_it():
     }  # fmt: skip
     assert any("full information" in remark for remark in result.remarks)
     assert result.settings["handoffs"] == 60 * 8 * 4
+
+
+def test_figures_tell_how_it_came_about():
+    """The curves end at the results; agent 0 hands to agent 1 after one step, after which the episode ends."""
+    result = on_courier()
+    assert list(result.figures) == ["training", "agents", "handoffs"]
+    with style.house_style():
+        training, agents, handoffs = (draw() for draw in result.figures.values())
+    curves = [line for line in training.axes[0].lines if line.get_linewidth() == 1.2 and len(line.get_xdata()) == 10]
+    learned = [name for name in result.methods if name in ("ic_q", "central_learner", "no_message", "immediate")]
+    assert [line.get_xdata()[-1] for line in curves] == [60 * 8 * 4] * 4
+    ends = sorted(float(line.get_ydata()[-1]) for line in curves)
+    assert ends == pytest.approx(sorted(float(result.methods[name].mean) for name in learned)) and len(set(ends)) == 2
+    texts = [text.get_text() for text in handoffs.axes[0].texts]
+    assert "1.0" in texts and "end of the episode" in texts and "50\N{NO-BREAK SPACE}%" in texts
+    assert sum(text.startswith("95 % intervals over runs: at most ") for text in texts) == 1
+    assert [label.get_text() for label in agents.axes[0].get_yticklabels()] == ["agent 0", "agent 1"]
 
 
 @pytest.mark.slow  # a run on a grid is the run by itself, whatever stands beside it: test_grid.py

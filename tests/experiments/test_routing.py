@@ -14,8 +14,10 @@ from icsmdp_jax.drawing.style import house_style
 from icsmdp_jax.envs.routing.graph import Graph, critical_load, graph_from_links, irregular_grid, random_critical_load
 from icsmdp_jax.envs.routing.measure import Delivery, delivery_times
 from icsmdp_jax.envs.routing.policies import POLICIES
+from icsmdp_jax.exact.returns import Interval
 from icsmdp_jax.experiments import routing
 from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.figure import method_figure
 from icsmdp_jax.experiments.result import Result
 
 FEW = ("shortest_path", "q_routing", "ic_q", "random")
@@ -75,6 +77,27 @@ def test_saturated_rules_say_so() -> None:
         routing.load_figure({3.0: found}, critical_load(graph))
 
 
+def test_single_runs_beyond_the_axis_are_counted_at_the_margin() -> None:
+    few = seen([6.0, 6.1, 6.2, 6.3, 6.4, 6.5, 6.6, 3300.0])
+    found = {"shortest_path": seen([5.0, 5.1]), "ic_q_neural": few}
+    with house_style():
+        axes = routing.load_figure({2.0: found}, 2.3).axes[0]
+    notes = [text.get_text().strip() for text in axes.texts if "runs" in text.get_text()]
+    assert notes == ["IC-Q, neural: 1 of 8 runs, to 3,300"] and axes.get_ylim()[1] == routing.LIMIT
+
+
+@pytest.mark.parametrize("outlier", [7.2, 3300.0])
+def test_one_long_interval_does_not_flatten_the_figure_of_the_methods(outlier: float) -> None:
+    ends = {"ic_q": (6.0, 6.1), "ic_q_neural": (6.3, outlier), "q_routing": (6.5, 6.8)}
+    methods = {name: Interval((low + 6.8) / 2, low, high, 32) for name, (low, high) in ends.items()}
+    result = Result("routing-6x6", routing.METRIC, methods, higher_is_better=False, names=routing.NAMES)
+    with house_style():
+        axes = method_figure(result).axes[0]
+    low, high = axes.get_xlim()
+    assert low < 6 and 6.8 < high < 10
+    assert ("3300" in [text.get_text() for text in axes.texts]) == (outlier > 10)
+
+
 @pytest.mark.parametrize("count", [6, 8, 17, 32])
 def test_interval_of_the_median_has_its_confidence(count: int) -> None:
     """Confidence of an interval between order statistics is a sum of binomial probabilities, whatever the law."""
@@ -97,9 +120,8 @@ def test_random_walks_saturate_where_every_visit_is_counted() -> None:
 
 @cache
 def measured(rule: str, load: float) -> Delivery:
-    found = delivery_times(
-        routing.RULES[rule], irregular_grid(), [load], MORE.get((rule, load), REPLICAS), jax.random.key(2024)
-    )
+    key = jax.random.key(2025 if rule == "ic_q_neural" else 2024)  # the networks were chosen on all keys but this one
+    found = delivery_times(routing.RULES[rule], irregular_grid(), [load], MORE.get((rule, load), REPLICAS), key)
     return Delivery(*(column[0] for column in found))
 
 
@@ -131,6 +153,17 @@ def test_icq_with_its_queue_in_view_is_at_least_as_good_as_q_routing(load: float
     print(f"load {load}: IC-Q {one}, Q-routing {two}")
     assert not learned.saturated.any() and not routing.is_saturated(ancestor)
     assert one[2] < two[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("load", [1.0, 2.0, 3.0])
+def test_no_run_of_the_networks_saturates_and_their_median_is_that_of_the_tables(load: float) -> None:
+    """At full load from the start."""
+    nets, tables = measured("ic_q_neural", load), measured("ic_q", load)
+    one, two = np.median(nets.delay), np.median(tables.delay)
+    print(f"load {load}: networks {one:.3f} (slowest {nets.delay.max():.3f}), tables {two:.3f}")
+    assert len(nets.delay) == REPLICAS and not nets.saturated.any()
+    assert abs(one / two - 1) < 0.05
 
 
 def test_rules_are_the_registered_ones() -> None:

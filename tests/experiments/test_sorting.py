@@ -12,7 +12,7 @@ from icsmdp_jax.envs.cpu_sort import cpu_sort, machine
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.sorting import budget_of
-from icsmdp_jax.experiments.sorting_runs import Team, Written, random_workflow, share, trained, unshaped
+from icsmdp_jax.experiments.sorting_runs import Team, Written, handoffs_in, random_workflow, share, trained, unshaped
 from icsmdp_jax.experiments.training import Budget
 from tests.reference import cpu_sort as twin
 
@@ -35,6 +35,24 @@ def check_by_hand(written: Written, n: int) -> None:
         assert twin.is_sorted(runs) == bool(correct)
         in_place = [list(run.registers[:n]) == list(range(1, n + 1)) for run in runs]
         assert share_sorted == pytest.approx(sum(in_place) / len(runs))
+
+
+def test_handoffs_in_programs_are_runs_of_one_instruction_class():
+    """mov mov cmp cmovl cmovl, and mov cmp mov: handoffs after 2, 1 steps, and after 1, 1."""
+    kinds = machine.instructions(2)[:, 0]
+    first = {kind: int(np.flatnonzero(kinds == kind)[0]) for kind in range(4)}
+    programs = [[0, 0, 1, 2, 2], [0, 1, 0]]
+    rows = np.full((2, 9), -1)
+    for row, program in zip(rows, programs, strict=True):
+        row[: len(program)] = [first[kind] for kind in program]
+    lengths, nothing = np.array([5, 3]), np.zeros(2)
+    graph = handoffs_in(Written(nothing.astype(bool), lengths, nothing, rows), 2)
+    wanted = np.zeros((4, 4))
+    wanted[0, 1], wanted[1, 2], wanted[1, 0] = 1 / 3, 1 / 6, 1 / 6
+    np.testing.assert_allclose(graph.rate, wanted, atol=1e-15)
+    np.testing.assert_allclose(graph.share, [1 / 2, 1 / 3, 1 / 6, 0], atol=1e-15)
+    assert graph.mean_duration[0, 1] == pytest.approx(1.5) and graph.mean_duration[1, 2] == pytest.approx(1)
+    np.testing.assert_allclose(graph.ended, [1 / 3, 0, 1, 0], atol=1e-15)
 
 
 @cache

@@ -46,6 +46,7 @@ INPUTS = tuple(path for path in PATHS if path != "fifo")  # a pipe is waited for
 OUTPUTS = tuple(path for path in PATHS if not path.startswith(("/dev", "/proc")) and path not in ("/", "..", "."))
 COMMANDS: dict[str, dict[str, tuple[str, ...] | None]] = {
     "analyse": {"--behaviour": INPUTS, "--json": None},
+    "advise": {"--behaviour": INPUTS, "--json": None, "--error": NUMBERS},
     "solve": {"--behaviour": INPUTS, "--json": None, "--out": OUTPUTS, "--full": None},
     "learn": {
         "--behaviour": INPUTS, "--json": None, "--out": OUTPUTS, "--samples": NUMBERS, "--replicas": NUMBERS,

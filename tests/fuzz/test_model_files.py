@@ -141,6 +141,8 @@ def written(arrays: Arrays, place: Path, compressed: bool) -> None:
 COMMANDS = (
     ("analyse", "MODEL", "--json"),
     ("analyse", "MODEL"),
+    ("advise", "MODEL", "--json"),
+    ("advise", "MODEL", "--error", "0.5"),
     ("solve", "MODEL", "--out", "OUT", "--json"),
     ("solve", "MODEL", "--out", "OUT", "--full"),
     ("bound", "MODEL", "--samples", "1", "20", "--json"),

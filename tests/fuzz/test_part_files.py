@@ -51,7 +51,7 @@ def disturb(draw: st.DrawFn, folder: Path, foreign: Path) -> None:
     """Changes up to three files of a run directory."""
     for kind, name, other in draw(changes()):
         place, second = folder / name, folder / other
-        if any(parent.is_file() for parent in place.parents) or place.is_dir() and kind != "remove":
+        if any(up.is_file() or up.is_symlink() for up in place.parents) or place.is_dir() and kind != "remove":
             continue
         place.parent.mkdir(exist_ok=True)
         if kind == "damage" and place.is_file():

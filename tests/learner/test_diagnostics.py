@@ -12,15 +12,12 @@ from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact.chain import behaviour_chain, uniform_behaviour
 from icsmdp_jax.exact.moments import kernel_moments
 from icsmdp_jax.learner.diagnostics import (
-    HandoffCounts,
     cosine_matrix,
-    count_handoffs,
     exact_handoff_graph,
     flat_gradients,
     gradient_mass,
     gradient_norm,
     handoff_graph,
-    rms_td_error,
     visits_share,
 )
 from icsmdp_jax.learner.exploration import behaviour_table, fixed_behaviour
@@ -49,12 +46,8 @@ def tree_of(rng: np.random.Generator, agents: int = 3) -> dict[str, np.ndarray]:
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def test_errors_and_visits_are_ratios_of_sums() -> None:
-    errors = {0: [1.0, -2.0], 1: [], 2: [3.0]}
-    square = np.array([sum(e * e for e in errors[i]) for i in range(3)])
-    visits = np.array([len(errors[i]) for i in range(3)])
-    found = np.asarray(jax.jit(rms_td_error)(square, visits))
-    np.testing.assert_allclose(found, [np.sqrt(2.5), np.nan, 3.0], rtol=1e-6)
+def test_visits_are_ratios_of_sums() -> None:
+    visits = np.array([2, 0, 1])
     np.testing.assert_allclose(visits_share(visits), [2 / 3, 0, 1 / 3], rtol=1e-6)
     np.testing.assert_array_equal(visits_share(np.zeros(3)), np.zeros(3))
     np.testing.assert_allclose(visits_share(np.array([[1, 3], [2, 2]])), [[0.25, 0.75], [0.5, 0.5]])
@@ -89,48 +82,39 @@ def test_norms_of_tables_add_up_the_slots_of_each_agent() -> None:
     np.testing.assert_array_equal(gradient_norm(np.zeros((2, 2)), np.array([0, 1]), 2), [0.0, 0.0])
 
 
-def test_handoffs_are_counted_like_a_loop_does() -> None:
-    rng = np.random.default_rng(1)
-    shape, agents = (7, 5), 3
-    sender, receiver = rng.integers(agents, size=(2, *shape)).astype(np.int32)
-    duration, ended = rng.integers(1, 9, size=shape).astype(np.int32), rng.random(shape) < 0.2
-    found = jax.jit(count_handoffs, static_argnums=4)(sender, receiver, duration, ended, agents)
-    counts, sums, over = np.zeros((agents, agents)), np.zeros((agents, agents)), np.zeros(agents)
-    for index in np.ndindex(shape):
-        if ended[index]:
-            over[sender[index]] += 1
-        else:
-            counts[sender[index], receiver[index]] += 1
-            sums[sender[index], receiver[index]] += duration[index]
-    np.testing.assert_array_equal(found.handoffs, counts)
-    np.testing.assert_array_equal(found.durations, sums)
-    np.testing.assert_array_equal(found.ended, over)
-    assert over.sum() > 0 and counts.sum() + over.sum() == 35
-
-
-@pytest.mark.parametrize("host", [True, False])
-def test_graph_of_hand_made_counts(host: bool) -> None:
+def test_graph_of_hand_made_counts() -> None:
     counts = np.array([[0, 6, 0], [2, 0, 0], [0, 0, 0]])
     sums = np.array([[0, 30, 0], [2, 0, 0], [0, 0, 0]])
     ended = np.array([0, 2, 0])
-    arrays = (counts, sums, ended) if host else tuple(map(jnp.asarray, (counts, sums, ended)))
-    graph = handoff_graph(*arrays) if host else jax.jit(handoff_graph)(*arrays)
-    assert isinstance(graph.rate, np.ndarray) == host
+    graph = handoff_graph(counts, sums, ended)
     np.testing.assert_allclose(graph.share, [0.6, 0.4, 0.0], rtol=1e-6)
     np.testing.assert_allclose(graph.rate, counts / 10, rtol=1e-6)
     np.testing.assert_allclose(graph.probability, [[0, 1, 0], [0.5, 0, 0], [0, 0, 0]])
     np.testing.assert_allclose(graph.ended, [0, 0.5, 0])
     nan = np.nan
     np.testing.assert_allclose(graph.mean_duration, [[nan, 5, nan], [1, nan, nan], [nan, nan, nan]])
+    assert np.isnan(graph.half_width).all()  # nothing is known of the spread over runs
     without = handoff_graph(counts, sums)
     np.testing.assert_allclose(without.probability, [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
     assert without.rate.sum() == pytest.approx(1.0)
 
 
+def test_runs_count_alike_however_long_they_are() -> None:
+    """Two runs of 10 and 100 segments: the mean of their rates, and Student's interval with one degree of freedom."""
+    counts = np.array([[[0, 6], [2, 0]], [[20, 30], [10, 0]]])
+    ended, sums = np.array([[0, 2], [40, 0]]), 3 * counts
+    graph = handoff_graph(counts, sums, ended)
+    np.testing.assert_allclose(graph.rate, [[0.1, 0.45], [0.15, 0]], rtol=1e-12)
+    np.testing.assert_allclose(graph.share, [0.75, 0.25], rtol=1e-12)
+    np.testing.assert_allclose(graph.ended * graph.share, [0.2, 0.1], rtol=1e-12)
+    np.testing.assert_allclose(graph.half_width, 12.706204736 * np.array([[0.1, 0.15], [0.05, 0]]), rtol=1e-9)
+    np.testing.assert_allclose(graph.mean_duration[graph.rate > 0], 3, rtol=1e-12)
+
+
 def test_long_runs_are_counted_on_the_host_without_rounding() -> None:
     counts = np.array([[2**40, 1], [1, 0]], np.int64)
     graph = handoff_graph(counts, 3 * counts)
-    assert graph.rate[0, 1] == 1 / (2**40 + 2) and graph.mean_duration[0, 0] == 3.0
+    assert graph.rate[0, 1] == 1 / (2**40 + 2) and graph.mean_duration[0, 0] == pytest.approx(3.0, rel=1e-15)
 
 
 def graph_by_loops(model: Model, behaviour: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -166,7 +150,7 @@ def test_exact_graph_agrees_with_loops_over_the_kernel(seed: int) -> None:
     assert found.rate.sum() + over.sum() == pytest.approx(1.0)
 
 
-def measured_counts(model: TabularModel, copies: int, seed: int) -> HandoffCounts:
+def measured_counts(model: TabularModel, copies: int, seed: int) -> tuple[np.ndarray, ...]:
     """One handoff in each of many independent copies that start in the stationary law."""
     chain = behaviour_chain(model, None, kernel_moments(model).probability)
     env, params = tabular_env(model, first=chain.stationary)
@@ -180,7 +164,12 @@ def measured_counts(model: TabularModel, copies: int, seed: int) -> HandoffCount
         after, _ = env.step(run, state, option, params)
         return now.agent, after.final_agent, after.duration, after.terminated
 
-    return count_handoffs(*jax.jit(segment)(jax.random.split(jax.random.key(seed), copies)), model.num_agents)
+    seen = jax.jit(segment)(jax.random.split(jax.random.key(seed), copies))
+    sender, receiver, lasted, over = map(np.asarray, seen)
+    handoffs, durations = np.zeros((2, model.num_agents, model.num_agents), int)
+    np.add.at(handoffs, (sender[~over], receiver[~over]), 1)
+    np.add.at(durations, (sender[~over], receiver[~over]), lasted[~over])
+    return handoffs, durations, np.bincount(sender[over], minlength=model.num_agents)
 
 
 @pytest.mark.parametrize("episodic", [False, True])
@@ -198,17 +187,29 @@ def test_measured_handoffs_follow_the_exact_graph(episodic: bool) -> None:
     exact, counts = exact_handoff_graph(model), measured_counts(model, copies, seed=7)
     law = np.append(exact.rate.reshape(-1), exact.ended * exact.share)
     assert (exact.ended > 0).any() == episodic
-    seen = np.append(np.asarray(counts.handoffs).reshape(-1), np.asarray(counts.ended))
+    seen = np.append(counts[0].reshape(-1), counts[2])
     assert seen.sum() == copies and chi_square(seen, law) > 1e-6
     wrong = np.append(exact.rate.T.reshape(-1), exact.ended * exact.share)  # arrows turned round
     assert chi_square(np.where(wrong > 0, seen, 0), wrong) < 1e-6
-    measured = handoff_graph(*map(np.asarray, counts))
+    measured = handoff_graph(*counts)
     often = seen[: exact.rate.size].reshape(exact.rate.shape) >= 400
     assert often.sum() >= 6
-    sigma = (model.longest_duration - 1) / 2 / np.sqrt(np.asarray(counts.handoffs)[often])
+    sigma = (model.longest_duration - 1) / 2 / np.sqrt(counts[0][often])
     assert (np.abs(measured.mean_duration - exact.mean_duration)[often] < 6 * sigma).all()
     turned = np.abs(measured.mean_duration - exact.mean_duration.T)[often]
     assert not (turned < 6 * sigma).all()
+
+
+def test_graphs_of_several_behaviours_are_averaged() -> None:
+    rng = np.random.default_rng(3)
+    model = random_model(rng, masks=True)
+    two = np.stack([random_behaviour(rng, model) for _ in range(2)])
+    each = [exact_handoff_graph(as_model(model), one) for one in two]
+    found = exact_handoff_graph(as_model(model), two)
+    np.testing.assert_allclose(found.rate, (each[0].rate + each[1].rate) / 2, atol=1e-14)
+    timed = [np.nan_to_num(graph.mean_duration) * graph.rate for graph in (found, *each)]
+    np.testing.assert_allclose(timed[0], (timed[1] + timed[2]) / 2, atol=1e-13)
+    assert np.abs(each[0].rate - each[1].rate).max() > 1e-3 and (found.half_width >= 0).all()
 
 
 def test_uniform_behaviour_is_the_default() -> None:

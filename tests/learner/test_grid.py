@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from icsmdp_jax.envs.tabular import tabular_env
-from icsmdp_jax.learner.baselines import Setup, setup
+from icsmdp_jax.learner.curves import train
 from icsmdp_jax.learner.grid import GridTrainer, replica_keys
 from icsmdp_jax.learner.schedules import polynomial
+from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.models.random import random_model
 
 UPDATES, KEYS = 6, replica_keys(jax.random.key(1), 3)
@@ -59,6 +61,40 @@ def test_parts_are_runs_that_end_earlier():
     np.testing.assert_array_equal(found, np.stack([half, whole], axis=2))
     with pytest.raises(ValueError, match="updates = 6: expected a multiple of parts = 4"):
         trainer.train(KEYS, UPDATES, parts=4)
+
+
+def test_records_are_sums_over_parts_of_the_same_runs():
+    one, _, _ = parts()
+    curves, run = GridTrainer(one.learner, one.hyper).record(KEYS, UPDATES, 4)  # parts of 1, 2, 1 and 2 updates
+    whole = GridTrainer(one.learner, one.hyper).train(KEYS, UPDATES)
+    np.testing.assert_allclose(run.params, whole.params, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(curves.returns[:, :, -1], run.params)
+    np.testing.assert_array_equal(curves.updates[0], [[1, 3, 4, 6]] * 3)
+    np.testing.assert_array_equal(curves.visits.sum(axis=-1), np.broadcast_to([12, 24, 12, 24], (1, 3, 4)))
+    key_init, key_run = jax.random.split(KEYS[0])
+    told = jax.jit(lambda: one.learner.run(key_run, one.learner.init(key_init, one.hyper), one.hyper, UPDATES)[1])()
+    square, visits = (np.add.reduceat(np.asarray(leaf), [0, 1, 3, 4]) for leaf in (told.td_square, told.visits))
+    np.testing.assert_array_equal(curves.visits[0, 0], visits)
+    np.testing.assert_allclose(curves.td_error[0, 0], np.sqrt(square / np.maximum(visits, 1)), rtol=1e-4)
+
+
+def test_what_a_run_of_a_thousand_agents_records_is_small_and_known_before():
+    """No array over pairs of agents, none over updates: neither in what comes out nor on the way there."""
+    one = setup(random_model(3, num_interfaces=1000, num_agents=1000, num_options=2), copies=2, length=2)
+    run = partial(train, one, updates=1500)
+    state, curves = jax.eval_shape(run, jax.random.key(0))
+    assert sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(curves)) == 4 * 50 * (2 * 1000 + 2)
+    made = [aval.size for aval in outputs(jax.make_jaxpr(run)(jax.random.key(0)).jaxpr)]
+    assert len(made) > 100 and max(made) < 1500 * 1000
+    assert state.params.shape == (1000, 2)
+
+
+def outputs(jaxpr):
+    """All arrays that a program makes, those of its loops included."""
+    for equation in jaxpr.eqns:
+        yield from (out.aval for out in equation.outvars if hasattr(out.aval, "size"))
+        for inner in jaxprs_in_params(equation.params):
+            yield from outputs(inner)
 
 
 def test_inputs_of_another_number_of_cells_or_replicas_are_refused():

@@ -18,6 +18,7 @@ from icsmdp_jax.devices.placement import device_grid
 from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact import analyse
 from icsmdp_jax.learner import networks, schedules, train
+from icsmdp_jax.learner.cautions import unsettled
 from icsmdp_jax.learner.experiment import default_tabular_step, measure_errors, stationary_env
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
 from icsmdp_jax.learner.train import Run
@@ -182,7 +183,7 @@ def spread_alarm(name: str, replicas: int, slack: float) -> float:
 
 
 @pytest.mark.slow  # on one model it is tested through the command, tests/test_cli.py
-@pytest.mark.parametrize("name", GOLDEN_NAMES)
+@pytest.mark.parametrize("name", [name for name in GOLDEN_NAMES if name != "desk"])  # of which see below
 def test_spread_meets_the_central_limit(name: str) -> None:
     """Default steps, 4 * 10^5 handoffs, tail average of the last half, 64 replicas: within 15 % of P2.
 
@@ -210,6 +211,22 @@ def test_spread_meets_the_central_limit(name: str) -> None:
     assert errors.spread == pytest.approx(spread, rel=1e-12)
     assert errors.raw_bias == pytest.approx(offset, rel=1e-12)
     assert errors.rmse**2 == pytest.approx(offset**2 + spread**2 * (replicas - 1) / replicas, rel=1e-12)
+
+
+def test_a_limit_that_is_far_away_is_said():
+    """The best options of the desk lead by 0.0006: tables that err by more than that are smoothed by the maximum."""
+    known = golden_analysis("desk")
+    exact = known.q_phi_table
+    assert unsettled(known, np.stack([exact, exact + 1])) == []
+    assert known.limit.action_gap < 1e-3
+    noisy = exact + np.random.default_rng(0).normal(size=(50, *exact.shape)) * 0.05
+    (line,) = unsettled(known, noisy)
+    best = np.where(known.interface.mask, noisy, -np.inf).argmax(axis=2)
+    share = 0.0
+    for table in best:
+        for z, weight in enumerate(known.interface.pair_weight.sum(axis=1)):
+            share += weight / 50 * (table[z] != np.where(known.interface.mask[z], exact[z], -np.inf).argmax())
+    assert line.startswith(f"at {share:.0%} of the handoffs") and share > 0.05
 
 
 @pytest.mark.slow

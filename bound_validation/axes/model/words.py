@@ -12,6 +12,8 @@ SECTION = Section(
     {
         "samples": "Spread, bias and RMSE of the tail average with the central-limit line, and the average iterate "
         "of projected runs against the roots of T3+, with T3 and T3.1 for comparison.",
+        "handoffs": "Who hands to whom under the behaviour policy, exact: agents are as large as their share of the "
+        "decisions, arrows as wide as their share of the handoffs, numbers are mean durations of the segments before.",
         "width": "Errors of m features per agent against T2.1 and T2, with C where it is known.",
     },
     {

@@ -8,7 +8,7 @@ exhaustive search.
 
 from icsmdp_jax.envs.cpu_sort.env import CpuSort, CpuSortParams, CpuSortState, cpu_sort
 from icsmdp_jax.envs.cpu_sort.reach import reachable
-from icsmdp_jax.envs.cpu_sort.search import PUBLISHED_LENGTH, distance_table, optimal_programs, shortest_programs
+from icsmdp_jax.envs.cpu_sort.search import PUBLISHED_LENGTH, shortest_programs
 
 __all__ = [
     "PUBLISHED_LENGTH",
@@ -16,8 +16,6 @@ __all__ = [
     "CpuSortParams",
     "CpuSortState",
     "cpu_sort",
-    "distance_table",
-    "optimal_programs",
     "reachable",
     "shortest_programs",
 ]

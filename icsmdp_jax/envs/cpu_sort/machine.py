@@ -65,7 +65,7 @@ def check_size(num_values: int) -> None:
     Raises:
       ValueError: unless ``2 <= num_values <= 4``.
     """
-    if num_values not in (2, 3, 4):
+    if not isinstance(num_values, int) or num_values not in (2, 3, 4):
         raise ValueError(f"num_values = {num_values}: expected 2, 3 or 4 (the runs must fit into one 32-bit word)")
 
 
@@ -166,27 +166,6 @@ def compare(machine: Machine, op: chex.Array, first: Register, second: Register)
     return machine._replace(less=less, greater=jnp.where(op == CMP, above, machine.greater))
 
 
-def execute(machine: Machine, instruction: chex.Array) -> Machine:
-    """One instruction, in all runs.
-
-    Args:
-      machine: the machine before.
-      instruction: ``[3]`` int32 ``(operation, a, b)`` with ``a != b``.
-
-    Returns:
-      The machine after it.
-    """
-    op, a, b = instruction[0], instruction[1], instruction[2]
-    first, second = read(machine, a), read(machine, b)
-    return compare(write(machine, a, second, moving(machine, op)), op, first, second)
-
-
-def run(machine: Machine, program: chex.Array) -> Machine:
-    """A whole program: ``[L, 3]`` int32 rows ``(operation, a, b)``."""
-    machine = jax.tree.map(jnp.asarray, machine)
-    return jax.lax.scan(lambda m, row: (execute(m, row), None), machine, program)[0]
-
-
 def is_sorted(machine: Machine) -> chex.Array:
     """``[]`` bool: ``r_k = k`` for every ``k``, in every run."""
     everything = jnp.uint32(all_runs(machine.num_values))
@@ -258,14 +237,6 @@ def contents(machine: Machine) -> chex.Array:
     n = machine.num_values
     held = (machine.holds[None] >> _bits(n)[:, None, None]) & jnp.uint32(1)
     return jnp.sum(held.astype(jnp.int32) * jnp.arange(1, n + 1, dtype=jnp.int32), axis=-1, dtype=jnp.int32)
-
-
-def flags(machine: Machine) -> chex.Array:
-    """``[n!]`` int32: ``NO_FLAG``, ``LESS`` or ``GREATER`` in every run."""
-    bits = _bits(machine.num_values)
-    less = ((machine.less >> bits) & jnp.uint32(1)).astype(jnp.int32)
-    greater = ((machine.greater >> bits) & jnp.uint32(1)).astype(jnp.int32)
-    return less * LESS + greater * GREATER
 
 
 def _bits(num_values: int) -> chex.Array:

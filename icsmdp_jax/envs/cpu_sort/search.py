@@ -26,7 +26,7 @@ import numpy as np
 
 from icsmdp_jax.envs.cpu_sort import machine
 
-FAR = 255  # distance of what cannot be sorted, or lies beyond the table
+FAR = 255  # distance of what cannot be sorted
 PUBLISHED_LENGTH = {2: 4, 3: 11, 4: 20}  # shortest lengths in the literature, for reference; nothing here uses them
 
 
@@ -75,31 +75,6 @@ class Shortest(NamedTuple):
     length: int
     programs: int
     layer_sizes: tuple[int, ...]
-
-
-class DistanceTable(NamedTuple):
-    """Instructions still needed from joint states.
-
-    Attributes:
-      run: the single-run machine.
-      limit: depth plus distance up to which the table is complete; ``None`` if it has every joint state that can be
-        reached without losing a value.
-      code: ``[S]`` int64 packed joint states, ascending.
-      depth: ``[S]`` uint8 instructions needed to reach each from the start.
-      distance: ``[S]`` uint8 instructions needed from each; ``FAR`` where no program sorts it within the limit.
-    """
-
-    run: SingleRun
-    limit: int | None
-    code: np.ndarray
-    depth: np.ndarray
-    distance: np.ndarray
-
-    def lookup(self, joint: np.ndarray) -> np.ndarray:
-        """``[...]`` distances of joint states ``[..., n!]``; ``FAR`` for those that the table does not have."""
-        code = pack(self.run, joint)
-        place = np.minimum(np.searchsorted(self.code, code), len(self.code) - 1)
-        return np.where(self.code[place] == code, self.distance[place], FAR)
 
 
 @lru_cache(maxsize=8)
@@ -208,81 +183,15 @@ def shortest_programs(num_values: int, both_orders: bool = False, pattern_runs: 
     raise AssertionError("unreachable")
 
 
-def distance_table(num_values: int, slack: int | None = 0, both_orders: bool = False) -> DistanceTable:
-    """Exact distances to go, on every joint state of programs that waste at most ``slack`` instructions.
-
-    A joint state is kept if its depth plus the lower bound of its distance is within the shortest length plus
-    ``slack``. Then all the states on its way to the goal are kept as well whenever depth plus distance is within that
-    limit, so these distances are exact, and all others are beyond it.
-
-    Args:
-      num_values: 2 or 3.
-      slack: instructions above the shortest length; ``None`` for no limit (only for two values).
-      both_orders: whether ``cmp a b`` and ``cmp b a`` are different instructions; distances do not depend on it.
-
-    Returns:
-      The table.
-
-    Raises:
-      ValueError: for 4 values, or for 3 without a limit.
-    """
-    if slack is None and num_values != 2:
-        raise ValueError(f"slack = None: all joint states of {num_values} values are too many")
-    limit = None if slack is None else shortest_programs(num_values).length + slack
-    run = single_run(num_values, both_orders)
-    pattern = pattern_distances(num_values, both_orders)
-    codes, depths = [pack(run, run.start)[None]], [np.zeros(1, np.uint8)]
-    layer = codes[0]
-    for depth in itertools.count(1):
-        found = [pack(run, joint) for _, joint in _successors(run, pattern, unpack(run, layer), depth, limit)]
-        layer = np.unique(np.concatenate(found)) if found else layer[:0]
-        for code in codes:
-            layer = layer[~_contains(code, layer)]
-        if not len(layer):
-            break
-        codes.append(layer)
-        depths.append(np.full(len(layer), depth, np.uint8))
-    code, depth_of = np.concatenate(codes), np.concatenate(depths)
-    rank = np.argsort(code)
-    table = DistanceTable(run, limit, code[rank], depth_of[rank], np.full(len(code), FAR, np.uint8))
-    _fill_distances(table)
-    if limit is not None:  # longer ways inside the table may not be the shortest: some ways leave it
-        table.distance[table.depth.astype(int) + table.distance > limit] = FAR
-    return table
-
-
-def optimal_programs(num_values: int, both_orders: bool = False) -> np.ndarray:
-    """Every shortest correct program, in lexicographic order of the instructions.
-
-    Args:
-      num_values: 2 or 3.
-      both_orders: whether ``cmp a b`` and ``cmp b a`` are different instructions.
-
-    Returns:
-      ``[programs, length, 3]`` int32 rows ``(operation, a, b)``.
-    """
-    table = distance_table(num_values, 0, both_orders)
-    run, length = table.run, int(table.limit or 0)
-    program, joint = np.zeros((1, 0), int), run.start[None]
-    for left in reversed(range(length)):  # what is kept can be completed, so nothing but the answer is ever stored
-        after = run.successor[:, joint]  # [I, M, n!]
-        place = np.argwhere(
-            (after < run.lost).all(axis=2) & (table.lookup(np.where(after < run.lost, after, 0)) == left)
-        )
-        program = np.concatenate([program[place[:, 1]], place[:, :1]], axis=1)
-        joint = after[place[:, 0], place[:, 1]]
-    return run.instruction[program[np.lexsort(program.T[::-1])]]
-
-
 def _successors(
-    run: SingleRun, pattern: np.ndarray, joint: np.ndarray, depth: int, limit: int | None
+    run: SingleRun, pattern: np.ndarray, joint: np.ndarray, depth: int, limit: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """For every instruction, the rows of ``joint`` kept after it and the joint states entered, at ``depth``."""
     kept = []
     for successor in run.successor:
         after = successor[joint]
         bound = lower_bound(after, pattern)
-        keep = np.flatnonzero((bound < FAR) if limit is None else bound.astype(int) + depth <= limit)
+        keep = np.flatnonzero(bound.astype(int) + depth <= limit)
         if len(keep):
             kept.append((keep, after[keep]))
     return kept
@@ -301,29 +210,3 @@ def _layers(run: SingleRun, pattern: np.ndarray, length: int) -> Iterator[tuple[
         paths = np.zeros(len(code), np.int64)
         np.add.at(paths, place.reshape(-1), arriving)
         yield code, paths
-
-
-def _fill_distances(table: DistanceTable) -> None:
-    """Backward sweep, in place: at most one more than the distance of the best successor in the table."""
-    run, joint = table.run, unpack(table.run, table.code)
-    table.distance[run.goal[joint].all(axis=1)] = 0
-    edges = []
-    for successor in run.successor:
-        after = successor[joint]
-        rows = np.flatnonzero((after < run.lost).all(axis=1))
-        code = pack(run, after[rows])
-        known = _contains(table.code, code)
-        edges.append((rows[known].astype(np.int32), np.searchsorted(table.code, code[known]).astype(np.int32)))
-    for distance in itertools.count(1):
-        near = table.distance == distance - 1
-        if not near.any():
-            return
-        for rows, entered in edges:
-            new = rows[near[entered]]
-            table.distance[new] = np.minimum(table.distance[new], distance)
-
-
-def _contains(ascending: np.ndarray, code: np.ndarray) -> np.ndarray:
-    """``[M]`` bool: which codes are in an ascending array."""
-    place = np.minimum(np.searchsorted(ascending, code), len(ascending) - 1)
-    return ascending[place] == code

@@ -1,19 +1,21 @@
 """IC-Q with a small network in every node instead of a table; a ``Policy`` like the others.
 
-Each node has parameters of its own, stacked over nodes. Its network reads the destination, one-hot, and the node's own
-queue as ``log(1 + backlog)``; one hidden layer of rectified units feeds one output for each slot and one that all slots
-share, so that a move for one neighbour takes the others along, as ``share`` does in the tables. Hidden units start with
-thresholds, so that few of them are active for one destination and destinations hardly disturb each other. What passes
-between two nodes is the same single number as in ``icq-queue``: the wait promised plus the least output of the
-receiver, or 0 if that is negative.
+Each node has parameters of its own, stacked over nodes. Its network reads the destination, one-hot; one hidden layer
+feeds one output for each slot, clipped at 0, below which no time can lie (L6). What passes between two nodes is the
+same single number as in ``icq-queue``: the wait promised in the receiver's queue plus the least output of the receiver.
+The queue is in view through this number alone, and exactly; it is not an input of the network.
 
-A node learns online from every packet that it sends, one step each, along the gradient of its own output and divided by
-the gradient's squared length: the output moves by the share ``step`` of its error, to first order, whatever the size of
-the weights. All of this is ours.
+A node learns online from every packet that it sends: ``absorb``, the update of the tables, says where the outputs
+should go, with the same falling step, share and fading; the network follows along its gradient, by the right distance
+to first order whatever the size of the weights. All of this is ours. Three things keep the network from filling up for
+good (docs/environments.md has the numbers):
 
-What is learned for one destination still disturbs the others a little, and time adds up without a discount. Where a
-full network makes all times long, this is enough to keep it full for a long time: started at load 2, the rule has not
-recovered after 14 000 time units. ``gentle_start`` lets the load rise first.
+- The queue is no input. In a full network it would be large for every destination, so that most of every step would go
+  into weights that all destinations share.
+- Outputs are in units of ``SCALE``. With times of hundreds of time units as they are, the gradient lies in the hidden
+  layer, which all slots share.
+- Hidden units have both signs, and few of them are active for one destination. What a step for one destination does to
+  the others is then small, and 0 on average.
 """
 
 from __future__ import annotations
@@ -24,31 +26,28 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from icsmdp_jax.core.sampling import split_word
-from icsmdp_jax.envs.routing.conditions import Change
 from icsmdp_jax.envs.routing.network import NetworkParams, NetworkSize, NetworkState, backlog, usable
-from icsmdp_jax.envs.routing.policies import Policy, Rates, least, offer
+from icsmdp_jax.envs.routing.policies import ICQ_QUEUE, Policy, Rates, absorb, least, offer
 
-WIDTH = 192  # hidden units of one node
+WIDTH = 768  # hidden units of one node
 ACTIVE = 8  # of them for one destination, at the start
-SMALL = 1e-6  # added to the squared length
-FIRST_LOAD, SECOND_LOAD = 0.1, 0.3  # packets per time unit, of a gentle start
-QUEUE_SCALE = 0.1  # standard deviation of the weights of the queue at the start; that of the others is 1
-SHARED = 0.65  # weight of the shared output: 0.65^2 / (1 + 0.65^2) = 0.3 of a move is common to all slots
+THRESHOLD = 2.0  # of every hidden unit, on both sides
+SCALE = 1000.0  # time units: an output of 1; the longest wait that the limit on packets allows
+SMALL = 1e-12  # keeps ratios of squared lengths finite
 
 
 class Nets(NamedTuple):
-    """Parameters of all nodes, float32, ``H`` hidden units.
+    """Parameters of all nodes, ``H`` hidden units.
 
     Attributes:
-      destination: ``[N, N, H]`` weights of the one-hot destination, hidden biases included.
-      queue: ``[N, H]`` weights of the own queue.
-      out: ``[N, D + 1, H]`` output weights; the last row is the shared output.
+      hidden: ``[N, N, H]`` float32 weights of the one-hot destination.
+      out: ``[N, D, H]`` float32 output weights.
+      uses: ``[N, N, D]`` int32, how often the slot was taken for the destination.
     """
 
-    destination: chex.Array
-    queue: chex.Array
+    hidden: chex.Array
     out: chex.Array
+    uses: chex.Array
 
 
 class Forward(NamedTuple):
@@ -60,62 +59,47 @@ class Forward(NamedTuple):
 
 def init(key: chex.PRNGKey, size: NetworkSize) -> Nets:
     """Random hidden layers, outputs 0: like a table, a network starts from the best that could be."""
-    key_destination, key_queue = jax.random.split(key)
-    drawn = jax.random.normal(key_destination, (size.nodes, size.nodes, WIDTH), jnp.float32)
-    threshold = jnp.sort(drawn, axis=-1)[..., WIDTH - ACTIVE - 1]
+    drawn = jax.random.normal(key, (size.nodes, size.nodes, WIDTH), jnp.float32)
+    threshold = jnp.sort(jnp.abs(drawn), axis=-1)[..., WIDTH - ACTIVE - 1]
     return Nets(
-        destination=drawn - threshold[..., None],
-        queue=QUEUE_SCALE * jax.random.normal(key_queue, (size.nodes, WIDTH), jnp.float32),
-        out=jnp.zeros((size.nodes, size.degree + 1, WIDTH), jnp.float32),
+        hidden=THRESHOLD * drawn / threshold[..., None],
+        out=jnp.zeros((size.nodes, size.degree, WIDTH), jnp.float32),
+        uses=jnp.zeros((size.nodes, size.nodes, size.degree), jnp.int32),
     )
 
 
-def evaluate(nets: Nets, node: chex.Array, destination: chex.Array, queue: chex.Array) -> Forward:
+def evaluate(nets: Nets, node: chex.Array, destination: chex.Array) -> Forward:
     """One node's estimates for one destination.
 
     Args:
       nets: all nodes' parameters; only those of ``node`` are read.
       node: ``[]`` int32.
       destination: ``[]`` int32.
-      queue: ``[]`` float32, its own backlog in time units.
     """
-    hidden = jax.nn.relu(nets.destination[node, destination] + nets.queue[node] * jnp.log1p(queue))
-    outputs = jnp.sum(nets.out[node] * hidden, axis=1)
-    return Forward(hidden, outputs[:-1] + SHARED * outputs[-1])
+    weights = nets.hidden[node, destination]
+    hidden = weights - jnp.clip(weights, -THRESHOLD, THRESHOLD)
+    return Forward(hidden, jnp.maximum(SCALE * jnp.sum(nets.out[node] * hidden, axis=1), 0))
 
 
-def learn(
-    nets: Nets,
-    node: chex.Array,
-    destination: chex.Array,
-    queue: chex.Array,
-    slot: chex.Array,
-    now: Forward,
-    target: chex.Array,
-    step: chex.Array,
-) -> Nets:
-    """One normalised gradient step of one node towards ``target``; a step of 0 changes nothing.
+def learn(nets: Nets, node: chex.Array, destination: chex.Array, now: Forward, move: chex.Array) -> Nets:
+    """One step of one node along the gradient of its outputs, as long as ``move``.
+
+    With ``J`` the Jacobian of the outputs, parameters change by ``J^T m / l``, where ``l = |J^T m|^2 / |m|^2``: to
+    first order the outputs then advance by ``|m|`` in the direction of ``m``.
 
     Args:
       nets: all nodes' parameters; only those of ``node`` change.
       node: ``[]`` int32.
       destination: ``[]`` int32.
-      queue: ``[]`` float32 time units.
-      slot: ``[]`` int32, the output that is corrected.
       now: what ``evaluate`` returned.
-      target: ``[]`` float32 time units.
-      step: ``[]`` float32, share of the error that is made good.
+      move: ``[D]`` float32 time units; 0 changes nothing.
     """
-    slots = nets.out.shape[1] - 1
-    weight = (jnp.arange(slots + 1, dtype=jnp.int32) == slot).astype(jnp.float32).at[slots].set(SHARED)
-    level = jnp.log1p(queue)
-    back = jnp.sum(weight[:, None] * nets.out[node], axis=0) * (now.hidden > 0).astype(jnp.float32)
-    length = jnp.sum(weight**2) * jnp.sum(now.hidden**2) + jnp.sum(back**2) * (1 + level**2) + SMALL
-    move = step * (target - now.times[slot]) / length
-    return Nets(
-        destination=nets.destination.at[node, destination].add(move * back),
-        queue=nets.queue.at[node].add(move * back * level),
-        out=nets.out.at[node].add(move * weight[:, None] * now.hidden),
+    scaled = move / SCALE
+    back = jnp.sum(scaled[:, None] * nets.out[node], axis=0) * (now.hidden != 0).astype(jnp.float32)
+    length = jnp.sum(now.hidden**2) + jnp.sum(back**2) / (jnp.sum(scaled**2) + SMALL) + SMALL
+    return nets._replace(
+        hidden=nets.hidden.at[node, destination].add(back / length),
+        out=nets.out.at[node].add(scaled[:, None] * (now.hidden / length)),
     )
 
 
@@ -123,26 +107,17 @@ def _route(
     nets: Nets, params: NetworkParams, state: NetworkState, rates: Rates, word: chex.Array
 ) -> tuple[chex.Array, Nets]:
     node, destination = state.packet.node, state.packet.destination
-    own = backlog(state, node)
-    now = evaluate(nets, node, destination, own)
-    mask = usable(params, state, node)
-    draw, rest = split_word(word, 2**15)
-    explore = draw.astype(jnp.float32) < jnp.float32(rates.fade) * 2**15
-    slot = least(jnp.where(explore, 0.0, now.times), mask, rest)
+    now = evaluate(nets, node, destination)
+    slot = least(now.times, usable(params, state, node), word)
     receiver = jnp.asarray(params.neighbour)[node, slot]
     wait = backlog(state, receiver)
-    there = evaluate(nets, receiver, destination, wait).times
-    offered = offer(jnp.maximum(there, 0), usable(params, state, receiver), wait, receiver == destination)
-    step = jnp.where(state.packet.active, jnp.float32(rates.step), 0.0)
-    return slot, learn(nets, node, destination, own, slot, now, 1.0 + offered, step)
+    there = evaluate(nets, receiver, destination).times
+    offered = offer(there, usable(params, state, receiver), wait, receiver == destination)
+    uses = nets.uses[node, destination]
+    wanted, used = absorb(now.times, uses, slot, jnp.float32(1), offered, rates)
+    active = state.packet.active
+    nets = learn(nets, node, destination, now, jnp.where(active, wanted - now.times, 0))
+    return slot, nets._replace(uses=nets.uses.at[node, destination].set(jnp.where(active, used, uses)))
 
 
-ICQ_NEURAL = Policy("icq-neural", Rates(step=0.4, power=0.0, share=0.0, fade=0.005), init, _route)
-"""``step`` as above; ``fade`` is the share of packets sent to a random neighbour; the other rates are unused."""
-
-
-def gentle_start(load: float, time: float) -> tuple[float, tuple[Change, ...]]:
-    """A load that rises in steps to ``load`` at ``time``: what ``measure.delivery_times`` takes as load and changes."""
-    first = min(FIRST_LOAD, load)
-    steps = ((0.2, min(SECOND_LOAD, load)), (0.4, load / 2), (1, load))
-    return first, tuple(Change(part * time, load=value) for part, value in steps)
+ICQ_NEURAL = Policy("icq-neural", ICQ_QUEUE.rates, init, _route)
