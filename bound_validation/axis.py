@@ -22,14 +22,22 @@ class Settings:
       chunk: handoffs per compiled chunk; every handoff count is a multiple of it.
       resamples: bootstrap resamples behind intervals of slopes.
       known: the analysed model of a run on a given model; None in a run on planted models.
+      columns: whether every figure also comes in the width of one column of a page.
+      at_once: tasks at once on a CPU, if it has as many cores; what they need together has to fit into its memory.
     """
 
     chunk: int = 1000
     resamples: int = 1000
     known: Analysis | None = None
+    columns: bool = True
+    at_once: int = 1
 
 
-SETTINGS = {"testing": Settings(chunk=500, resamples=200), "quick": Settings(), "full": Settings()}
+SETTINGS = {
+    "testing": Settings(chunk=500, resamples=200, columns=False, at_once=4),
+    "quick": Settings(at_once=4),
+    "full": Settings(),
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

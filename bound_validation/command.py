@@ -33,6 +33,10 @@ def add_run_options(command: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from icsmdp_jax.devices.cores import use_all_cores
+
+    if not args.distributed and args.coordinator is None:
+        use_all_cores()
     from bound_validation.running import run_command
 
     return run_command(args)

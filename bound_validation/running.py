@@ -25,6 +25,7 @@ from bound_validation.axis import SETTINGS, resolved
 from bound_validation.results import SCHEMA, Row, write_table
 from bound_validation.tasks import Claim, Task, TaskResult
 from icsmdp_jax.core.arguments import of_type, one_of, shown
+from icsmdp_jax.devices.cores import usable_cores
 from icsmdp_jax.io import check_folder, to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
 from icsmdp_jax.runs.directory import FINISHED, TABLE
@@ -168,10 +169,12 @@ def validate(
     about["config"] = {"chunk": settings.chunk, "resamples": settings.resamples}
     about["config"] |= {axis.name: _plain(spec) for axis, spec in specs.items()}
     tasks = [task for axis, spec in specs.items() for task in resolved(axis.tasks)(spec, settings)]
-    ending = dataclasses.replace(VALIDATION, summary={"warnings": warnings})
+    figures: Any = partial(figures_of_axes, columns=settings.columns)
     if settings.known is not None:
-        ending = dataclasses.replace(ending, figures=partial(figures_of_model, settings.known))
-    return execute(out, tasks, about, resume, overwrite, ending)
+        figures = partial(figures_of_model, settings.known, columns=settings.columns)
+    ending = dataclasses.replace(VALIDATION, summary={"warnings": warnings}, figures=figures)
+    at_once = 1 if accelerator or model is not None else min(settings.at_once, usable_cores())
+    return execute(out, tasks, about, resume, overwrite, ending, at_once)
 
 
 def _plain(spec: Any) -> Any:
@@ -206,20 +209,22 @@ def constants_of_models(rows: list[Row]) -> list[dict[str, Any]]:
     return list(seen.values())
 
 
-def figures_of_axes(rows: list[Row], summary: dict[str, Any], out: Path) -> Mapping[str, Path]:
+def figures_of_axes(rows: list[Row], summary: dict[str, Any], out: Path, columns: bool = True) -> Mapping[str, Path]:
     """The overview and the figure of each axis that has rows."""
     from bound_validation.report.figures import draw_all
 
-    return draw_all(rows, summary, out)
+    return draw_all(rows, summary, out, columns)
 
 
-def figures_of_model(known: Analysis, rows: list[Row], summary: dict[str, Any], out: Path) -> Mapping[str, Path]:
+def figures_of_model(
+    known: Analysis, rows: list[Row], summary: dict[str, Any], out: Path, columns: bool = True
+) -> Mapping[str, Path]:
     """The figures of the axes, and who hands to whom in a given model under its behaviour policy."""
     from icsmdp_jax.drawing.handoffs import handoff_figure
     from icsmdp_jax.drawing.style import house_style, save
     from icsmdp_jax.learner.diagnostics import exact_handoff_graph
 
-    paths, model = dict(figures_of_axes(rows, summary, out)), known.interface.model
+    paths, model = dict(figures_of_axes(rows, summary, out, columns)), known.interface.model
     if model.num_agents <= MOST_AGENTS:
         graph = exact_handoff_graph(model, known.interface.chain.behaviour, known.interface.moments)
         names = None if model.agent_name is None else list(map(str, model.agent_name))
@@ -238,6 +243,7 @@ class Ending:
       constants: the lines of the table of constants.
       figures: draws into the run directory; paths of the PNG files by name.
       summary: further keys of the summary.
+      seconds: what all this takes, beside ``Task.seconds``.
     """
 
     arrange: Callable[[list[Row]], list[Row]] = list
@@ -245,6 +251,7 @@ class Ending:
     constants: Callable[[list[Row]], list[dict[str, Any]]] = constants_of_models
     figures: Callable[[list[Row], dict[str, Any], Path], Mapping[str, Path]] = figures_of_axes
     summary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seconds: float = 25.0
 
 
 VALIDATION = Ending()
@@ -257,6 +264,7 @@ def execute(
     resume: bool = False,
     overwrite: bool = False,
     ending: Ending = VALIDATION,
+    at_once: int = 1,
 ) -> Summary | None:
     """Runs tasks in a run directory and writes table, summary, figures and report.
 
@@ -267,6 +275,7 @@ def execute(
       resume: as in ``validate``.
       overwrite: as in ``validate``.
       ending: what is made of the rows.
+      at_once: tasks at once, see ``engine.run``.
 
     Returns:
       The summary; None on all processes but the first one.
@@ -289,7 +298,7 @@ def execute(
         summary["report"] = str(write_report(total.rows, summary, ending.figures(total.rows, summary, out), out))
         write_json(out / FINISHED, summary)
 
-    done = engine.run(out, tasks, manifest, resume, overwrite, finish=finish)
+    done = engine.run(out, tasks, manifest, resume, overwrite, finish=finish, at_once=at_once, ending=ending.seconds)
     return summary if done.primary else None
 
 

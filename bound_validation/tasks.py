@@ -14,7 +14,17 @@ from icsmdp_jax.runs.tasks import Progress, Task
 
 __all__ = ["Claim", "Progress", "Task", "TaskResult", "dominance", "in_range", "line_ratio", "outside"]
 
+PROGRAM, HANDOFF = (
+    3.5,
+    1e-7,
+)  # CPU seconds that a program takes to compile, and a handoff of tables, on a core of 2.5 GHz
+STEP = 8e-4  # the same of a step of theorem B's recursions
 TERM_OF = {"residual": "residual", "approximation": "approximation", "interface": "interface", "gap": "interface"}
+
+
+def about(handoffs: float, more: float = 0.0) -> float:
+    """``Task.seconds`` of a task that compiles one program and simulates so many handoffs, and what it does besides."""
+    return PROGRAM + HANDOFF * handoffs + more
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,12 +8,11 @@ import math
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-
-import numpy as np
 
 LONGEST = 40  # characters of the target's name in that of a temporary file, so that the latter is never too long
 KINDS = (
@@ -127,7 +126,10 @@ def to_plain(value: Any) -> Any:
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(v) for v in value]
-    if isinstance(value, np.generic):
+    numpy = sys.modules.get(
+        "numpy"
+    )  # where it is not loaded, nothing is of its types; commands that need none start sooner
+    if numpy is not None and isinstance(value, numpy.generic):
         return to_plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAMES = ("overview", *(name for name, axis in AXES.items() if axis.figure is not None))
 
 
-def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path) -> dict[str, Path]:
+def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path, columns: bool = True) -> dict[str, Path]:
     """Draws every figure for which there are rows, as PNG and PDF in ``out/figures``; same rows, same bytes.
 
     Beside each lies ``NAME-column``, the same for a single column of a page; an axis from outside has one if its figure
@@ -26,6 +26,7 @@ def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path) -> dict[
       rows: the results table.
       summary: what goes into ``summary.json``; the fitted slopes are read from it.
       out: folder of the run; ``figures`` is made in it.
+      columns: whether to draw those for a single column as well.
 
     Returns:
       Paths of the wide PNG files by name, in the order of the report; the PDF lies beside each.
@@ -42,8 +43,9 @@ def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path) -> dict[
             figure = draw(rows, summary)
             if figure is not None:
                 paths[name] = save(figure, Path(out) / "figures", name)
-                with single_column():
-                    column = draw(rows, summary)
-                if column is not None and column.get_figwidth() <= COLUMN_WIDTH:
-                    save(column, Path(out) / "figures", f"{name}-column")
+                if columns:
+                    with single_column():
+                        column = draw(rows, summary)
+                    if column is not None and column.get_figwidth() <= COLUMN_WIDTH:
+                        save(column, Path(out) / "figures", f"{name}-column")
     return paths

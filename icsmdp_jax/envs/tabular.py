@@ -205,7 +205,7 @@ def tabular_env(
         words_per_step=4 if model.is_terminal.any() else 3,
         model=model,
     )
-    return env, jax.tree.map(jnp.asarray, params)
+    return env, jax.device_put(params)  # jnp.asarray would compile a program for every shape
 
 
 def _law(probability: np.ndarray) -> AliasTable:

@@ -220,8 +220,7 @@ class _Frozen:
 
     def start(self, key: chex.PRNGKey, inputs: Any, replicas: int) -> Any:
         """First decisions of all copies."""
-        handoff, state = jax.vmap(self.env.reset, in_axes=(0, None))(jax.random.split(key, replicas), inputs[0])
-        return state, handoff, jnp.zeros((replicas,))
+        return _start(self, key, inputs[0], replicas)
 
     def run(self, key: chex.PRNGKey, state: Any, inputs: Any, length: int) -> tuple[Any, dict[str, chex.Array]]:
         """``length`` handoffs of every copy, and what each agent keeps of them: ``[length, R]`` arrays."""
@@ -261,7 +260,13 @@ def _handoffs(
     return state, {**kept, "error": error}
 
 
+def _decisions(frozen: _Frozen, key: chex.PRNGKey, env_params: Any, replicas: int) -> Any:
+    handoff, state = jax.vmap(frozen.env.reset, in_axes=(0, None))(jax.random.split(key, replicas), env_params)
+    return state, handoff, jnp.zeros((replicas,))
+
+
 _run = jax.jit(_handoffs, static_argnums=(0, 4))
+_start = jax.jit(_decisions, static_argnums=(0, 3))
 
 
 class _Seen:

@@ -63,7 +63,7 @@ def behaviour_table(behaviour: np.ndarray) -> AliasTable:
     law = np.asarray(behaviour, np.float64)
     empty = law.sum(axis=1) <= 0
     law = np.where(empty[:, None], 1.0 / law.shape[1], law)
-    return jax.tree.map(jnp.asarray, alias_table(law / law.sum(axis=1, keepdims=True)))
+    return jax.device_put(alias_table(law / law.sum(axis=1, keepdims=True)))
 
 
 def fixed_behaviour(word: chex.Array, interface: chex.Array, table: AliasTable) -> chex.Array:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.devices.placement import CELLS, EVERYWHERE, PAIRS, REPLICAS, Program, compiled, device_grid
@@ -41,6 +40,11 @@ class Trained(NamedTuple):
     handoffs: int
     compile_s: float
     run_s: float
+
+
+def _array(leaf: Any) -> Any:
+    """A leaf with a shape; keys and what is on devices stay there."""
+    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
 
 
 def compiler_options() -> dict[str, Any] | None:
@@ -205,7 +209,7 @@ class GridTrainer:
                     raise ValueError(f"inputs of shape {np.shape(leaf)}: expected leading axes {lead}")
         layout = device_grid(count, replicas)
         given = [(tree, spec) for there, (tree, spec) in zip(some, every, strict=True) if there]
-        inputs = [layout.place(jax.tree.map(jnp.asarray, tree), spec) for tree, spec in given]
+        inputs = [layout.place(jax.tree.map(_array, tree), spec) for tree, spec in given]
         begun, seconds = time.perf_counter(), 0.0
         key = (replicas, name, *pairs)
         if key not in self.programs:
@@ -275,6 +279,6 @@ def ensemble(models: Sequence[TabularModel], method: str, function_class: str, *
     shapes = [jax.tree.map(np.shape, hyper) for hyper in hypers]
     if any(bare(one) != bare(largest) for one in setups) or any(shape != shapes[0] for shape in shapes):
         raise ValueError("models: expected the same numbers of states, interfaces, options, successors and durations")
-    cells = jax.tree.map(lambda *leaves: jnp.stack(leaves), *hypers)._asdict()
+    cells = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *hypers)._asdict()
     fitted = [dataclasses.replace(one, hyper=hyper) for one, hyper in zip(setups, hypers, strict=True)]
     return Ensemble(tuple(fitted), GridTrainer(largest.learner, hypers[0], cells))

@@ -43,6 +43,8 @@ UNROLL = 2  # handoffs per turn of the compiled loop: fewer turns; more would co
 CACHE = 2**18  # bytes of learner state that a CPU core keeps close while a group of replicas runs
 WORDS = 2**23  # bytes of random words drawn ahead for a group: what the cores share of the cache
 WORD_COPIES = 2  # of the words drawn ahead at once, while they are drawn
+FEW = 20_000_000  # handoffs up to which side by side saves a CPU less time than another program takes to compile
+ALONE = 64  # replicas of a CPU device from which lanes gain nothing from each other
 SMALLEST_GROUP = 32  # fewer replicas side by side would leave the loop's own cost uncovered
 
 Traces: dict[Learner, int] = {}  # how often each learner was traced; a test reads it
@@ -258,7 +260,7 @@ def train(
     handoffs = counts[-1] * len(lanes) * replicas
     if numba_executor.chosen(executor, learner, lanes, handoffs, counts[-1]) == "numba":
         return _train(learner, lanes, key, replicas, counts, chunk, progress, largest_call, "numba")
-    size = _lanes_at_once(learner, lanes[0], len(lanes), replicas)
+    size = _lanes_at_once(learner, lanes[0], len(lanes), replicas, counts[-1])
     runs = []
     for first in range(0, len(lanes), size):
         batch = list(lanes[first : first + size])
@@ -296,8 +298,15 @@ def input_bytes(lane: Inputs) -> int:
     return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(lane))
 
 
-def _lanes_at_once(learner: Learner, lane: Inputs, count: int, replicas: int) -> int:
-    """Lanes whose states and inputs fit into the devices' memory together: mostly all of them."""
+def _lanes_at_once(learner: Learner, lane: Inputs, count: int, replicas: int, samples: int) -> int:
+    """Lanes whose states and inputs fit into the devices' memory together: mostly all of them.
+
+    On a CPU the lanes of a run that is short, or has many replicas, go one by one: runs of any number of lanes then
+    share a program, and all replicas look things up in one model.
+    """
+    if jax.default_backend() == "cpu" and jax.process_count() == 1:
+        if count * replicas * samples <= FEW or replicas >= ALONE * jax.device_count():
+            return 1
     state = state_shapes(learner, lane)
     inputs = input_bytes(lane)
     layout = device_grid(count, replicas)

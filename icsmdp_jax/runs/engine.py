@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import errno
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +57,8 @@ def run(
     show: bool = True,
     complete: Callable[[str], bool] = lambda name: True,
     finish: Callable[[Finished], None] = lambda done: None,
+    at_once: int = 1,
+    ending: float = 0.0,
 ) -> Finished:
     """Computes every task that has no part yet, and reads all parts back.
 
@@ -68,6 +72,8 @@ def run(
       show: whether to show progress on stderr.
       complete: whether what a finished task has left outside its part is still there; if not, it is computed again.
       finish: writes what belongs to all tasks, on the primary process; the run counts as running until it is done.
+      at_once: tasks at once on a single host, so that one compiles while another one runs; all have to fit into memory.
+      ending: how long ``finish`` takes, in the unit of ``Task.seconds``.
 
     Returns:
       The contents, the same bits however often the run was interrupted.
@@ -92,9 +98,9 @@ def run(
         contents = {name: content for name, content in found.items() if complete(name)}
         if hosts.primary:
             place.unfinished()
-        meter = Meter(tasks, out, hosts.index, show and hosts.primary)
+        meter = Meter(tasks, out, hosts.index, show and hosts.primary, ending=ending)
         with meter.running():
-            _compute(place, tasks, contents, meter, hosts)
+            _compute(place, tasks, contents, meter, hosts, at_once if hosts.count == 1 else 1)
             hosts.wait("all parts are written")
             if hosts.count > 1:
                 contents = {name: place.read(name) for name in names}
@@ -150,19 +156,52 @@ def _checked(place: RunDirectory, tasks: list[Task], hosts: Hosts) -> dict[str, 
     return contents
 
 
-def _compute(place: RunDirectory, tasks: list[Task], contents: dict[str, Any], meter: Meter, hosts: Hosts) -> None:
+def _compute(
+    place: RunDirectory, tasks: list[Task], contents: dict[str, Any], meter: Meter, hosts: Hosts, at_once: int
+) -> None:
     """Computes what has no part: joint tasks first where there are several hosts, so that none waits for long."""
     order = tasks if hosts.count == 1 else sorted(tasks, key=lambda task: not task.joint)
     owner = owners(tasks, hosts.count)
     for task in order:
         if task.name in contents:
             meter.kept(task)
-            continue
-        mine = owner[task.name] == hosts.index
-        if not mine and not task.joint:
-            continue
-        meter.begin(task)
-        outcome = task.run(meter.add).plain()
-        if mine:
-            contents[task.name] = place.write(task.name, outcome)
-        meter.end()
+    missing = [task for task in order if task.name not in contents]
+    missing = [task for task in missing if task.joint or owner[task.name] == hosts.index]
+    given_up, writing = threading.Event(), threading.Lock()
+
+    def progress(amount: int) -> None:
+        if given_up.is_set():
+            raise _GivenUp
+        meter.add(amount)
+
+    def compute(task: Task) -> None:
+        if given_up.is_set():
+            return
+        try:
+            meter.begin(task)
+            outcome = task.run(progress).plain()
+            if owner[task.name] == hosts.index:
+                with writing:
+                    contents[task.name] = place.write(task.name, outcome)
+            meter.end()
+        except _GivenUp:
+            pass
+        except BaseException:
+            given_up.set()
+            raise
+
+    if at_once == 1:
+        for task in missing:
+            compute(task)
+        return
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        for done in [pool.submit(compute, task) for task in missing]:
+            done.result()
+    finally:  # Ctrl-C comes here: what runs ends at its next report of progress, what waits does not begin
+        given_up.set()
+        pool.shutdown()
+
+
+class _GivenUp(BaseException):
+    """Ends a task because another one failed or the run was interrupted."""

@@ -6,6 +6,7 @@ is what JAX itself reports, and is taken off before anything is divided by time.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -38,7 +39,7 @@ class Report(NamedTuple):
 
     Attributes:
       state: running, finished, interrupted or failed.
-      task: what is being computed, or was last.
+      task: what is being computed, or was last; with several tasks at once the one that began first.
       tasks_done: tasks with a part file.
       tasks: all tasks of the run.
       cells_done: cells in finished tasks.
@@ -124,6 +125,7 @@ class Meter:
       process: number of this process.
       show: whether to write to stderr.
       clock: seconds since some moment.
+      ending: seconds that what follows the last task takes, in the unit of ``Task.seconds``.
     """
 
     def __init__(
@@ -133,20 +135,23 @@ class Meter:
         process: int = 0,
         show: bool = True,
         clock: Callable[[], float] = time.perf_counter,
+        ending: float = 0.0,
     ) -> None:
         self._all = tasks
         self._now = clock
         self._compiled: list[float] = []  # seconds of compilation of each task that was computed here
         self._folder, self._process, self._show = folder, process, show
+        self._ending = ending
         self._done: set[str] = set()
+        self._seconds = 0.0  # of what was computed here, as the tasks have it
         self._kept = 0  # work that was there already
         self._work = 0
         self._handoffs = 0
         self._simulating = 0.0
-        self._current: Task | None = None
-        self._inside = 0  # work of the current task so far
+        self._running: dict[str, _Running] = {}  # by name, in the order in which they began
+        self._mine = threading.local()  # the task of each thread
         self._began = clock()
-        self._task_began = (self._began, 0.0)
+        self._last_task = self._began
         self._clock = CompileClock()
         self._state = RUNNING
         self._line = self._began
@@ -194,55 +199,62 @@ class Meter:
         self._move(task.work)
 
     def begin(self, task: Task) -> None:
-        """The next task."""
+        """The next task of this thread."""
         with self._lock:
-            self._current, self._inside = task, 0
-            self._task_began = (self._now(), self._clock.seconds)
+            self._mine.name = task.name
+            self._running[task.name] = _Running(task, self._now(), self._clock.seconds)
         if self._bar is not None:
             self._bar.set_description(task.name, refresh=False)
 
     def add(self, amount: int) -> None:
-        """Work within the current task."""
-        task = self._current
-        if task is None:
-            return
+        """Work within the current task of this thread."""
         with self._lock:
-            amount = min(amount, task.work - self._inside)
-            self._inside += amount
+            current = self._running.get(getattr(self._mine, "name", ""))
+            if current is None:
+                return
+            amount = min(amount, current.task.work - current.inside)
+            current.inside += amount
             self._work += amount
         self._move(amount)
 
     def end(self) -> None:
-        """The current task is finished and its part written."""
-        task = self._current
-        if task is None:
+        """The current task of this thread is finished and its part written."""
+        current = self._running.get(getattr(self._mine, "name", ""))
+        if current is None:
             return
-        self.add(task.work - self._inside)
+        task = current.task
+        self.add(task.work - current.inside)
         with self._lock:
             self._done.add(task.name)
-            self._compiled.append(self._clock.seconds - self._task_began[1])
-            self._count_simulation(task)
-            self._current, self._inside = None, 0
+            self._seconds += task.seconds
+            self._last_task = self._now()
+            self._compiled.append(self._clock.seconds - current.compiled)
+            if _simulates(task):
+                self._handoffs += task.work
+                self._simulating += self._since(current, self._last_task)
+            del self._running[task.name]
 
     def report(self) -> Report:
         """How far the run is now.
 
         The forecast is the work that is left at the speed measured so far, compile time taken off, and for each task
-        to come the compile time of the median task. Nothing is said before a tenth of the work is done, or a hundredth
-        of it and half a minute was measured.
+        to come the compile time of the median task. Where all tasks say how long they take beside each other, it goes
+        by that instead. Nothing is said before a tenth of the work is done, or a hundredth of it and half a minute was
+        measured.
         """
         now = self._now()
         with self._lock:
-            current, handoffs, simulating = self._current, self._handoffs, self._simulating
-            if current is not None and _simulates(current):
-                handoffs += self._inside
-                simulating += self._since(now)
+            running, handoffs, simulating = list(self._running.values()), self._handoffs, self._simulating
+            for one in running:
+                if _simulates(one.task):
+                    handoffs += one.inside
+                    simulating += self._since(one, now)
             total = sum(task.work for task in self._all)
             spent = now - self._began
             left = self._left(total, spent) if self._state == RUNNING else None
             return Report(
                 state=self._state,
-                task=current.name if current is not None else "",
+                task=running[0].task.name if running else "",
                 tasks_done=len(self._done),
                 tasks=len(self._all),
                 cells_done=sum(task.cells for task in self._all if task.name in self._done),
@@ -263,22 +275,29 @@ class Meter:
             )
 
     def _left(self, total: int, spent: float) -> float | None:
+        seconds = [task.seconds for task in self._all]
+        if seconds and min(seconds) > 0:
+            left = self._left_by_seconds(spent)
+            return left if left is not None and left > 0 else None
         done, measured = self._work - self._kept, max(spent - self._clock.seconds, 0.0)
         share = done / max(total - self._kept, 1)
         if self._work >= total or not (share >= ENOUGH or (measured >= STEADY and share >= LITTLE)):
             return None
-        to_come = len(self._all) - len(self._done) - (self._current is not None)
+        to_come = len(self._all) - len(self._done) - len(self._running)
         compiling = statistics.median(self._compiled) if self._compiled else 0.0
         return (total - self._work) * measured / done + to_come * compiling
 
-    def _since(self, now: float) -> float:
-        began, compiled = self._task_began
-        return max(now - began - (self._clock.seconds - compiled), 0.0)
+    def _left_by_seconds(self, spent: float) -> float | None:
+        open_ = [task for task in self._all if task.name not in self._done]
+        inside = sum(one.task.seconds * one.inside / max(one.task.work, 1) for one in self._running.values())
+        done, left = self._seconds + inside, sum(task.seconds for task in open_) - inside + self._ending
+        if not open_:  # only what follows is left
+            speed = (self._last_task - self._began) / self._seconds if self._seconds else 1.0
+            return self._ending * speed - (self._now() - self._last_task)
+        return left * spent / done if done >= ENOUGH * (done + left) else None
 
-    def _count_simulation(self, task: Task) -> None:
-        if _simulates(task):
-            self._handoffs += task.work
-            self._simulating += self._since(self._now())
+    def _since(self, task: _Running, now: float) -> float:
+        return max(now - task.began - (self._clock.seconds - task.compiled), 0.0)
 
     def _move(self, amount: int) -> None:
         if self._bar is not None:
@@ -308,6 +327,16 @@ class Meter:
             write_json(place / f"process-{self._process}.json", self.report()._asdict())
         except (OSError, ValueError):
             pass  # a full disk stops the run where it loses something, not here
+
+
+@dataclasses.dataclass
+class _Running:
+    """A task that is being computed: when it began, what was compiled by then, and its work so far."""
+
+    task: Task
+    began: float
+    compiled: float
+    inside: int = 0
 
 
 def _simulates(task: Task) -> bool:

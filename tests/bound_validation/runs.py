@@ -101,7 +101,7 @@ def running(tasks: Sequence[Task], draw: bool = False) -> Iterator[None]:
 
 def without_figures() -> Any:
     """Leaves the figures out, for runs in which they are not what is tested."""
-    return mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out: {})
+    return mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns: {})
 
 
 def cheap_row(index: int, measured: float = 0.5) -> Row:

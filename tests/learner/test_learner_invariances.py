@@ -76,13 +76,17 @@ def test_replica_keys_do_not_depend_on_how_many_there_are() -> None:
     assert len({row.tobytes() for row in np.asarray(jax.random.key_data(many))}) == 50
 
 
-def test_lanes_are_independent() -> None:
-    """A lane is the run that it would be alone, whatever the step size of the lane beside it, and in any order."""
+def test_lanes_are_independent(monkeypatch) -> None:
+    """A lane is the run that it would be alone, whatever the lane beside it, in any order and program."""
     alone, pair, reverse = run(7), run(7, steps=(0.1, 0.5)), run(7, steps=(0.5, 0.1))
     assert same_bits(last(pair)[0], last(alone)[0])
     assert same_bits(last(pair)[0], last(reverse)[1]) and same_bits(last(pair)[1], last(reverse)[0])
     assert same_bits(pair.snapshots[-1].total[1], reverse.snapshots[-1].total[0])
     assert (last(pair)[0] != last(pair)[1]).any()
+    monkeypatch.setattr(train, "FEW", 0)  # so far one after the other, now side by side
+    beside = run(7, steps=(0.1, 0.5))
+    assert same_bits(beside.snapshots[-1].last, pair.snapshots[-1].last)
+    assert same_bits(beside.snapshots[-1].total, pair.snapshots[-1].total)
 
 
 def test_the_way_a_run_is_cut_changes_no_bit() -> None:

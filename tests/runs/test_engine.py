@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from unittest import mock
@@ -232,3 +233,28 @@ def test_sentences_for_people():
 def test_options_of_several_hosts_are_checked(tmp_path, options, said):
     refused(icsmdp("validate", "--preset", "testing", "--out", tmp_path, *options), said)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_tasks_at_once_give_the_same_and_one_that_fails_ends_the_other(tmp_path):
+    """The first two wait for each other, which none could that ran alone; then one fails while the other works."""
+    both = threading.Barrier(2, timeout=60)
+    found = contents(tmp_path / "a", lambda index: index < 2 and both.wait(), at_once=2)
+    assert found == [{"value": 0.0}, {"value": 0.1}, {"value": 0.2}]
+    report = meter.read_reports(tmp_path / "a")[0]
+    assert (report.state, report.tasks_done, report.work_done, report.handoffs) == ("finished", 3, 30, 20)
+    failed, begun = threading.Event(), []
+
+    def effect(index: int) -> None:
+        begun.append(index)
+        both.wait()
+        if index == 0:
+            failed.set()
+            raise ZeroDivisionError
+        failed.wait()
+        time.sleep(0.2)  # the engine has heard of it by now
+
+    with pytest.raises(ZeroDivisionError):
+        contents(tmp_path / "b", effect, at_once=2)
+    assert sorted(begun) == [0, 1] and leftovers(tmp_path / "b") == []
+    assert list((tmp_path / "b" / "parts").iterdir()) == []  # nothing of the task that was told to stop
+    assert contents(tmp_path / "b", resume=True) == found

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+
 import jax
 import pytest
 
@@ -110,3 +113,51 @@ def test_parts_that_were_there_tell_nothing_about_speed(clock):
 
 def test_the_bar_on_a_terminal_has_no_forecast_of_its_own():
     assert "{remaining}" not in meter.BAR and "{postfix}" in meter.BAR
+
+
+def test_tasks_that_say_how_long_they_take_are_forecast_by_that(clock):
+    """Tasks of 10, 60 and 30 and an ending of 20, on a machine half as fast."""
+    listed = [
+        dataclasses.replace(task, seconds=s) for task, s in zip(tasks(100, 7, 1), (10.0, 60.0, 30.0), strict=True)
+    ]
+    run = Meter(listed, None, show=False, clock=clock, ending=20.0)
+    run.begin(listed[0])
+    clock.seconds += 10.0
+    run.add(50)
+    assert run.report().seconds_left is None  # 5 of 120
+    compiles(clock, 10.0)  # is part of how long a task takes
+    run.end()
+    assert run.report().seconds_left is None
+    run.begin(listed[1])
+    clock.seconds += 120.0
+    run.end()
+    assert run.report().seconds_left == pytest.approx(2 * (30.0 + 20.0))
+    run.begin(listed[2])
+    clock.seconds += 60.0
+    run.end()
+    assert run.report().seconds_left == pytest.approx(40.0)
+    clock.seconds += 30.0
+    assert run.report().seconds_left == pytest.approx(10.0)
+    clock.seconds += 11.0
+    assert run.report().seconds_left is None  # it should have ended, and nobody knows when it will
+
+
+def test_each_thread_counts_for_its_own_task(clock):
+    listed = tasks(100, 100)
+    run = Meter(listed, None, show=False, clock=clock)
+    run.begin(listed[0])
+    run.add(60)
+
+    def other() -> None:
+        run.begin(listed[1])
+        run.add(70)
+        run.add(70)  # more than it has
+        run.end()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    report = run.report()
+    assert (report.work_done, report.tasks_done, report.task) == (160, 1, "t/0")
+    run.end()
+    assert run.report().work_done == 200

@@ -24,7 +24,7 @@ from bound_validation.cell import (
     theorem_run,
 )
 from bound_validation.results import Row
-from bound_validation.tasks import Claim, Progress, Task, TaskResult, line_ratio
+from bound_validation.tasks import HANDOFF, Claim, Progress, Task, TaskResult, about, line_ratio
 
 WORK_PER_STATE = 100  # progress units that the exact analysis of one handoff state is worth
 EXACT = ("gap", "policy_loss")
@@ -38,13 +38,21 @@ def tasks(spec: AgentsSpec, settings: Settings) -> list[Task]:
         size = config.num_agents * config.private_states * int(np.prod([size for _, size in config.fields]))
         work = spec.replicas * spec.samples(count)
         out += [
-            Task(f"agents/{count}/exact", partial(exact, spec, count), WORK_PER_STATE * size, joint=False),
-            Task(f"agents/{count}/limit", partial(limit, spec, settings, count), work),
-            Task(f"agents/{count}/theorem", partial(bounds, spec, settings, count), work),
+            Task(
+                f"agents/{count}/exact",
+                partial(exact, spec, count),
+                WORK_PER_STATE * size,
+                joint=False,
+                seconds=0.001 * size,
+            ),
+            Task(f"agents/{count}/limit", partial(limit, spec, settings, count), work, seconds=about(work)),
+            Task(f"agents/{count}/theorem", partial(bounds, spec, settings, count), work, seconds=about(work)),
         ]
     for index, config in enumerate(spec.large):
         work = WORK_PER_STATE * config.num_agents * 100
-        out.append(Task(f"agents/large/{index}", partial(large, spec, index), work, joint=False))
+        out.append(
+            Task(f"agents/large/{index}", partial(large, spec, index), work, joint=False, seconds=HANDOFF * work)
+        )
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from bound_validation.axes.samples.spec import COMPACT
 from icsmdp_jax.envs.planted.model import PlantedConfig
 
 
@@ -35,7 +36,7 @@ class AgentsSpec:
 MODEL = PlantedConfig.small(gap=0.2)
 LARGE = PlantedConfig(num_agents=1000, fields=(("topic", 5), ("stage", 5), ("risk", 2)), gap=0.2)  # 100 000 states
 PRESETS = {
-    "testing": AgentsSpec((2,), 1000, 8, MODEL),
-    "quick": AgentsSpec((2, 5, 20, 50), 20_000, 32, MODEL),
+    "testing": AgentsSpec((3,), 1000, 32, COMPACT.replace(gap=0.2)),
+    "quick": AgentsSpec((2, 8, 32), 20_000, 32, MODEL),
     "full": AgentsSpec((2, 5, 10, 30, 100, 300, 1000), 20_000, 64, MODEL, large=(LARGE,)),
 }

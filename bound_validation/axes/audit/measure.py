@@ -15,7 +15,7 @@ from bound_validation.axis import Settings
 from bound_validation.cell import AnalysedCell, analysed, limit_run
 from bound_validation.intervals import root_interval
 from bound_validation.results import Row
-from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
+from bound_validation.tasks import PROGRAM, Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import bellman, entrywise_bound
 from icsmdp_jax.learner import networks
@@ -34,7 +34,7 @@ def tasks(spec: AuditSpec, settings: Settings) -> list[Task]:
     """One task: learning and audits of all models share their compilations."""
     models = len(spec.models)
     work = models * spec.replicas * (max(spec.samples) + len(spec.samples) * spec.handoffs)
-    return [Task("audit", partial(measure, spec, settings), work, models)]
+    return [Task("audit", partial(measure, spec, settings), work, models, seconds=about(2 * work, PROGRAM))]
 
 
 def measure(spec: AuditSpec, settings: Settings, progress: Progress) -> TaskResult:

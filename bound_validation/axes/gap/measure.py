@@ -13,7 +13,7 @@ from bound_validation.axis import Settings
 from bound_validation.cell import AnalysedCell, analysed, interface_rows, theorem_run, total_row, value_width
 from bound_validation.intervals import fitted_slope
 from bound_validation.results import NAN, Row, checked
-from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
+from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.envs.planted.model import sharp_family
 from icsmdp_jax.exact.constants import analyse
 
@@ -25,9 +25,9 @@ def tasks(spec: GapSpec, settings: Settings) -> list[Task]:
     gaps, flips = len(spec.gaps), len(spec.flips)
     work = spec.replicas * spec.samples * gaps
     return [
-        Task("gap/exact", partial(exact, spec), WORK_PER_MODEL * gaps, gaps, joint=False),
-        Task("gap/sharp", partial(sharp, spec), WORK_PER_MODEL * flips, flips, joint=False),
-        Task("gap/learned", partial(learned_error, spec, settings), work, gaps),
+        Task("gap/exact", partial(exact, spec), WORK_PER_MODEL * gaps, gaps, joint=False, seconds=0.2 * gaps),
+        Task("gap/sharp", partial(sharp, spec), WORK_PER_MODEL * flips, flips, joint=False, seconds=0.02 * flips),
+        Task("gap/learned", partial(learned_error, spec, settings), work, gaps, seconds=about(work)),
     ]
 
 

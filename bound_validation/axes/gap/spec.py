@@ -25,7 +25,7 @@ class GapSpec:
 
 
 PRESETS = {
-    "testing": GapSpec((0.0, 0.05, 0.2), (0.1, 0.001), 2000, 8, PlantedConfig.small()),
+    "testing": GapSpec((0.0, 0.05, 0.2), (0.1, 0.001), 2000, 32, PlantedConfig.small()),
     "quick": GapSpec(
         (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4), (0.3, 0.1, 0.03, 0.01, 0.003, 0.001), 20_000, 32, PlantedConfig.small()
     ),

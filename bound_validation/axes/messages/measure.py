@@ -13,7 +13,7 @@ from bound_validation.axes.messages.spec import MessagesSpec
 from bound_validation.axes.returns.measure import ENOUGH, JUDGED_FROM, constants, keys_of, planted_known
 from bound_validation.axis import Settings
 from bound_validation.results import NAN, Row, checked
-from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
+from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.exact.returns import half_width, mean_interval
 from icsmdp_jax.learner.channel import ATTACKS, Channel, clean
 from icsmdp_jax.learner.grid import GridTrainer
@@ -97,7 +97,8 @@ def channel_of(lane: Lane, spec: MessagesSpec, agents: int, bounds: ValueRange) 
 def tasks(spec: MessagesSpec, settings: Settings) -> list[Task]:
     """One task: all channels in one program."""
     lanes = len(lanes_of(spec))
-    return [Task("messages", lambda progress: measure(spec, progress), lanes * spec.replicas * spec.samples, lanes)]
+    work = lanes * spec.replicas * spec.samples
+    return [Task("messages", lambda progress: measure(spec, progress), work, lanes, seconds=about(work))]
 
 
 def simulate(spec: MessagesSpec, model: TabularModel, lanes: list[Lane]) -> tuple[np.ndarray, float]:
@@ -117,7 +118,7 @@ def simulate(spec: MessagesSpec, model: TabularModel, lanes: list[Lane]) -> tupl
     step = polynomial(spec.step.power, spec.step.rescale, spec.step.scale)
     one = setup(model, copies=spec.copies, length=spec.length, step_size=step, explore="behaviour")
     learner = dataclasses.replace(one.learner, latest=latest)
-    trainer = GridTrainer(learner, one.hyper, {"channel": jax.tree.map(lambda *leaves: jnp.stack(leaves), *channels)})
+    trainer = GridTrainer(learner, one.hyper, {"channel": jax.tree.map(lambda *leaves: np.stack(leaves), *channels)})
     run = trainer.train(keys_of(spec.seed, 0, spec.replicas), spec.updates, parts=spec.parts)
     return np.asarray(run.params, np.float64), run.compile_s
 

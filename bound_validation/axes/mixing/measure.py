@@ -18,16 +18,16 @@ from bound_validation.cell import (
     theorem_run,
 )
 from bound_validation.results import Row
-from bound_validation.tasks import Claim, Progress, Task, TaskResult, line_ratio, outside
+from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, line_ratio, outside
 
 
 def tasks(spec: MixingSpec, settings: Settings) -> list[Task]:
     """One task for the central limit, one for Theorem 3; lanes are redraw probabilities times gaps."""
     lanes = 2 * len(spec.flips)
-    work = lanes * spec.theorem_replicas * spec.theorem_samples
+    runs, work = lanes * spec.replicas * spec.samples, lanes * spec.theorem_replicas * spec.theorem_samples
     return [
-        Task("mixing/limit", partial(limit, spec, settings), lanes * spec.replicas * spec.samples, lanes),
-        Task("mixing/theorem", partial(bounds, spec, settings), work, lanes),
+        Task("mixing/limit", partial(limit, spec, settings), runs, lanes, seconds=about(runs)),
+        Task("mixing/theorem", partial(bounds, spec, settings), work, lanes, seconds=about(work)),
     ]
 
 

@@ -27,7 +27,7 @@ class MixingSpec:
 
 
 PRESETS = {
-    "testing": MixingSpec((0.5, 0.05), 0.5, 20_000, 16, 2000, 8, PlantedConfig.small()),
-    "quick": MixingSpec((0.5, 0.15, 0.05, 0.02, 0.01), 0.5, 256_000, 64, 50_000, 32, PlantedConfig.small()),
+    "testing": MixingSpec((0.5, 0.05), 0.5, 20_000, 32, 2000, 32, PlantedConfig.small()),
+    "quick": MixingSpec((0.5, 0.15, 0.05, 0.02, 0.01), 0.5, 256_000, 128, 50_000, 32, PlantedConfig.small()),
     "full": MixingSpec((0.5, 0.15, 0.05, 0.02, 0.01, 0.005), 0.5, 2_048_000, 64, 100_000, 64, PlantedConfig.small()),
 }

@@ -17,7 +17,7 @@ from bound_validation.axis import Settings
 from bound_validation.cell import AnalysedCell, analysed, oracle_norm, oracle_squares
 from bound_validation.intervals import Slope, root_interval
 from bound_validation.results import Row
-from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
+from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.returns import mean_interval
 from icsmdp_jax.learner.experiment import measure_errors, model_inputs, stationary_env
@@ -37,10 +37,14 @@ WORK = 100_000  # progress units (about one handoff each) that the certificate o
 def tasks(spec: NeuralSpec, settings: Settings) -> list[Task]:
     """The certificates, exact in float64, and one task for each run."""
     count = len(spec.widths) * (spec.starts + 1)
-    out = [Task("neural/certificates", partial(certificates, spec), WORK * count, count, joint=False)]
+    out = [
+        Task("neural/certificates", partial(certificates, spec), WORK * count, count, joint=False, seconds=0.12 * count)
+    ]
     for one in spec.runs:
         name = f"neural/{group_of(one.gap)[4:]}/m{one.width}/K{one.samples}"
-        out.append(Task(name, partial(run, spec, one, settings), one.samples * one.replicas, 1))
+        handoffs = one.samples * one.replicas
+        seconds = about(0.5 * handoffs * one.width)
+        out.append(Task(name, partial(run, spec, one, settings), handoffs, 1, seconds=seconds))
     return out
 
 

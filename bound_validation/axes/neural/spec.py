@@ -54,7 +54,7 @@ def runs(widths: tuple[int, ...], samples: int, replicas: int, gap: float = 0.0)
 
 
 PRESETS = {
-    "testing": NeuralSpec((16, 64), (1000, 2000), 2, runs((16, 64), 1000, 4) + runs((64,), 1000, 4, 0.5)),
+    "testing": NeuralSpec((16, 64), (1000, 2000), 2, runs((64,), 1000, 4) + runs((64,), 1000, 4, 0.5)),
     "quick": NeuralSpec(
         (16, 64, 256, 1024), (1000, 10_000, 100_000, 1_000_000), 8,
         (*runs((16, 64, 256), 10_000, 4), NetRun(0.0, 1024, 10_000, 3), NetRun(0.0, 1024, 100_000, 3),

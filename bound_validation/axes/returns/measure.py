@@ -15,7 +15,7 @@ from bound_validation.axes.returns.spec import TABLE_STEP, LearnerSpec, ReturnsS
 from bound_validation.axis import Settings
 from bound_validation.cell import value_width
 from bound_validation.results import Row, checked
-from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
+from bound_validation.tasks import PROGRAM, Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.returns import mean_interval
@@ -89,7 +89,7 @@ def places(config: PlantedConfig, random: tuple[tuple[int, int], ...]) -> tuple[
 def tasks(spec: ReturnsSpec, settings: Settings) -> list[Task]:
     """The exact references, one task for each method of each function class, and the sweep over the gap."""
     models = 1 + len(spec.random)
-    out = [Task("returns/reference", lambda progress: reference(spec), 1, models * len(REFERENCES), False)]
+    out = [Task("returns/reference", lambda progress: reference(spec), 1, models * len(REFERENCES), False, seconds=0.2)]
     for learner in spec.learners:
         for method in learner.methods:
             runs = models * replicas_of(spec, method) * (1 + (len(learner.steps) > 1))
@@ -98,9 +98,18 @@ def tasks(spec: ReturnsSpec, settings: Settings) -> list[Task]:
                 lambda progress, a=learner, b=method: measure(spec, a, b, progress),  # type: ignore[misc]
                 runs * learner.samples,
                 models,
+                seconds=about(2.5 * runs * learner.samples, PROGRAM * (learner.width > 0)),
             ))  # fmt: skip
     handoffs = len(spec.gaps) * spec.gap_replicas * spec.gap_updates * GAP_COPIES * GAP_LENGTH
-    out.append(Task("returns/gap", lambda progress: gap_sweep(spec, progress), handoffs, len(spec.gaps)))
+    out.append(
+        Task(
+            "returns/gap",
+            lambda progress: gap_sweep(spec, progress),
+            handoffs,
+            len(spec.gaps),
+            seconds=about(3 * handoffs),
+        )
+    )
     return out
 
 
@@ -173,7 +182,7 @@ def keys_of(seed: int, purpose: int, count: int) -> jax.Array:
 def stacked(settings: list[list[StepSetting]]) -> StepSize:
     """Step sizes with leaves ``[models, lanes]``."""
     sizes = [[polynomial(one.power, one.rescale, one.scale, jnp.inf) for one in row] for row in settings]
-    return jax.tree.map(lambda *rows: jnp.stack(rows), *[jax.tree.map(lambda *x: jnp.stack(x), *row) for row in sizes])
+    return jax.tree.map(lambda *rows: np.stack(rows), *[jax.tree.map(lambda *x: np.stack(x), *row) for row in sizes])
 
 
 def tuned_steps(

@@ -26,7 +26,7 @@ from bound_validation.cell import (
 from bound_validation.certificates import forecasts, step_size
 from bound_validation.intervals import Slope, fitted_slope, resampled_spreads
 from bound_validation.results import Row
-from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range, line_ratio
+from bound_validation.tasks import STEP, Claim, Progress, Task, TaskResult, about, in_range, line_ratio
 from icsmdp_jax.envs.planted.model import planted_model
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import whiten
@@ -37,15 +37,17 @@ def tasks(spec: AxisSpec, settings: Settings) -> list[Task]:
     out: list[Task] = []
     for one in spec.limits:
         work, lanes = one.replicas * max(one.limit_samples), len(one.limit_samples)
-        out.append(Task(f"samples/{one.slug}/limit", partial(limit, one, settings), work, lanes))
+        out.append(Task(f"samples/{one.slug}/limit", partial(limit, one, settings), work, lanes, seconds=about(work)))
     for two in spec.plain:
         lanes = len(two.samples) + 2
         work = two.replicas * max(two.samples) * lanes
-        out.append(Task(f"samples/{two.slug}/plain", partial(plain, two), work, lanes))
+        seconds = about(work, STEP * (sum(two.samples) + 2 * max(two.samples)))
+        out.append(Task(f"samples/{two.slug}/plain", partial(plain, two), work, lanes, seconds=seconds))
     for three in spec.projected:
         lanes = len(three.theorem_samples) + 1
         work = three.theorem_replicas * max(three.theorem_samples) * lanes
-        out.append(Task(f"samples/{three.slug}/projected", partial(bounds, three, settings), work, lanes))
+        name = f"samples/{three.slug}/projected"
+        out.append(Task(name, partial(bounds, three, settings), work, lanes, seconds=about(work)))
     return out
 
 

@@ -94,10 +94,12 @@ def classes(
     plain: tuple[tuple[int, ...], tuple[int, ...]],
     plain_replicas: int,
     projected: tuple[tuple[int, ...], int],
+    agents: int = 8,
 ) -> AxisSpec:
-    """Tables and linear features, all with the gap open: handoff counts, and replicas, of each kind of run."""
+    """Tables and linear features, all with the gap open: handoff counts, and replicas, of each kind of run; agents of
+    the projected ones."""
     none = ((), 0)
-    eight = COMPACT.replace(gap=0.2, num_agents=8)
+    model = COMPACT.replace(gap=0.2, num_agents=agents)
     return AxisSpec(
         (
             SamplesSpec("tabular", "tabular", limits[0], replicas[0], *none, PlantedConfig.small(gap=0.2)),
@@ -108,16 +110,18 @@ def classes(
             PlainSpec("linear", "linear, m = 2, 3 agents", plain[1], plain_replicas, width=2),
         ),
         (
-            SamplesSpec("tabular", "tabular, 8 agents", *none, *projected, eight),
-            SamplesSpec("linear", "linear, m = 2, 8 agents", *none, *projected, eight, 2),
+            SamplesSpec("tabular", f"tabular, {agents} agents", *none, *projected, model),
+            SamplesSpec("linear", f"linear, m = 2, {agents} agents", *none, *projected, model, 2),
         ),
     )
 
 
 LINE = (100, 300, 1000, 3000, 10_000)
+# Models and replicas of the preset testing are those that other axes have in it, so that they share programs.
 PRESETS = {
     "testing": classes(
-        ((4000, 8000, 16_000, 32_000), (4000, 8000, 16_000)), (32, 16), ((100, 400), (100,)), 16, ((1000, 4000), 8)
+        ((4000, 8000, 16_000, 32_000), (4000, 8000, 16_000)), (32, 16), ((100, 400), (100,)), 32, ((1000, 4000), 32),
+        agents=3,
     ),
     "quick": classes(
         (doubling(4000, 9),) * 2, (128, 64), ((100, 1000, 10_000), (100, 1000, 3000)), 64, ((1000, 10_000, 100_000), 24)

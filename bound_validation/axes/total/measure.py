@@ -17,7 +17,7 @@ from bound_validation.cell import AnalysedCell, analysed, oracle_squares, plain_
 from bound_validation.certificates import forecasts, step_size
 from bound_validation.intervals import root_interval
 from bound_validation.results import NAN, Row
-from bound_validation.tasks import Claim, Progress, Task, TaskResult, dominance
+from bound_validation.tasks import STEP, Claim, Progress, Task, TaskResult, about, dominance
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.learner.experiment import measure_errors
 
@@ -31,7 +31,11 @@ def tasks(spec: TotalSpec, settings: Settings) -> list[Task]:
     del settings  # the grid has a chunk of its own
     lanes = len(spec.gaps)
     work = lanes * spec.replicas * max(spec.samples)
-    return [Task(f"total/groups{groups}", partial(measure, spec, groups), work, lanes) for groups in spec.groups]
+    seconds = about(work, STEP * lanes * max(spec.samples))
+    return [
+        Task(f"total/groups{groups}", partial(measure, spec, groups), work, lanes, seconds=seconds)
+        for groups in spec.groups
+    ]
 
 
 def measure(spec: TotalSpec, groups: int, progress: Progress) -> TaskResult:

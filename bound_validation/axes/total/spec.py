@@ -33,7 +33,7 @@ class TotalSpec:
 
 GAPS = (0.0, 0.05, 0.1, 0.2)  # up to where the whole bound of a long run is below the trivial value in every cell
 PRESETS = {
-    "testing": TotalSpec((1, 4), (0.0, 0.2), (100, 400), 16),
-    "quick": TotalSpec((1, 2, 4), GAPS, (150, 800, 4000), 64),
+    "testing": TotalSpec((1, 4), (0.0, 0.2), (100, 400), 32, chunk=100),
+    "quick": TotalSpec((1, 2, 4), (0.0, 0.1, 0.2), (150, 800, 4000), 64),
     "full": TotalSpec((1, 2, 4), GAPS, (300, 3000, 30_000), 256),
 }

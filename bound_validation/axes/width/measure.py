@@ -20,16 +20,29 @@ from icsmdp_jax.exact.constants import kappa_certificate
 from icsmdp_jax.exact.interface import InterfaceModel
 
 DOUBT = 1e-12  # ratio of eigenvalues of a Gram matrix below which its rank is left to a singular value decomposition
+PER_DRAW = 0.026  # CPU seconds
 WORK_PER_DRAW = 20_000  # progress units (about one handoff each) that one feature draw is worth
 
 
 def tasks(spec: WidthSpec, settings: Settings) -> list[Task]:
     """All feature draws, everything exact in float64; and, where the preset has them, trained nets."""
     work = WORK_PER_DRAW * spec.draws * len(spec.widths)
-    out = [Task("width", partial(measure, spec, settings), work, len(spec.widths), joint=False)]
+    out = [
+        Task(
+            "width",
+            partial(measure, spec, settings),
+            work,
+            len(spec.widths),
+            joint=False,
+            seconds=PER_DRAW * spec.draws * len(spec.widths),
+        )
+    ]
     if spec.trained is not None:
         nets = spec.trained
-        out.append(Task("width/trained", partial(measure_trained, spec), trained.work(nets), len(nets.widths)))
+        seconds = trained.seconds(nets)
+        out.append(
+            Task("width/trained", partial(measure_trained, spec), trained.work(nets), len(nets.widths), seconds=seconds)
+        )
     return out
 
 

@@ -58,7 +58,7 @@ PRESETS = {
         (4, 8, 16), 8, PlantedConfig.wide(), trained=TrainedSpec((2, 8), starts=2, updates=60, copies=128, step=1.0)
     ),
     "quick": WidthSpec(
-        (4, 8, 16, 32, 64), 160, PlantedConfig.wide(), trained=TrainedSpec((2, 4, 8, 16, 32), starts=6, updates=800)
+        (4, 8, 16, 32, 64), 160, PlantedConfig.wide(), trained=TrainedSpec((2, 4, 8, 16), starts=4, updates=600)
     ),
     "full": WidthSpec(
         (4, 8, 16, 32, 64, 96, 128, 256, 512, 1024, 2048, 4096), 400, PlantedConfig.wide(),

@@ -19,7 +19,7 @@ from scipy import stats
 from bound_validation.axes.width.spec import TrainedSpec
 from bound_validation.intervals import Slope, fitted_slope
 from bound_validation.results import NAN, Row, checked
-from bound_validation.tasks import Claim, Progress, TaskResult
+from bound_validation.tasks import Claim, Progress, TaskResult, about
 from bound_validation.views import MOSTLY
 from icsmdp_jax.envs.planted.model import PlantedModel
 from icsmdp_jax.envs.tabular import tabular_env
@@ -39,6 +39,11 @@ PARTS = ("trained", "trained_bias", "trained_spread")
 def work(spec: TrainedSpec) -> int:
     """Handoffs of all runs at all widths."""
     return 2 * spec.starts * spec.samples * len(spec.widths)
+
+
+def seconds(spec: TrainedSpec) -> float:
+    """``Task.seconds`` of all runs at all widths."""
+    return sum(about(2 * spec.starts * spec.samples * (3.0 + 0.45 * width)) for width in spec.widths)
 
 
 def measure(planted: PlantedModel, constants: dict[str, Any], spec: TrainedSpec, progress: Progress) -> TaskResult:
