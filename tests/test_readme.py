@@ -84,7 +84,9 @@ def desk(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return work, environment
 
 
-@pytest.mark.parametrize("document", ["README.md", *(pytest.param(page, marks=pytest.mark.slow) for page in DOCUMENTS[1:])])
+@pytest.mark.parametrize(
+    "document", ["README.md", *(pytest.param(page, marks=pytest.mark.slow) for page in DOCUMENTS[1:])]
+)
 def test_document_runs(document, desk):
     work, environment = desk
     everything = blocks(document)
