@@ -17,7 +17,7 @@ BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(JAX)
-EXTRAS := $(if $(filter cpu,$(JAX)),dev,dev,$(JAX))
+EXTRAS := dev,$(if $(filter cpu,$(JAX)),numba,$(JAX))
 
 # One process per core, four at most: each loads jax and compiles for itself. A file stays in one process, so
 # that its tests share what is compiled; BLAS keeps to one thread, since the processes fill the cores already.
@@ -80,5 +80,5 @@ bench: $(STAMP)  ## measure speed; see docs/performance.md
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
 
 clean:  ## remove caches and build products; .venv and results stay
-	rm -rf build dist *.egg-info .cache/jax-tests .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf build dist *.egg-info .cache/jax-tests .cache/numba-tests .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

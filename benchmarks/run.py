@@ -18,6 +18,7 @@ from benchmarks.common import Record, emit, size_arguments
 
 NAMES = (
     "learner_throughput",
+    "numba_twin",
     "dispatch",
     "environments",
     "random_numbers",

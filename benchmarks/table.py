@@ -52,6 +52,20 @@ def throughput(lines: list[Record]) -> str:
     return markdown(["replicas", *variants], rows)
 
 
+def beside_twin(lines: list[Record]) -> str:
+    """Rates of numba_twin, with both ratios."""
+    rows = [
+        [
+            line["variant"], line["case"]["learner"], str(line["case"]["replicas"]), million(line["value"]),
+            f"{million(line['low'])} to {million(line['high'])}", million(line["extra"]["handoffs"] / line["cpu_s"]),
+            ratio(line), f"{line.get('ratio_cpu', 1.0):.2f}",
+        ]
+        for line in lines
+    ]  # fmt: skip
+    head = ["", "learner", "replicas", "M handoffs/s", "range", "M per CPU second", "times as fast", "by CPU time"]
+    return markdown(head, rows)
+
+
 def rates(lines: list[Record]) -> str:
     """Rates with their spread, per processor second, and against the first of each group."""
     rows = [
@@ -171,6 +185,7 @@ def decisions(lines: list[Record]) -> str:
 
 SECTIONS = (
     ("learner_throughput", "Handoffs per second, in millions", throughput),
+    ("numba_twin", "IC-Q beside a hand-written Numba program", beside_twin),
     ("dispatch", "Networks of width 256, one for all agents or one for each", own_networks),
     ("environments", "Environments under random options, 1024 copies", environments),
     ("random_numbers", "Ways of drawing random numbers, tabular IC-Q", rates),

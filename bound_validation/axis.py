@@ -45,6 +45,11 @@ class Axis:
       words: its ``Section`` of the report; None for a plain heading.
       accelerated: presets in the place of those above where handoffs are simulated on a GPU or TPU.
       given: whether it is about a given model file, not about planted models.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> bv.Axis("mine", {"testing": 1, "quick": 2, "full": 3}, tasks="mine.measure:tasks").spec("quick")
+      2
     """
 
     name: str

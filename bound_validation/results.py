@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from bound_validation import theorem
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.io import atomic_write
 from icsmdp_jax.io import to_plain as to_plain
 from icsmdp_jax.io import write_json as write_json
@@ -169,10 +170,20 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
 
     Raises:
       ValueError: in one line, if the file is not such a table.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> import tempfile
+      >>> sweep = bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1)}, measure=["interface"])
+      >>> out = tempfile.mkdtemp()
+      >>> summary = bv.run(sweep, out)
+      >>> {row.series for row in bv.read_table(f"{out}/results.parquet")} >= {"gap", "policy_loss"}
+      True
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    of_type(str | os.PathLike, "the name of a Parquet file", path=path)
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import html
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from bound_validation.axis import SETTINGS, resolved
 from bound_validation.results import SCHEMA, Row, write_table
 from bound_validation.tasks import Claim, Task, TaskResult
+from icsmdp_jax.core.arguments import of_type, one_of, shown
 from icsmdp_jax.io import check_folder, to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
 from icsmdp_jax.runs.directory import FINISHED, TABLE
@@ -70,7 +73,18 @@ def _say_uncertified(uncertified: list[str], cells: int) -> None:
 
 
 def verdict(summary: dict[str, Any]) -> str:
-    """One line for the end of a run."""
+    """One line for the end of a run.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> import tempfile
+      >>> sweep = bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1)}, measure=["interface"])
+      >>> summary = bv.run(sweep, tempfile.mkdtemp())
+      >>> bv.verdict(summary)[:14]
+      'The bound held'
+    """
+    if not isinstance(summary, Mapping) or "checks" not in summary:
+        raise ValueError(f"summary = {shown(summary)}: expected what validate or run returned")
     checks, violations = summary["checks"], summary["violations"]
     undecided = [claim["name"] for claim in summary["claims"] if claim["undecided"]]
     passed = sum(claim["passed"] is True for claim in summary["claims"])
@@ -85,14 +99,24 @@ def verdict(summary: dict[str, Any]) -> str:
     )
 
 
+class Summary(dict[str, Any]):
+    """What ``summary.json`` holds; shown as its verdict and the place of the report."""
+
+    def __repr__(self) -> str:
+        return f"Summary({verdict(self)} {self['report']})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(verdict(self))}</p><p><code>{html.escape(self['report'])}</code></p>"
+
+
 def validate(
-    out: str | Path,
+    out: str | os.PathLike[str],
     preset: str,
-    model: str | None = None,
+    model: str | os.PathLike[str] | None = None,
     behaviour: str = "uniform",
     resume: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any] | None:
+) -> Summary | None:
     """Runs a preset of every axis, on planted models or on a model file, and writes everything into ``out``.
 
     Args:
@@ -108,13 +132,22 @@ def validate(
 
     Raises:
       ValueError: in one line, for bad input, or if ``out`` holds another run and neither option says what to do.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> summary = bv.validate("results/quick", "quick")  # doctest: +SKIP
+      >>> print(bv.verdict(summary))  # doctest: +SKIP
     """
     import jax
 
     from bound_validation.axes import AXES
 
+    one_of(SETTINGS, preset=preset)
+    of_type(str | os.PathLike, "the name of a folder", out=out)
+    of_type(str | os.PathLike | None, "the name of a model file", model=model)
+    of_type(str | os.PathLike, "uniform or the name of a .npy file", behaviour=behaviour)
     if model is None and behaviour != "uniform":
-        raise ValueError("--behaviour: only with --model; planted models bring their own")
+        raise ValueError("behaviour: only with a model; planted models bring their own")
     settings = SETTINGS[preset]
     about: dict[str, Any] = {"preset": preset, "model": None}
     warnings: list[str] = []
@@ -145,7 +178,7 @@ def _plain(spec: Any) -> Any:
     return [_plain(one) for one in spec] if isinstance(spec, tuple) else dataclasses.asdict(spec)
 
 
-def _sha256(path: str) -> str:
+def _sha256(path: str | os.PathLike[str]) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -218,13 +251,13 @@ VALIDATION = Ending()
 
 
 def execute(
-    out: str | Path,
+    out: str | os.PathLike[str],
     tasks: list[Task],
     about: dict[str, Any],
     resume: bool = False,
     overwrite: bool = False,
     ending: Ending = VALIDATION,
-) -> dict[str, Any] | None:
+) -> Summary | None:
     """Runs tasks in a run directory and writes table, summary, figures and report.
 
     Args:
@@ -242,7 +275,7 @@ def execute(
 
     manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **provenance.record(PACKAGES)}
     out = Path(out)
-    summary: dict[str, Any] = {}
+    summary = Summary()
 
     def finish(done: engine.Finished) -> None:
         total = TaskResult()

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from icsmdp_jax.exact.solved import solve as solve
     from icsmdp_jax.experiments.methods import MethodComparison as MethodComparison
     from icsmdp_jax.experiments.methods import compare_methods as compare_methods
-    from icsmdp_jax.learner.baselines import Setup as Setup
     from icsmdp_jax.learner.curves import Curves as Curves
     from icsmdp_jax.learner.curves import Evaluation as Evaluation
     from icsmdp_jax.learner.curves import evaluate as evaluate
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from icsmdp_jax.learner.methods import METHODS as METHODS
     from icsmdp_jax.learner.schedules import constant as constant
     from icsmdp_jax.learner.schedules import polynomial as polynomial
+    from icsmdp_jax.learner.setups import Setup as Setup
     from icsmdp_jax.learner.setups import setup as setup
     from icsmdp_jax.models.files import load_model as load_model
     from icsmdp_jax.models.files import save_model as save_model
@@ -69,12 +69,11 @@ _WHERE = {
     "exact.returns": ("Returns",),
     "exact.solved": ("Solved", "solve"),
     "experiments.methods": ("MethodComparison", "compare_methods"),
-    "learner.baselines": ("Setup",),
     "learner.curves": ("Curves", "Evaluation", "evaluate", "train"),
     "learner.exploration": ("ramp",),
     "learner.methods": ("METHODS",),
     "learner.schedules": ("constant", "polynomial"),
-    "learner.setups": ("setup",),
+    "learner.setups": ("Setup", "setup"),
     "models.files": ("load_model", "save_model"),
     "models.importers": ("from_gym", "from_mdptoolbox", "from_quantecon"),
     "models.tabular": ("TabularModel",),

@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     place.mkdir(parents=True, exist_ok=True)
     os.environ[CACHE] = str(place)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba-tests"))
     config.add_cleanup(lambda: os.environ.pop(CACHE, None))
 
 

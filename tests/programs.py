@@ -24,7 +24,6 @@ from icsmdp_jax.experiments import sorting_runs
 from icsmdp_jax.learner import channel, networks, schedules, train
 from icsmdp_jax.learner.adaptable import AdaptableLearner, inputs_for, tabular_learner
 from icsmdp_jax.learner.adaptable_state import situation_index, situation_vector
-from icsmdp_jax.learner.baselines import setup
 from icsmdp_jax.learner.exploration import behaviour_table, ramp
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.methods import METHODS
@@ -32,6 +31,7 @@ from icsmdp_jax.learner.networks import FUNCTION_CLASSES, features_of
 from icsmdp_jax.learner.parallel import EXPLORE, TARGETS, Hyper, ParallelLearner
 from icsmdp_jax.learner.role_gradients import RoleTrainer, groups_of, with_role_code
 from icsmdp_jax.learner.role_state import Inputs as RoleInputs
+from icsmdp_jax.learner.setups import setup
 from icsmdp_jax.learner.simulated_returns import discounted_returns, random_option
 from icsmdp_jax.learner.updates import stay_within
 from icsmdp_jax.models.random import random_model
@@ -110,7 +110,7 @@ def environment(name: str, central: bool = False) -> Program:
 
 def method_on(method: str, kind: str, **fields: Any) -> Program:
     """A method of the table on a small model."""
-    one = setup(MODEL, method, kind, width=4, depth=1, **SIZES, **fields)
+    one = setup(MODEL, None, method, kind, width=4, depth=1, **SIZES, **fields)
     faults = None
     if one.learner.latest:
         liars = np.array([True, False, False])

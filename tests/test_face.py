@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bound_validation as bv
 import icsmdp_jax as ic
+from icsmdp_jax.envs import registry
 from icsmdp_jax.exact import words
 from icsmdp_jax.learner.curves import horizon_of
 from icsmdp_jax.learner.methods import METHODS
@@ -48,15 +51,79 @@ def test_unknown_names_are_attribute_errors() -> None:
         ic.analyze  # noqa: B018
 
 
-EXAMPLES = ["advise", "analyse", pytest.param("compare_methods", marks=pytest.mark.slow), "setup", "solve", "train"]
+RESULTS = {
+    "Advice",
+    "Analysis",
+    "Curves",
+    "Evaluation",
+    "METHODS",
+    "MethodComparison",
+    "Row",
+    "Setup",
+    "Solved",
+    "__version__",
+}
+LONG = {"Checked", "check_environment", "compare_methods", "evaluate", "read_table", "run", "verdict"}  # they compile
+EXAMPLES = [(package, name) for package in (ic, bv) for name in package.__all__ if name not in RESULTS]
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_examples_of_docstrings(name: str) -> None:
-    found = doctest.DocTestFinder(recurse=False).find(getattr(ic, name), name, globs={})
-    assert sum(len(one.examples) for one in found) >= 3
-    for one in found:
-        assert doctest.DocTestRunner(verbose=False).run(one).failed == 0
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [pytest.param(*one, marks=pytest.mark.slow if one[1] in LONG else ()) for one in EXAMPLES],
+    ids=[f"{package.__name__}.{name}" for package, name in EXAMPLES],
+)
+def test_every_name_that_is_called_has_an_example_that_runs(package: Any, name: str) -> None:
+    """What only a call returns is shown in the example of the function that returns it."""
+    registered = dict(registry.ENVIRONMENTS)
+    found = doctest.DocTestFinder(recurse=False).find(getattr(package, name), name, globs={})
+    assert sum(len(one.examples) for one in found) >= 2
+    try:
+        for one in found:
+            assert doctest.DocTestRunner(verbose=False).run(one).failed == 0
+    finally:
+        registry.ENVIRONMENTS.clear()
+        registry.ENVIRONMENTS.update(registered)
+
+
+FIRST_SESSION = """
+env, params = ic.make("planted", gap=0.2)
+model = env.exact_model(params)
+known = ic.analyse(model)
+known.interface_gap
+print(known)
+icq = ic.setup(env, params, method="ic_q", network="mlp", width=32)
+state, metrics = ic.train(icq, key, updates=1500)
+ic.evaluate(icq, state, key)
+summary = bv.run(bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1, 0.4)}), "results/gap")
+ic.compare_methods(env, params, ["ic_q", "central", "no_message"], key)
+"""
+SHORTER = {
+    "updates=1500": "updates=20",
+    "(0, 0.1, 0.4)}": "(0, 0.1, 0.4)}, samples=(200, 400), replicas=2",
+    '"no_message"], key': '"no_message"], key, updates=20, seeds=2, points=2, episodes=16, copies=8',
+}
+
+
+@pytest.mark.slow
+def test_a_first_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every line as a user would type it, with smaller numbers; each shows something in one line or a table."""
+    monkeypatch.chdir(tmp_path)
+    program = FIRST_SESSION
+    for long, short in SHORTER.items():
+        assert long in program
+        program = program.replace(long, short)
+    names: dict[str, Any] = {"ic": ic, "bv": bv, "key": jax.random.key(0)}
+    shown = []
+    for line in program.strip().splitlines():
+        try:
+            shown.append(repr(eval(line, names)))
+        except SyntaxError:
+            exec(line, names)
+    assert names["known"].interface_gap == float(shown[0]) and "interface_gap" in capsys.readouterr().out
+    assert shown[2].startswith("Evaluation(return ") and shown[3].startswith("MethodComparison(planted: ic_q ")
+    assert names["summary"]["cells"] == 3 and Path(names["summary"]["report"]).is_file()
+    assert repr(names["summary"]).startswith("Summary(The bound held in ")
+    assert all("\n" not in repr(value) for name, value in names.items() if name not in ("__builtins__", "key"))
 
 
 def test_constants_have_the_names_of_the_json() -> None:
@@ -67,7 +134,7 @@ def test_constants_have_the_names_of_the_json() -> None:
     text, page = str(known), known._repr_html_()
     for name, shown, unit, said in words.rows_of(table):
         assert any(line.split()[:2] == [name, shown] for line in text.splitlines())
-        assert f"<code>{name}</code></td><td>{shown}</td>" in page and unit in text and said in text
+        assert f">{name}</td>" in page and f">{shown}</td>" in page and unit in text and said in text
     assert set(table) - set(words.LABELS) == set(words.HIDDEN)
     assert repr(known).count("\n") == 0 and len(repr(known)) < 100
 
@@ -235,10 +302,10 @@ REFUSED = [
         "network = 'tabular': expected one of linear, mlp, two-layer, since interfaces are vectors",
     ),
     ({"network": "cnn"}, "network = 'cnn': expected one of linear, mlp, two-layer"),
-    ({"width": 0}, "width = 0: expected 1 or more"),
-    ({"copies": 0}, "copies = 0: expected 1 or more"),
-    ({"length": -1}, "length = -1: expected 1 or more"),
-    ({"depth": -1}, "depth = -1: expected 0 or more"),
+    ({"width": 0}, "width = 0: expected a whole number of at least 1"),
+    ({"copies": 0}, "copies = 0: expected a whole number of at least 1"),
+    ({"length": -1}, "length = -1: expected a whole number of at least 1"),
+    ({"depth": -1}, "depth = -1: expected a whole number of at least 0"),
     ({"method": "central"}, "method = 'central': corridor has no exact model and no global_view"),
 ]
 

@@ -5,9 +5,11 @@ A name in ``BUILT_IN`` registers a folder; ``register`` does the same for an axi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 
 from bound_validation.axis import PRESETS, Axis
+from icsmdp_jax.core.arguments import of_type
 
 AXES: dict[str, Axis] = {}  # by name, in the order of their tasks, figures and sections
 BUILT_IN = (
@@ -31,7 +33,17 @@ def register(axis: Axis) -> None:
 
     Raises:
       ValueError: if the name is taken, or a preset is missing.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> tasks = lambda spec, settings: []
+      >>> bv.register(bv.Axis("mine", dict.fromkeys(("testing", "quick", "full")), tasks))
+      >>> from bound_validation.axes import AXES
+      >>> del AXES["mine"]  # and gone again
     """
+    of_type(Axis, "an Axis", axis=axis)
+    of_type(str, "a text", name=axis.name)
+    of_type(Mapping, "a dictionary by preset", presets=axis.presets)
     if axis.name in AXES:
         raise ValueError(f"axis {axis.name!r}: is registered already, expected another name")
     for preset in PRESETS:

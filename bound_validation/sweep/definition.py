@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from bound_validation.sweep.families import Family, Function, resolve
 from bound_validation.sweep.refusal import Refusal, nearest, refused, unknown
 
@@ -48,6 +50,12 @@ class Figure:
       at: for all other axes the value whose cells are drawn as curves; where nothing is said the first one, and of
         the samples the last one. The figure of all checks shows every cell.
       labels: what an axis is called in figures, by its name; may hold Matplotlib's mathematics between dollar signs.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> figure = bv.Figure(x="gap", labels={"gap": "interface gap"})
+      >>> bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1)}, figure=figure).figure.at
+      {'learner.samples': 16000}
     """
 
     x: str | None = None
@@ -56,7 +64,7 @@ class Figure:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
     """A sweep over a family of models.
 
@@ -82,6 +90,11 @@ class Sweep:
 
     Raises:
       Refusal: a ``ValueError`` of one line, for the first field that cannot be used.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1, 0.4)}, measure=["interface"])
+      Sweep(gap: 3 cells of planted over gap; interface; exact)
     """
 
     name: str
@@ -102,6 +115,10 @@ class Sweep:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise refused("name", self.name, "letters, digits, dots, dashes and underscores")
+        _typed("axes", self.axes, Mapping, "a dictionary of lists")
+        _typed("fixed", self.fixed, Mapping, "a dictionary")
+        _typed("figure", self.figure, Figure, "a Figure")
+        _typed("folder", self.folder, Path | str | None, "the name of a folder")
         axes = {name: _values(name, values) for name, values in self.axes.items()}
         changes: dict[str, Any] = {
             "axes": axes, "fixed": dict(self.fixed), "measure": _measures(self.measure),
@@ -112,6 +129,7 @@ class Sweep:
         cells = math.prod(len(values) for name, values in axes.items() if name != SAMPLES)
         if cells > MOST_CELLS:
             raise Refusal("axes", "", f": their product has {cells} cells, expected at most {MOST_CELLS}")
+        _typed("samples", self.samples, Sequence | np.ndarray, "increasing even whole numbers")
         changes["samples"] = tuple(axes.get(SAMPLES, self.samples))
         for name, value in changes.items():
             object.__setattr__(self, name, value)
@@ -120,6 +138,12 @@ class Sweep:
         self._check_samples()
         self._check_coordinates()
         object.__setattr__(self, "figure", _resolved(self))
+
+    def __repr__(self) -> str:
+        axes = ", ".join(self.axes)
+        counts = ", ".join(map(str, self.samples)) + f" handoffs, {self.replicas} replicas" if self.learns else "exact"
+        cells = f"{self.num_cells} cell{'' if self.num_cells == 1 else 's'}"
+        return f"Sweep({self.name}: {cells} of {self.source.name} over {axes}; {', '.join(self.measure)}; {counts})"
 
     @property
     def source(self) -> Family:
@@ -226,6 +250,7 @@ def _values(name: str, values: Any) -> tuple[Any, ...]:
 
 
 def _measures(measure: Any) -> tuple[str, ...]:
+    _typed("measure", measure, str | Sequence, f"one or more of {', '.join(MEASURES)}")
     names = (measure,) if isinstance(measure, str) else tuple(measure)
     for name in names:
         if name not in MEASURES:
@@ -233,6 +258,11 @@ def _measures(measure: Any) -> tuple[str, ...]:
     if not names or len(set(names)) != len(names):
         raise refused("measure", list(names), f"one or more of {', '.join(MEASURES)}")
     return tuple(name for name in MEASURES if name in names)
+
+
+def _typed(field: str, value: Any, kinds: Any, expected: str, place: str = "") -> None:
+    if not isinstance(value, kinds):
+        raise refused(field, value, expected, place)
 
 
 def _is_whole(value: Any) -> bool:
@@ -255,7 +285,10 @@ def _resolved(sweep: Sweep) -> Figure:
       Refusal: for names that are no axes, or values that are on none.
     """
     figure, axes = sweep.figure, {**sweep.axes, SAMPLES: sweep.samples}
+    for field in ("at", "labels"):
+        _typed("figure", getattr(figure, field), Mapping, "a dictionary", field)
     for field, name in (("x", figure.x), ("group", figure.group)):
+        _typed("figure", name, str | None, "the name of an axis", field)
         if name is not None and name not in axes:
             raise Refusal("figure", field, f" = {name!r}: {nearest(str(name), axes)}")
     x = figure.x

@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ import numpy as np
 
 from bound_validation.sweep.refusal import FINITE, Refusal, nearest, refused, shown, unknown
 from bound_validation.sweep.sizes import check_size, planted_size, random_size
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.endings import summary
 from icsmdp_jax.models.arrays import LARGEST
 from icsmdp_jax.models.tabular import TabularModel
@@ -50,7 +51,7 @@ class Built(NamedTuple):
     behaviour: np.ndarray | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Family:
     """A function from named coordinates to models.
 
@@ -64,6 +65,15 @@ class Family:
       sizes: coordinates on which the shapes of the arrays depend; None if nobody has said so, and then every model is
         built once before the run to find out.
       digest: SHA-256 of the file behind it, or empty: a run is only resumed with the same one.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> def desk(gap):
+      ...     import icsmdp_jax as ic
+      ...     return ic.make("planted", num_agents=3, gap=gap)[0].model
+      >>> family = bv.Family("desk", desk, names=frozenset({"gap"}), required=frozenset({"gap"}))
+      >>> bv.Sweep("desk", family=family, axes={"gap": (0, 0.1)}).num_cells
+      2
     """
 
     name: str
@@ -74,6 +84,17 @@ class Family:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sizes: frozenset[str] | None = None
     digest: str = ""
+
+    def __post_init__(self) -> None:
+        of_type(str, "a text", name=self.name, digest=self.digest)
+        of_type(Callable, "a function", function=self.function)
+        of_type(Set, "a set of names", required=self.required)
+        of_type(Set | None, "a set of names, or None", names=self.names, sizes=self.sizes)
+        of_type(Mapping, "a dictionary", kinds=self.kinds, defaults=self.defaults)
+
+    def __repr__(self) -> str:
+        takes = "any coordinates" if self.names is None else ", ".join(sorted(self.names)) or "nothing"
+        return f"Family({self.name}: takes {takes})"
 
     def check(self, field: str, name: str, value: Any) -> None:
         """Refuses a coordinate that the family does not take, or one of the wrong type."""
@@ -117,7 +138,7 @@ def resolve(source: Any, folder: Path | None = None, sizes: tuple[str, ...] | No
     Raises:
       Refusal: in one line, if there is no such family.
     """
-    place = Path.cwd() if folder is None else folder
+    place = Path(folder or ".").absolute()
     if isinstance(source, Family):
         found = source
     elif callable(source):
@@ -136,6 +157,9 @@ def resolve(source: Any, folder: Path | None = None, sizes: tuple[str, ...] | No
         known = "planted, random, package.module:function, FILE.py:function or MODEL.npz"
         raise Refusal("family", "", f" = {shown(source)}: {nearest(source, ('planted', 'random'), known)}")
     if sizes is not None:
+        names = isinstance(sizes, Sequence | Set) and not isinstance(sizes, str)
+        if not names or not all(isinstance(name, str) for name in sizes):
+            raise refused("sizes", sizes, "a tuple of names")
         found = dataclasses.replace(found, sizes=frozenset(sizes))
     for name in sorted(found.sizes or ()):
         if found.names is not None and name not in found.names:

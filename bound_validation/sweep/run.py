@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ import numpy as np
 
 from bound_validation.cell import ASYMPTOTIC_FROM, TIE
 from bound_validation.results import Row
-from bound_validation.running import Ending, execute
+from bound_validation.running import Ending, Summary, execute
 from bound_validation.sweep.cells import check_memory, run_part, work_of
 from bound_validation.sweep.definition import SAMPLES, Cell, Sweep, value_text
 from bound_validation.sweep.parts import parts
 from bound_validation.tasks import Claim, Task, dominance, in_range
+from icsmdp_jax.core.arguments import of_type
 
 
-def run_sweep(sweep: Sweep, out: Path, resume: bool = False, overwrite: bool = False) -> dict[str, Any] | None:
+def run_sweep(
+    sweep: Sweep, out: str | os.PathLike[str], resume: bool = False, overwrite: bool = False
+) -> Summary | None:
     """Runs a sweep and writes everything into ``out``.
 
     Args:
@@ -32,9 +36,19 @@ def run_sweep(sweep: Sweep, out: Path, resume: bool = False, overwrite: bool = F
 
     Raises:
       ValueError: in one line, for bad input, or if ``out`` holds another run and neither option says what to do.
+
+    Example:
+      >>> import bound_validation as bv
+      >>> import tempfile
+      >>> sweep = bv.Sweep("gap", family="planted", axes={"gap": (0, 0.1)}, measure=["interface"])
+      >>> summary = bv.run(sweep, tempfile.mkdtemp())
+      >>> summary["bound_holds"]
+      True
     """
     from bound_validation.sweep.figure import draw_all
 
+    of_type(Sweep, "a Sweep", sweep=sweep)
+    of_type(str | os.PathLike, "the name of a folder", out=out)
     about = {"preset": "sweep", "model": sweep.source.name, **sweep.manifest()}
     ending = Ending(
         arrange=partial(placed, sweep),

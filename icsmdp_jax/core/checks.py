@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import of_type, one_key, whole
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff
 
@@ -75,17 +76,25 @@ def check_environment(env: Environment, params: Any, key: chex.PRNGKey, copies: 
 
     Raises:
       ContractError: in one line, naming clause, field and value.
+
+    Example:
+      >>> import jax, icsmdp_jax as ic
+      >>> env, params = ic.make("planted", gap=0.2)
+      >>> ic.check_environment(env, params, jax.random.key(0), copies=4, handoffs=8).handoffs
+      32
     """
-    key_reset, key_run, key_one = jax.random.split(key, 3)
+    of_type(Environment, "an Environment", env=env)
+    whole(1, copies=copies, handoffs=handoffs)
+    key_reset, key_run, key_one = jax.random.split(one_key(key), 3)
     first, state = jax.jit(jax.vmap(env.reset, in_axes=(0, None)))(jax.random.split(key_reset, copies), params)
-    _check_types(env, first, "reset")
+    check_types(env, first, "reset")
     for name in SEGMENT:
         value = np.asarray(getattr(first, name))
         _require(2, not value.any(), f"reset: {name} = {value.reshape(-1)[0]}, expected zero before any segment")
     _check_decisions(env, jax.tree.map(lambda leaf: np.asarray(leaf)[None], first))
     _check_functional(env, params, key_one)
     after, views = _run(env, params, key_run, first, state, handoffs)
-    _check_types(env, jax.tree.map(lambda leaf: leaf[0], after), "step")
+    check_types(env, jax.tree.map(lambda leaf: leaf[0], after), "step")
     host: Handoff = jax.tree.map(np.asarray, after)
     _check_segments(env, host)
     _check_decisions(env, host)
@@ -132,7 +141,8 @@ def _run(
         raise ContractError(f"clause 9: step changes the types of what it carries ({line})") from None
 
 
-def _check_types(env: Environment, handoff: Handoff, where: str) -> None:
+def check_types(env: Environment, handoff: Handoff, where: str) -> None:
+    """Clause 1: shapes and dtypes of a handoff whose leading axis are copies."""
     spec = env.spec
     expected = dict(TYPES, interface=spec.interface_dtype, final_interface=spec.interface_dtype)
     shapes: dict[str, tuple[int, ...]] = {name: () for name in expected}
@@ -140,6 +150,7 @@ def _check_types(env: Environment, handoff: Handoff, where: str) -> None:
     shapes |= dict.fromkeys(("interface", "final_interface"), tuple(spec.interface_shape))
     for name, dtype in expected.items():
         leaf = getattr(handoff, name)
+        _require(1, hasattr(leaf, "dtype"), f"{where}: {name} is {type(leaf).__name__}, expected one array")
         _require(
             1, leaf.shape[1:] == shapes[name], f"{where}: {name} has shape {leaf.shape[1:]}, expected {shapes[name]}"
         )
@@ -244,15 +255,16 @@ def _check_functional(env: Environment, params: Any, key: chex.PRNGKey) -> None:
     close = jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-5, atol=1e-6), compiled, (plain, entered))
     _require(8, all(jax.tree.leaves(close)), "step_env: the compiled result differs")
     for name, one, two in (("state", state, entered), ("handoff", first, plain)):
-        same_types = _same_types(one, two)
-        _require(9, same_types, f"the {name} of reset and that of step_env differ in structure, shape or dtype")
+        agree = same_types(one, two)
+        _require(9, agree, f"the {name} of reset and that of step_env differ in structure, shape or dtype")
     words = jax.random.bits(key_step, (env.words_per_step,), jnp.uint32)
     drawn = jax.eval_shape(env.step_from_words, words, state, option, params)
-    same_types = _same_types(drawn, (plain, entered))
-    _require(10, same_types, "step_from_words and step_env differ in structure, shape or dtype of what they return")
+    agree = same_types(drawn, (plain, entered))
+    _require(10, agree, "step_from_words and step_env differ in structure, shape or dtype of what they return")
 
 
-def _same_types(one: Any, two: Any) -> bool:
+def same_types(one: Any, two: Any) -> bool:
+    """Whether two trees agree in structure, shapes and dtypes."""
     pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=False)
     return str(jax.tree.structure(one)) == str(jax.tree.structure(two)) and all(
         jnp.shape(a) == jnp.shape(b) and jnp.result_type(a) == jnp.result_type(b) for a, b in pairs

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import functools
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -18,7 +17,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from icsmdp_jax.core.arguments import is_traced
+from icsmdp_jax.core.arguments import is_traced, one_key
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 
 if TYPE_CHECKING:
@@ -34,6 +33,21 @@ class Environment(abc.ABC, Generic[State, Params]):
     Training loops draw the random words of many steps at once, ahead of the scan, which on a CPU is several times
     faster than one key per step, and call ``step_from_words``. By default the words of a step are the data of one key;
     environments that can turn raw words into a transition set ``words_per_step`` and implement it.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, icsmdp_jax as ic
+      >>> class Turns(ic.Environment):  # two agents in turn; option 1 pays
+      ...     spec = ic.EnvSpec("turns", 2, 2, 2, (), jnp.int32, 1, False)
+      ...
+      ...     def reset(self, key, params):
+      ...         return ic.arrive(jnp.int32(0), jnp.int32(0), jnp.ones(2, bool), ic.no_segment()), jnp.int32(0)
+      ...
+      ...     def step_env(self, key, state, option, params):
+      ...         no, turn = jnp.zeros((), bool), 1 - state
+      ...         ended = ic.Ended(option.astype(jnp.float32), jnp.int32(1), jnp.float32(params), no, no)
+      ...         return ic.arrive(turn, turn, jnp.ones(2, bool), ended), turn
+      >>> ic.setup(Turns(), 0.9)
+      Setup(IC-Q in turns: tabular, 64 copies, 8 handoffs each between updates)
     """
 
     words_per_step: int = 2  # the data of one Threefry key
@@ -63,7 +77,7 @@ class Environment(abc.ABC, Generic[State, Params]):
 
         The segment fields and ``final_*`` still describe the segment that ended.
         """
-        key_step, key_reset = jax.random.split(key)
+        key_step, key_reset = jax.random.split(one_key(key))
         handoff, entered = self.step_env(key_step, state, option, params)
         fresh, fresh_state = self.reset(key_reset, params)
         return restart(handoff, entered, fresh, fresh_state)
@@ -88,9 +102,16 @@ class Environment(abc.ABC, Generic[State, Params]):
         raise ValueError(f"{self.spec.name}: no global_view, expected an environment that implements it")
 
     def global_view_size(self, params: Params) -> int:
-        """``V``, the length of the global view; nothing is computed."""
+        """``V``, the length of the global view; nothing is computed.
+
+        Raises:
+          ValueError: if it is no float32 vector.
+        """
         view = jax.eval_shape(lambda key: self.global_view(self.reset(key, params)[1], params), jax.random.key(0))
-        return math.prod(view.shape)
+        if len(view.shape) != 1 or view.dtype != jnp.float32:
+            found = f"{view.dtype.name} of shape {list(view.shape)}"
+            raise ValueError(f"{self.spec.name}: global_view is {found}, expected a float32 vector")
+        return int(view.shape[0])
 
     @property
     def has_exact_model(self) -> bool:

@@ -30,6 +30,13 @@ class Handoff(NamedTuple):
       final_agent: ``[]`` int32, agent of the epoch that the segment led to, before any automatic reset.
       final_interface: interface of that epoch, same shape and dtype as ``interface``.
       final_mask: ``[O]`` bool, its mask.
+
+    Example:
+      >>> import jax, icsmdp_jax as ic
+      >>> env, params = ic.make("planted", gap=0.2)
+      >>> first, state = env.reset(jax.random.key(0), params)
+      >>> first.mask.shape, int(first.duration)  # four options; nothing has lasted yet
+      ((4,), 0)
     """
 
     agent: chex.Array
@@ -75,6 +82,12 @@ class EnvSpec(NamedTuple):
       interface_dtype: dtype of the interface.
       longest_duration: largest possible ``tau`` in primitive steps, 0 if unbounded.
       exact_oracle: whether the underlying model is small enough to be solved exactly (``Environment.exact_model``).
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> env, params = ic.make("planted", gap=0.2)
+      >>> env.spec.num_agents, env.spec.num_interfaces, env.spec.interface_shape  # numbered interfaces
+      (10, 40, ())
     """
 
     name: str

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from icsmdp_jax.core.arrival import Ended, arrive, no_segment
 from icsmdp_jax.core.environment import Environment, Params, State
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.words import in_short
 
 LocalPolicy = Callable[[Any, chex.Array, chex.Array, chex.Array, chex.Array], chex.Array]
 """``(policy_params, agent, option, observation, action_mask) -> [A]`` logits; masked actions are left to the caller."""
@@ -217,6 +218,9 @@ class LiftedParams(NamedTuple):
 
     env: Any
     policy: Any
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclasses.dataclass(frozen=True)

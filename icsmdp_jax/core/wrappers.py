@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import checkify
 
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 
@@ -120,6 +121,9 @@ class Checked(Environment[Any, Any]):
     """
 
     env: Environment
+
+    def __post_init__(self) -> None:
+        of_type(Environment, "an Environment", env=self.env)
 
     @property
     def spec(self) -> EnvSpec:

@@ -23,6 +23,7 @@ import numpy as np
 from icsmdp_jax.core.arguments import expect
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
+from icsmdp_jax.core.words import in_short
 from icsmdp_jax.envs.finite import FiniteEnv, TabularState
 from icsmdp_jax.models.tabular import TabularModel, annuities
 
@@ -98,6 +99,9 @@ class ListedParams(NamedTuple):
     value: chex.Array
     dollar_weight: chex.Array
     block_cost: chex.Array
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from icsmdp_jax.core.arguments import shown
+
 if TYPE_CHECKING:
     from icsmdp_jax.core.environment import Environment
 
@@ -80,7 +82,13 @@ class Description(NamedTuple):
 
 
 def environments() -> tuple[str, ...]:
-    """All registered names, in the order of the documentation."""
+    """All registered names, in the order of the documentation.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> "planted" in ic.environments()
+      True
+    """
     return tuple(ENVIRONMENTS)
 
 
@@ -94,8 +102,20 @@ def register(name: str, maker: str | Callable[..., tuple[Environment, Any]], tex
       **arguments: arguments that belong to the name.
 
     Raises:
-      ValueError: if the name is taken.
+      ValueError: if the name is taken, or the maker is none.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> def desk(gap=0.1):
+      ...     return ic.make("planted", num_agents=3, gap=gap)
+      >>> ic.register("desk", desk, "three agents", gap=0.3)
+      >>> ic.make("desk", gap=0)[0].spec.num_agents
+      3
     """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"name = {shown(name)}: expected a text")
+    if not callable(maker) and not (isinstance(maker, str) and ":" in maker):
+        raise ValueError(f"maker = {shown(maker)}: expected a function, or 'module:function'")
     if name in ENVIRONMENTS:
         raise ValueError(f"environment {name!r}: is registered already, expected another name")
     ENVIRONMENTS[name] = Entry(maker, text, arguments)
@@ -107,12 +127,12 @@ def entry(name: str) -> Entry:
     Raises:
       ValueError: for an unknown name; the line lists the names.
     """
-    if name not in ENVIRONMENTS:
-        raise ValueError(f"environment {name!r}: expected one of {', '.join(ENVIRONMENTS)}")
+    if not isinstance(name, str) or name not in ENVIRONMENTS:
+        raise ValueError(f"environment {shown(name)}: expected one of {', '.join(ENVIRONMENTS)}")
     return ENVIRONMENTS[name]
 
 
-def make(name: str, **overrides: Any) -> tuple[Environment, Any]:
+def make(name: str, /, **overrides: Any) -> tuple[Environment, Any]:
     """The environment of a name and its parameters.
 
     Args:
@@ -124,6 +144,12 @@ def make(name: str, **overrides: Any) -> tuple[Environment, Any]:
 
     Raises:
       ValueError: for an unknown name, an argument that the maker does not have, or whatever the maker refuses.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> env, params = ic.make("planted", gap=0.2)
+      >>> env.spec.num_agents
+      10
     """
     import inspect
 
@@ -134,7 +160,10 @@ def make(name: str, **overrides: Any) -> tuple[Environment, Any]:
         for argument in overrides:
             if argument not in known:
                 raise ValueError(f"{name}: argument {argument!r}, expected one of {', '.join(known)}")
-    return maker(**{**found.arguments, **overrides})
+    made = maker(**{**found.arguments, **overrides})
+    if not (isinstance(made, tuple) and len(made) == 2):
+        raise ValueError(f"{name}: its maker returned {type(made).__name__}, expected (env, params)")
+    return made
 
 
 def describe(name: str) -> Description:

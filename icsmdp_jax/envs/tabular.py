@@ -14,9 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at, uniform_symmetric
+from icsmdp_jax.core.words import in_short
 from icsmdp_jax.envs.finite import FiniteEnv, TabularState, check_made_from
+from icsmdp_jax.models.arrays import pmf, real
 from icsmdp_jax.models.tabular import TabularModel, annuities
 
 
@@ -57,6 +60,9 @@ class TabularParams(NamedTuple):
     terminal: chex.Array
     lump: chex.Array | None = None
     last_discount: chex.Array | None = None
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +140,22 @@ def tabular_env(
 
     Returns:
       ``(env, params)``; params are JAX arrays in float32, int32, uint32 and bool.
+
+    Raises:
+      ValueError: in one line, for what is no model, or a ``first`` that is no law of its states.
+
+    Example:
+      >>> import jax, icsmdp_jax as ic
+      >>> model = ic.make("planted", gap=0.2)[0].model
+      >>> env, params = ic.tabular_env(model)
+      >>> handoff, state = env.reset(jax.random.key(0), params)
+      >>> bool(handoff.agent == model.agent[state.index])
+      True
     """
+    of_type(TabularModel, "a TabularModel; load_model reads a model file", model=model)
+    of_type(str, "a text", name=name)
+    if first is not None:
+        first = pmf("first", real("first", first, (model.num_states,))[None], np.ones(1, bool), (1,))[0]
     s, o, t = model.num_states, model.num_options, model.longest_duration
     start = np.where(model.is_terminal, 0.0, np.ones(s) if model.start is None else model.start)
     start = start / start.sum()
@@ -160,7 +181,7 @@ def tabular_env(
     params = TabularParams(
         successor=alias_table(law, outcome),
         duration=duration,
-        first=_law(start if first is None else np.asarray(first, np.float64)),
+        first=_law(start if first is None else first),
         start=_law(start),
         reward_rate=model.reward_rate.astype(np.float32),
         reward_noise=np.float32(model.reward_noise),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from icsmdp_jax.core.words import html_table
 from icsmdp_jax.exact import words
 from icsmdp_jax.exact.breakdown import gains, name_of
 from icsmdp_jax.exact.chain import structure_warnings
@@ -78,7 +79,8 @@ class Advice:
         return "\n".join([*lines, "", *self._remarks(), *(f"warning: {line}" for line in self.warnings)])
 
     def _repr_html_(self) -> str:
-        parts = "".join(f"<p>{title}</p>{words.html_table(words.columns_of(rows))}" for title, rows in self._parts())
+        tables = [(title, words.columns_of(rows)) for title, rows in self._parts()]
+        parts = "".join(f"<p>{title}</p>{html_table(cells[1:], cells[0])}" for title, cells in tables)
         said = "".join(f"<p>{html.escape(line)}</p>" for line in self._remarks())
         warnings = "".join(f"<p>Warning: {html.escape(line)}</p>" for line in self.warnings)
         return f"<p>{html.escape(self.sentence)}</p>{parts}{said}{warnings}"

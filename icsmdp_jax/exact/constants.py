@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.exact import breakdown, words
 from icsmdp_jax.exact.asymptotics import CentralLimit, central_limit
 from icsmdp_jax.exact.certificate import kappa_bounds
@@ -375,6 +376,5 @@ def analyse(model: TabularModel, behaviour: np.ndarray | None = None, sparse: bo
       >>> round(known.gamma_bar, 4)
       0.9309
     """
-    if not isinstance(model, TabularModel):
-        raise ValueError(f"model = {model!r:.60}: expected a TabularModel; load_model reads a model file")
+    of_type(TabularModel, "a TabularModel; load_model reads a model file", model=model)
     return Analysis(interface_model(model, behaviour, iterative=sparse))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.exact.chain import behaviour_chain, uniform_behaviour
 from icsmdp_jax.exact.interface import InterfaceModel, interface_model, solve_interface
 from icsmdp_jax.exact.moments import KernelMoments, kernel_moments
@@ -151,10 +152,19 @@ class Returns:
     Attributes:
       model: the IC-SMDP.
       behaviour: ``[Z, O]`` behaviour policy that weighs the hidden part in interface quantities; uniform if None.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> returns = ic.Returns(ic.make("planted", gap=0.2)[0].model)
+      >>> bool(returns.random < returns.of_greedy(returns.q_phi.q.reshape(40, 4)) <= returns.oracle)
+      True
     """
 
     model: TabularModel
     behaviour: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        of_type(TabularModel, "a TabularModel; load_model reads a model file", model=self.model)
 
     @staticmethod
     def on(interface: InterfaceModel) -> Returns:

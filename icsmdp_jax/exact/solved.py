@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.exact.chain import structure_warnings
 from icsmdp_jax.exact.interface import InterfaceModel, solve_both
 from icsmdp_jax.exact.solve import Solution
@@ -61,8 +62,7 @@ def solve(model: TabularModel, behaviour: np.ndarray | None = None) -> Solved:
       >>> ic.solve(env.exact_model(params)).q_interface.shape
       (40, 4)
     """
-    if not isinstance(model, TabularModel):
-        raise ValueError(f"model = {model!r:.60}: expected a TabularModel; load_model reads a model file")
+    of_type(TabularModel, "a TabularModel; load_model reads a model file", model=model)
     return solved(*solve_both(model, behaviour))
 
 

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from icsmdp_jax.core.words import html_table
+
 REWARD, STEPS = "reward", "handoffs"
 ROUNDING = 1e-9
 
@@ -153,15 +155,6 @@ def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
 
 
-def html_table(cells: Sequence[Sequence[str]]) -> str:
-    """The same for a notebook."""
-    head, *body = (
-        "".join(f"<{tag} style='text-align:left'>{html.escape(cell)}</{tag}>" for cell in row)
-        for tag, row in zip(("th", *("td" for _ in cells[1:])), cells, strict=True)
-    )
-    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in body)}</table>"
-
-
 def parts_of(table: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
     """Title and cells of the tables of agents and of interfaces, those that lose most first."""
     found = []
@@ -191,12 +184,7 @@ def as_text(table: Mapping[str, Any]) -> str:
 
 def as_html(table: Mapping[str, Any]) -> str:
     """The same for a notebook."""
-    head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("constant", "value", "unit", "what it is"))
-    body = "".join(
-        f"<tr><td style='text-align:left'><code>{name}</code></td><td>{value}</td>"
-        f"<td style='text-align:left'>{unit}</td><td style='text-align:left'>{html.escape(said)}</td></tr>"
-        for name, value, unit, said in rows_of(table)
-    )
-    parts = "".join(f"<p>{html.escape(title)}</p>{html_table(cells)}" for title, cells in parts_of(table))
+    parts = "".join(f"<p>{html.escape(title)}</p>{html_table(cells[1:], cells[0])}" for title, cells in parts_of(table))
     warnings = "".join(f"<p>Warning: {html.escape(line)}</p>" for line in table["warnings"])
-    return f"<p>{html.escape(table['sentence'])}</p><table><tr>{head}</tr>{body}</table>{parts}{warnings}"
+    constants = html_table(rows_of(table), ("constant", "value", "unit", "what it is"))
+    return f"<p>{html.escape(table['sentence'])}</p>{constants}{parts}{warnings}"

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import html
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chex
 import jax
 import numpy as np
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import listed, one_key, whole
 from icsmdp_jax.core.environment import Environment
-from icsmdp_jax.learner.baselines import Setup
+from icsmdp_jax.core.words import html_table
 from icsmdp_jax.learner.curves import Curves, Evaluation, evaluate, horizon_of, train
 from icsmdp_jax.learner.methods import WHOLE_STATE
-from icsmdp_jax.learner.setups import setup
+from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.models.tabular import TabularModel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+HEAD = ("method", "return", "95 % interval", "normalised", "crosses per handoff")
 STARTED = ("ic_q", "central", "no_message")
 
 
@@ -69,25 +71,38 @@ class MethodComparison(NamedTuple):
             for name, one in self.outcomes.items()
         ]
 
+    def __repr__(self) -> str:
+        found = ", ".join(f"{row['method']} {row['return']:.4g}" for row in self.rows())
+        return f"MethodComparison({self.environment}: {found})"
+
     def __str__(self) -> str:
+        lines = [HEAD, *self._lines()]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+        shown = ("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)) for line in lines)
+        return "\n".join([self._title(), *(line.rstrip() for line in shown)])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self._title())}</p>{html_table(self._lines(), HEAD)}"
+
+    def _title(self) -> str:
         first = next(iter(self.outcomes.values())).evaluation
-        head = ["method", "return", "95 % interval", "normalised", "crosses per handoff"]
-        lines = [head]
+        seeds = f"{first.value.replicas} seed{'' if first.value.replicas == 1 else 's'}"
+        return f"{self.environment}: {int(self.handoffs[-1])} handoffs for each of {seeds}"
+
+    def _lines(self) -> list[tuple[str, ...]]:
+        first = next(iter(self.outcomes.values())).evaluation
+        lines: list[tuple[str, ...]] = []
         for row, one in zip(self.rows(), self.outcomes.values(), strict=True):
             scaled, crosses = row["normalised"], row["scalars_per_handoff"]
-            lines.append([
+            lines.append((
                 one.setup.method.label, f"{row['return']:.4g}", f"[{row['ci_low']:.4g}, {row['ci_high']:.4g}]",
                 "" if scaled is None else f"{scaled:.3f}",
                 crosses if isinstance(crosses, str) else f"{crosses:.3g} scalar{'' if crosses == 1 else 's'}",
-            ])  # fmt: skip
-        lines.append(["random workflow", f"{first.random:.4g}", "", "0" if first.normalised else "", ""])
+            ))  # fmt: skip
+        lines.append(("random workflow", f"{first.random:.4g}", "", "0" if first.normalised else "", ""))
         if first.oracle is not None:
-            lines.append(["oracle (full state)", f"{first.oracle:.4g}", "", "1" if first.normalised else "", ""])
-        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-        shown = ("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)) for line in lines)
-        seeds, updates = first.value.replicas, int(self.handoffs[-1])
-        title = f"{self.environment}: {updates} handoffs for each of {seeds} seed{'' if seeds == 1 else 's'}"
-        return "\n".join([title, *(line.rstrip() for line in shown)])
+            lines.append(("oracle (full state)", f"{first.oracle:.4g}", "", "1" if first.normalised else "", ""))
+        return lines
 
     def figure(self, **changes: Any) -> Figure:
         """Learning curves with 95 % bands over seeds; keyword arguments are those of ``return_figure``."""
@@ -140,12 +155,15 @@ def compare_methods(
       >>> [row["method"] for row in found.rows()]
       ['ic_q', 'no_message']
     """
-    expect("1 or more", updates=updates, seeds=seeds, points=points)
-    expect("2 or more", episodes=episodes)
-    if isinstance(methods, str) or not methods:
-        raise ValueError(f"methods = {methods!r}: expected a list with one name or more")
+    whole(1, updates=updates, seeds=seeds, points=points)
+    whole(2, episodes=episodes)
+    expected = "a list with one name or more, all different"
+    several = isinstance(methods, Iterable) and not isinstance(methods, str)
+    methods = listed("methods", tuple(methods) if several else methods, expected, str)
+    if len(set(methods)) < max(len(methods), 1):
+        raise ValueError(f"methods = {methods!r}: expected {expected}")
     made = {name: setup(env, params, name, **settings) for name in methods}
-    key = jax.random.key(0) if key is None else key
+    key = jax.random.key(0) if key is None else one_key(key)
     count = min(points, updates)
     at = [updates * (i + 1) // count for i in range(count)]
     outcomes, first = {}, next(iter(made.values()))

@@ -15,17 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import expect, whole
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.drawing.training import AgentRecord
 from icsmdp_jax.experiments.result import NEURAL
-from icsmdp_jax.learner.baselines import Setup, setup
 from icsmdp_jax.learner.curves import Curves
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.grid import GridTrainer, replica_keys
 from icsmdp_jax.learner.methods import Method, named
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize, polynomial
+from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.models.tabular import TabularModel
 
 EXPLORE = ("epsilon-greedy", "behaviour")
@@ -67,7 +67,7 @@ class Budget:
     depth: int = 2
 
     def __post_init__(self) -> None:
-        expect("1 or more", updates=self.updates, copies=self.copies, length=self.length, replicas=self.replicas)
+        whole(1, updates=self.updates, copies=self.copies, length=self.length, replicas=self.replicas)
         if self.explore not in EXPLORE:
             raise ValueError(f"explore = {self.explore!r}: expected one of {', '.join(EXPLORE)}")
         shares = {name: getattr(self, name) for name in ("epsilon_begin", "epsilon_end", "ramp_share")}
@@ -154,6 +154,7 @@ def prepared(
         )
     one = setup(
         model,
+        None,
         method.id,
         kind,
         width=budget.width,

@@ -7,6 +7,7 @@ compiled program, so that a run of any length leaves as many numbers as it has p
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import listed, of_type, one_key, whole, within
 from icsmdp_jax.core.handoff import Handoff
+from icsmdp_jax.core.words import html_table, in_short
 from icsmdp_jax.exact.returns import Interval, mean_interval
-from icsmdp_jax.learner.baselines import Setup
+from icsmdp_jax.learner import fits
 from icsmdp_jax.learner.parallel import ParallelLearner
 from icsmdp_jax.learner.parallel_state import Hyper, State
+from icsmdp_jax.learner.setups import Setup
 from icsmdp_jax.learner.simulated_returns import discounted_returns, random_option
 
 POINTS = 50  # of a curve unless asked otherwise
@@ -50,6 +53,9 @@ class Curves(NamedTuple):
     visits: chex.Array
     returns: chex.Array | None
 
+    def __repr__(self) -> str:
+        return in_short(self)
+
 
 class Evaluation(NamedTuple):
     """The discounted return of a learner's greedy policy, simulated.
@@ -67,6 +73,17 @@ class Evaluation(NamedTuple):
     random: float
     oracle: float | None
     remaining: float
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self})"
+
+    def _repr_html_(self) -> str:
+        rows = [("return", _text(self.value)), ("random workflow", f"{self.random:.4g}")]
+        if self.oracle is not None:
+            rows.append(("oracle (full state)", f"{self.oracle:.4g}"))
+        if self.normalised is not None:
+            rows.append(("from 0 (random) to 1 (oracle)", _text(self.normalised)))
+        return html_table(rows)
 
     def __str__(self) -> str:
         text = f"return {_text(self.value)}, random workflow {self.random:.4g}"
@@ -91,7 +108,8 @@ def train(
 ) -> tuple[State, Curves]:
     """Trains a method from new parameters.
 
-    The parameters are those of ``one.learner.train(key, one.hyper, updates)``, whatever is recorded.
+    The parameters are those of ``one.learner.train(key, one.hyper, updates)``, whatever is recorded: the key is split,
+    one half for ``one.learner.init`` and one for ``run``.
 
     Args:
       one: what ``setup`` returned.
@@ -117,12 +135,15 @@ def train(
       >>> curves.reward.shape
       (2, 20)
     """
-    if not isinstance(one, Setup):
-        raise ValueError(f"one = {type(one).__name__}: expected what setup returned")
-    expect("1 or more", updates=updates)
-    expect("0 or more", episodes=episodes)
+    of_type(Setup, "what setup returned", one=one)
+    whole(1, updates=updates)
+    within(1, 2**31 - 1, updates=updates)
+    whole(0, episodes=episodes)
     if seeds is not None:
-        expect("1 or more", seeds=seeds)
+        whole(1, seeds=seeds)
+    if horizon is not None:
+        whole(1, horizon=horizon)
+    key = one_key(key)
     points = _points(updates, at)
     if episodes and horizon is None:
         horizon = horizon_of(one)
@@ -137,11 +158,12 @@ def _points(updates: int, at: Sequence[int] | None) -> tuple[int, ...]:
     if at is None:
         count = min(POINTS, updates)
         return tuple(updates * (i + 1) // count for i in range(count))
-    points = tuple(int(point) for point in at)
+    expected = f"increasing numbers of updates from 1 to {updates}, the last one it"
+    points = listed("at", at, expected, numbers.Integral)
     steps = np.diff((0, *points))
     if not points or (steps < 1).any() or points[-1] != updates:
-        raise ValueError(f"at = {points}: expected increasing numbers of updates from 1 to {updates}, the last one it")
-    return points
+        raise ValueError(f"at = {points}: expected {expected}")
+    return tuple(int(point) for point in points)
 
 
 @partial(jax.jit, static_argnames=("learner", "points", "episodes", "horizon"))
@@ -232,18 +254,25 @@ def evaluate(
 
     Raises:
       ValueError: in one line, for numbers out of range or parameters of another network.
+
+    Example:
+      >>> import jax, icsmdp_jax as ic
+      >>> env, params = ic.make("planted", gap=0.2)
+      >>> icq = ic.setup(env, params, copies=8, length=4)
+      >>> state, curves = ic.train(icq, jax.random.key(0), updates=20, seeds=2)
+      >>> ic.evaluate(icq, state, jax.random.key(1), episodes=16, horizon=64).value.replicas
+      2
     """
-    expect("2 or more", episodes=episodes)
+    of_type(Setup, "what setup returned", one=one)
+    whole(2, episodes=episodes)
+    if horizon is not None:
+        whole(1, horizon=horizon)
+    key = one_key(key)
     params = state.params if isinstance(state, State) else state
-    shapes = jax.eval_shape(lambda: one.learner.values.init(jax.random.key(0), one.hyper.data))
-    if str(jax.tree.structure(shapes)) != str(jax.tree.structure(params)):
-        raise ValueError("state: parameters of another structure than those of the setup's network")
-    extra = jax.tree.leaves(params)[0].ndim - jax.tree.leaves(shapes)[0].ndim
-    tails = [leaf.shape[extra:] if extra >= 0 else None for leaf in jax.tree.leaves(params)]
-    if extra not in (0, 1) or tails != [leaf.shape for leaf in jax.tree.leaves(shapes)]:
-        raise ValueError("state: parameters of other shapes than those of the setup's network, seeds apart")
+    extra = fits.leading_axes(one.learner.values, one.hyper.data, params)
+    if extra > 1:
+        raise ValueError(f"state: parameters with {extra} leading axes, expected one of seeds, or none")
     steps = horizon_of(one) if horizon is None else horizon
-    expect("1 or more", horizon=steps)
     each = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None] if extra == 0 else jnp.asarray(leaf), params)
     seeds = jax.tree.leaves(each)[0].shape[0]
     run = jax.vmap(partial(_rollouts, one.learner, episodes, steps), in_axes=(0, 0, None))

@@ -267,6 +267,7 @@ def learn(
         "handoffs_per_second": run.handoffs / run.run_s,
         "compile_s": run.compile_s,
         "run_s": run.run_s,
+        "executor": run.executor,
     }
     return Outcome(q_last, q_average, summary, remarks)
 

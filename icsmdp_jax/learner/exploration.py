@@ -43,6 +43,11 @@ def ramp(begin: Any, end: Any, updates: Any) -> Ramp:
 
     Raises:
       ValueError: for a negative number.
+
+    Example:
+      >>> import jax.numpy as jnp, icsmdp_jax as ic
+      >>> round(float(ic.ramp(1.0, 0.5, 10).at(jnp.int32(5))), 6)
+      0.75
     """
     within(0, math.inf, begin=begin, end=end, updates=updates)
     return Ramp(*(jnp.asarray(value, jnp.float32) for value in (begin, end, updates)))

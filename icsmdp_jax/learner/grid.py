@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.devices.placement import CELLS, EVERYWHERE, PAIRS, REPLICAS, Program, compiled, device_grid
-from icsmdp_jax.learner.baselines import Setup, setup
 from icsmdp_jax.learner.curves import Curves, recorded
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize
+from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.learner.train import replica_keys
 from icsmdp_jax.models.tabular import TabularModel
 
@@ -254,13 +254,13 @@ def ensemble(models: Sequence[TabularModel], method: str, function_class: str, *
     Args:
       models: models that differ in numbers, agents and descriptions only.
       method: a key of ``methods.METHODS``.
-      function_class: as in ``baselines.setup``.
-      **settings: further arguments of ``baselines.setup``.
+      function_class: ``network`` of ``setups.setup``.
+      **settings: further arguments of ``setups.setup``.
 
     Raises:
       ValueError: if the models do not fit into one program.
     """
-    setups = [setup(model, method, function_class, **settings) for model in models]
+    setups = [setup(model, None, method, function_class, **settings) for model in models]
     largest = max(setups, key=lambda one: one.learner.env.spec.num_agents)
     hypers = [one.hyper for one in setups]
     if function_class != "tabular":

@@ -78,6 +78,7 @@ def learn_without_model(
         "handoffs_per_second": run.handoffs / run.run_s,
         "compile_s": run.compile_s,
         "run_s": run.run_s,
+        "executor": run.executor,
     }
     remarks += remarks_of(summary["audit"])
     return Outcome(last, average, summary, remarks)

@@ -8,7 +8,7 @@ The same arguments give the same object, so that a class can be part of a compil
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import chex
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arguments import whole
+from icsmdp_jax.core.arguments import one_of, whole
 
 if TYPE_CHECKING:
     from icsmdp_jax.models.tabular import TabularModel
@@ -63,6 +63,20 @@ def features_of(model: TabularModel, rng: np.random.Generator) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def _remembered(make: Callable[..., ValueClass]) -> Callable[..., ValueClass]:
+    """One class for the same sizes, so that what is compiled for it is found again; what cannot be one is refused."""
+    remembered = lru_cache(maxsize=256)(make)
+
+    @wraps(make)
+    def found(*sizes: Any, **more: Any) -> ValueClass:
+        try:
+            return remembered(*sizes, **more)
+        except TypeError:  # a list, say, which cannot be looked up
+            return make(*sizes, **more)
+
+    return found
+
+
 def named(name: str, num_agents: int, num_options: int, width: int, depth: int = 2) -> ValueClass:
     """The class of this name with parameters for each agent: all of ``FUNCTION_CLASSES`` but tables."""
     if name == "linear":
@@ -88,7 +102,7 @@ def _length(data: Data, dim: int) -> int:
     return int(np.shape(data)[1])
 
 
-@lru_cache(maxsize=256)
+@_remembered
 def tabular(num_interfaces: int, num_options: int) -> ValueClass:
     """One number per interface and option; ``data`` is unused (pass None)."""
     whole(1, num_interfaces=num_interfaces, num_options=num_options)
@@ -106,7 +120,7 @@ def tabular(num_interfaces: int, num_options: int) -> ValueClass:
     )
 
 
-@lru_cache(maxsize=256)
+@_remembered
 def linear(num_agents: int, num_options: int, dim: int = 0) -> ValueClass:
     """``Q_i(z, o) = theta_{i,o} . psi(z)``; ``data`` is the feature table ``[Z, p]`` float32 (D7).
 
@@ -142,7 +156,7 @@ def flax_class(name: str, module: Any, num_agents: int, dim: int = 0) -> ValueCl
     return ValueClass(name, False, init, _agent_slot, _feature_row, module.apply)
 
 
-@lru_cache(maxsize=256)
+@_remembered
 def mlp(num_agents: int, num_options: int, width: int, depth: int = 2, dim: int = 0) -> ValueClass:
     """A ReLU multilayer perceptron per agent with ``depth`` hidden layers of ``width`` units (0: affine)."""
     from flax import linen as nn
@@ -162,7 +176,7 @@ def mlp(num_agents: int, num_options: int, width: int, depth: int = 2, dim: int 
     return flax_class("mlp", MLP(), num_agents, dim)
 
 
-@lru_cache(maxsize=256)
+@_remembered
 def two_layer(num_agents: int, num_options: int, width: int, hidden: str = "trained", dim: int = 0) -> ValueClass:
     """The net of the analysis, ``m^{-1/2} sum_r b_r relu(w_r . x)``, one for each agent and option.
 
@@ -182,8 +196,7 @@ def two_layer(num_agents: int, num_options: int, width: int, hidden: str = "trai
 
     whole(1, num_agents=num_agents, num_options=num_options, width=width)
     whole(0, dim=dim)
-    if hidden not in ("trained", "frozen"):
-        raise ValueError(f"hidden = {hidden!r}: expected 'trained' or 'frozen'")
+    one_of(("trained", "frozen"), hidden=hidden)
     signs = np.where(np.arange(width) % 2 == 0, 1.0, -1.0).astype(np.float32)
 
     class TwoLayer(nn.Module):
@@ -203,7 +216,7 @@ def two_layer(num_agents: int, num_options: int, width: int, hidden: str = "trai
     return made._replace(fixed=("w",)) if hidden == "frozen" else made
 
 
-@lru_cache(maxsize=256)
+@_remembered
 def shared(values: ValueClass) -> ValueClass:
     """One set of parameters for all agents, in the place of one each: a baseline, not IC-Q.
 

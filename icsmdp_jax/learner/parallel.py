@@ -15,7 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from icsmdp_jax.core.arguments import whole
+from icsmdp_jax.core.arguments import flag, one_of, whole
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.learner import exploration, fits, rollout, targets, updates
@@ -81,8 +81,8 @@ class ParallelLearner:
         whole(1, copies=self.copies, length=self.length)
         whole(0, federated_every=self.federated_every, latest=self.latest)
         for name, allowed in (("explore", EXPLORE), ("target", TARGETS), ("bootstrap", BOOTSTRAP)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
+            one_of(allowed, **{name: getattr(self, name)})
+        flag(target_network=self.target_network, double=self.double, roles=self.roles, graph=self.graph)
         if self.optimiser is None and self.values.name != "tabular":
             raise ValueError(f"optimiser = None: expected an optax optimiser for {self.values.name} values")
         if self.double and not self.target_network:
@@ -112,6 +112,7 @@ class ParallelLearner:
           ValueError: in one line, for inputs that do not fit the learner.
         """
         fits.check_hyper(hyper, self.explore)
+        fits.check_single(hyper)
         fits.check_values(self.env, self.values, hyper.data)
         key_params, key_env = jax.random.split(key)
         params = self.values.init(key_params, hyper.data)
@@ -383,11 +384,7 @@ class ParallelLearner:
         return state._replace(params=params, since=jnp.where(now, 0.0, since))
 
     def run(self, key: chex.PRNGKey, state: State, hyper: Hyper, count: int) -> tuple[State, Metrics]:
-        """``count`` updates; the random words of an update come from ``fold_in(key, update)``.
-
-        Returns:
-          The new state, and the metrics with a leading axis ``count``.
-        """
+        """``count`` updates, with random words from ``fold_in(key, update)``; metrics have a leading axis ``count``."""
 
         def body(current: State, _: None) -> tuple[State, Metrics]:
             key_act, key_send = jax.random.split(jax.random.fold_in(key, current.updates))
@@ -397,6 +394,6 @@ class ParallelLearner:
         return jax.lax.scan(body, state, None, length=count)
 
     def train(self, key: chex.PRNGKey, hyper: Hyper, count: int) -> tuple[State, Metrics]:
-        """``init``, then ``count`` updates: pure, to be jitted and mapped over ``key`` and any part of ``hyper``."""
+        """``init`` and ``run`` with the two halves of the split key: pure, to be jitted, mapped over ``hyper`` too."""
         key_init, key_run = jax.random.split(key)
         return self.run(key_run, self.init(key_init, hyper), hyper, count)

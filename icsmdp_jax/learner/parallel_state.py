@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.core.sampling import AliasTable
+from icsmdp_jax.core.words import in_short
 from icsmdp_jax.learner.channel import Channel, History
 from icsmdp_jax.learner.diagnostics import cosine_matrix, gradient_norm
 from icsmdp_jax.learner.exploration import Ramp
@@ -44,6 +45,9 @@ class Hyper(NamedTuple):
     channel: Channel | None = None
     owner: chex.Array | None = None
 
+    def __repr__(self) -> str:
+        return in_short(self)
+
 
 class State(NamedTuple):
     """What a learner carries from update to update.
@@ -70,6 +74,9 @@ class State(NamedTuple):
     history: History | None
     updates: chex.Array
 
+    def __repr__(self) -> str:
+        return in_short(self)
+
 
 class Metrics(NamedTuple):
     """What one update tells about itself, per agent: leading axis N.
@@ -92,6 +99,9 @@ class Metrics(NamedTuple):
     durations: chex.Array | None
     reward: chex.Array
     cosine: chex.Array | None
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 class Absorbed(NamedTuple):

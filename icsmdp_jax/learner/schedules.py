@@ -51,7 +51,13 @@ def _size(scale: Any, rescale: Any, power: Any, cap: Any) -> StepSize:
 
 
 def constant(step: Any) -> StepSize:
-    """The same step at every update; ``K**-0.5`` is the one of T3."""
+    """The same step at every update; ``K**-0.5`` is the one of T3.
+
+    Example:
+      >>> import jax.numpy as jnp, icsmdp_jax as ic
+      >>> float(ic.constant(0.5).at(jnp.int32(7)))
+      0.5
+    """
     within(0, math.inf, step=step)
     return _size(step, 0.0, 0.0, jnp.inf)
 
@@ -62,7 +68,13 @@ def theorem_decaying(omega: Any, kappa: Any) -> StepSize:
 
 
 def polynomial(power: Any = 0.7, rescale: Any = 1.0, scale: Any = 1.0, cap: Any = 1.0) -> StepSize:
-    """``min(cap, scale (1 + rescale c)^-power)``; with ``1/2 < power < 1`` the tail average meets P2."""
+    """``min(cap, scale (1 + rescale c)^-power)``; with ``1/2 < power < 1`` the tail average meets P2.
+
+    Example:
+      >>> import jax.numpy as jnp, icsmdp_jax as ic
+      >>> round(float(ic.polynomial(0.5).at(jnp.int32(3))), 6)
+      0.5
+    """
     return _size(scale, rescale, power, cap)
 
 

@@ -31,7 +31,7 @@ from icsmdp_jax.devices.placement import (
     largest_divisor,
     over_pairs,
 )
-from icsmdp_jax.learner import averages, memory, slots
+from icsmdp_jax.learner import averages, memory, numba_executor, slots
 from icsmdp_jax.learner.averages import CompensatedSum
 from icsmdp_jax.learner.icq import Inputs, Learner, LearnerState
 from icsmdp_jax.learner.memory import COPIES
@@ -174,6 +174,7 @@ class Run:
       compile_s: seconds spent tracing and compiling.
       run_s: seconds spent computing, compilation left out.
       handoffs: handoffs of all lanes and replicas together.
+      executor: what ran it, ``xla`` or ``numba``.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -181,6 +182,7 @@ class Run:
     compile_s: float
     run_s: float
     handoffs: int
+    executor: str = "xla"
 
     def average(self, index: int = -1, since: int = 0) -> Any:
         """Float64 mean of the iterates ``since <= k < samples`` of one snapshot (D10).
@@ -222,6 +224,7 @@ def train(
     progress: Callable[[int], None] | None = None,
     largest_call: int = 20_000_000,
     values: int = 0,
+    executor: str | None = None,
 ) -> Run:
     """Runs all replicas of all lanes up to the last checkpoint.
 
@@ -235,13 +238,14 @@ def train(
       progress: called with the number of handoffs (all lanes and replicas) done since its last call.
       largest_call: about how many handoffs one device call may cover, so that progress moves.
       values: numbers that the caller will make of the parameters of one replica, for the forecast of memory.
+      executor: ``xla``, ``numba`` or ``auto``, see ``numba_executor.chosen``; the results do not depend on it.
 
     Returns:
       A ``Run``.
 
     Raises:
-      ValueError: for checkpoints that do not increase, are not multiples of ``chunk`` or are more than 2^31 chunks, and
-        if the replicas do not fit into memory.
+      ValueError: for checkpoints that do not increase, are not multiples of ``chunk`` or are more than 2^31 chunks,
+        if the replicas do not fit into memory, and for an executor that does not apply.
     """
     if not 1 <= chunk <= LONGEST_CHUNK:
         raise ValueError(f"chunk = {chunk}: expected a number from 1 to {LONGEST_CHUNK}")
@@ -251,6 +255,9 @@ def train(
     if counts[-1] // chunk > LAST_CHUNK:
         raise ValueError(f"samples = {counts[-1]}: expected at most {LAST_CHUNK * chunk} in chunks of {chunk}")
     check_memory(learner, lanes[0], len(lanes), replicas, len(counts), chunk, values)
+    handoffs = counts[-1] * len(lanes) * replicas
+    if numba_executor.chosen(executor, learner, lanes, handoffs, counts[-1]) == "numba":
+        return _train(learner, lanes, key, replicas, counts, chunk, progress, largest_call, "numba")
     size = _lanes_at_once(learner, lanes[0], len(lanes), replicas)
     runs = []
     for first in range(0, len(lanes), size):
@@ -331,6 +338,7 @@ def _train(
     chunk: int,
     progress: Callable[[int], None] | None,
     largest_call: int,
+    executor: str = "xla",
 ) -> Run:
     """``train`` on lanes that fit into memory together."""
     begin = time.perf_counter()
@@ -339,7 +347,13 @@ def _train(
     keys = layout.place(replica_keys(key, replicas), REPLICAS)
     init, advance = _compiled(learner, chunk, layout)
     state = init(keys, inputs)
-    state = jax.block_until_ready(advance(state, inputs, jnp.int32(0)))  # compiles; zero chunks change nothing
+    loops = None
+    if executor == "numba":
+        start = layout.fetch(state._replace(key=jax.random.key_data(state.key)))
+        loops = numba_executor.Executor(learner, lanes, start, chunk)
+        loops.advance(0)
+    else:
+        state = jax.block_until_ready(advance(state, inputs, jnp.int32(0)))  # compiles; zero chunks change nothing
     compile_s = time.perf_counter() - begin
     begin = time.perf_counter()
     width = len(lanes) * replicas
@@ -348,12 +362,19 @@ def _train(
     for count in counts:
         while done < count:
             chunks = min(per_call, (count - done) // chunk)
-            state = advance(state, inputs, jnp.int32(chunks))
+            if loops is not None and not loops.advance(chunks):
+                # Values that are not finite are XLA's matter: it resumes where all were.
+                state, loops, executor = layout.place(loops.resumed(lanes), PAIRS), None, "xla"
+            if loops is None:
+                state = advance(state, inputs, jnp.int32(chunks))
             done += chunks * chunk
             if progress is not None:
                 jax.block_until_ready(state.chunk)
                 progress(chunks * chunk * width)
-        last, total = layout.fetch((state.learner.params, state.total))
+        if loops is None:
+            last, total = layout.fetch((state.learner.params, state.total))
+        else:
+            last, total = loops.state().learner.params, loops.state().total
         snapshots.append(Snapshot(count, last, averages.to_float64(total)))
     run_s = time.perf_counter() - begin
-    return Run(tuple(snapshots), chunk, compile_s, run_s, counts[-1] * width)
+    return Run(tuple(snapshots), chunk, compile_s, run_s, counts[-1] * width, executor)

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 
+from icsmdp_jax.core.arguments import of_type
 from icsmdp_jax.io import atomic_write
 from icsmdp_jax.models.tabular import TabularModel
 
@@ -38,6 +39,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
       ValueError: in one line, if the file is missing, unreadable, truncated, not an ``.npz``, or holds objects.
     """
+    of_type(str | os.PathLike, "the name of an .npz model file", path=path)
     name = os.fspath(path)
     try:
         archive = np.load(name, allow_pickle=False)
@@ -118,6 +120,13 @@ def load_model(path: str | os.PathLike[str]) -> TabularModel:
 
     Raises:
       ValueError: in one line that starts with the file's name; see ``TabularModel`` and ``read_arrays``.
+
+    Example:
+      >>> import os, tempfile, icsmdp_jax as ic
+      >>> name = os.path.join(tempfile.mkdtemp(), "mine.npz")
+      >>> ic.save_model(name, ic.make("planted", gap=0.2)[0].model)
+      >>> ic.load_model(name)
+      TabularModel(160 states, 40 interfaces, 10 agents, 4 options, 64 primitive steps at most, gamma 0.97)
     """
     arrays = read_arrays(path)
     for name in REQUIRED:
@@ -138,6 +147,16 @@ def load_model(path: str | os.PathLike[str]) -> TabularModel:
 
 
 def save_model(path: str | os.PathLike[str], model: TabularModel) -> None:
-    """Writes a model file, compressed and atomically; ``load_model`` gives the same model back."""
+    """Writes a model file, compressed and atomically; ``load_model`` gives the same model back.
+
+    Example:
+      >>> import os, tempfile, icsmdp_jax as ic
+      >>> name = os.path.join(tempfile.mkdtemp(), "mine.npz")
+      >>> ic.save_model(name, ic.make("planted", gap=0.2)[0].model)
+      >>> ic.load_model(name)
+      TabularModel(160 states, 40 interfaces, 10 agents, 4 options, 64 primitive steps at most, gamma 0.97)
+    """
+    of_type(str | os.PathLike, "the name of a file", path=path)
+    of_type(TabularModel, "a TabularModel", model=model)
     with atomic_write(path) as stream:
         np.savez_compressed(stream, **model.arrays())  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.core.arguments import expect, of_type
 from icsmdp_jax.models.arrays import Array, check_shape, first, integers, place, real
 from icsmdp_jax.models.outcomes import Outcomes, single_agent
 from icsmdp_jax.models.tabular import TabularModel
@@ -42,6 +43,12 @@ def from_gym(P: Any, gamma: float = 0.99, *, start: Any = None, interface: Any =
 
     Raises:
       ValueError: in one line, if an entry is not of that form or the table is no decision process.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> stay, end = (1.0, 0, 0.0, False), (1.0, 1, 1.0, True)
+      >>> ic.from_gym({0: {0: [stay], 1: [end]}, 1: {}}, gamma=0.9).num_states
+      2
     """
     table = _table(P)
     count = len(table)
@@ -100,9 +107,13 @@ def from_quantecon(
 
     Raises:
       ValueError: in one line.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> ic.from_quantecon(R=[[1.0, 0.0]], Q=[[[1.0], [1.0]]], beta=0.9).num_options
+      2
     """
-    if not 0 <= float(beta) < 1:
-        raise ValueError(f"beta = {beta}: expected a number in [0, 1)")
+    expect("a number in [0, 1)", beta=beta)
     if (s_indices is None) != (a_indices is None):
         absent = "s_indices" if s_indices is None else "a_indices"
         raise ValueError(f"{absent}: missing, expected both s_indices and a_indices or neither")
@@ -152,6 +163,11 @@ def from_mdptoolbox(P: Any, R: Any, gamma: float, *, interface: Any = None) -> T
 
     Raises:
       ValueError: in one line.
+
+    Example:
+      >>> import icsmdp_jax as ic
+      >>> ic.from_mdptoolbox(P=[[[0.0, 1.0], [1.0, 0.0]]], R=[0.0, 1.0], gamma=0.9).num_states
+      2
     """
     matrices = _matrices("P", P)
     options, count = len(matrices), matrices[0].shape[0]
@@ -190,7 +206,9 @@ def _table(P: Any) -> list[dict[int, Sequence[Any]]]:
     out = []
     for s in _numbered("P", P, gaps=False):
         row = P[s]
-        out.append({a: row[a] for a in _numbered(f"P[{s}]", row, gaps=True) if len(row[a])})
+        entries = {a: row[a] for a in _numbered(f"P[{s}]", row, gaps=True)}
+        of_type(Sequence | np.ndarray, "a list of outcomes", **{f"P[{s}][{a}]": one for a, one in entries.items()})
+        out.append({a: one for a, one in entries.items() if len(one)})
     if not out:
         raise ValueError("P: no states, expected at least one")
     return out
@@ -198,6 +216,7 @@ def _table(P: Any) -> list[dict[int, Sequence[Any]]]:
 
 def _numbered(name: str, rows: Any, gaps: bool) -> list[int]:
     """The keys of a dictionary or the indices of a sequence, which number from 0 what they stand for."""
+    of_type(Mapping | Sequence | np.ndarray, "a dictionary or a list", **{name: rows})
     if not isinstance(rows, Mapping):
         return list(range(len(rows)))
     for key in rows:
@@ -244,6 +263,7 @@ def _matrices(name: str, value: Any) -> list[Any]:
         raise ValueError(f"{name}: found one sparse matrix, expected one for each action")
     if isinstance(value, np.ndarray) and value.dtype.kind != "O":
         check_shape(name, value, (None, None, None))
+    of_type(Sequence | np.ndarray, "a matrix for each action", **{name: value})
     out: list[Any] = []
     for a, matrix in enumerate(value):
         one = matrix if sparse.issparse(matrix) else real(f"{name}[{a}]", matrix, (None, None))
@@ -262,6 +282,7 @@ def _by_transition(rewards: Any) -> bool:
         return False
     if isinstance(rewards, np.ndarray) and rewards.dtype.kind != "O":
         return rewards.ndim == 3
+    of_type(Sequence | np.ndarray, "rewards [S], [S, A] or [A, S, S]", R=rewards)
     return len(rewards) > 0 and len(np.shape(rewards[0])) == 2
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from icsmdp_jax.core.words import html_table
 from icsmdp_jax.models.arrays import Array
 from icsmdp_jax.models.validation import BY_INTERFACE, validated
 
@@ -55,6 +56,14 @@ class TabularModel:
 
     Raises:
       ValueError: one line that names the array, the index, the value found and what was expected.
+
+    Example:
+      >>> import numpy as np, icsmdp_jax as ic
+      >>> ic.TabularModel(  # two states that look alike, one agent, one option of one step
+      ...     transition=np.full((2, 1, 2), 0.5), duration=np.ones((2, 1, 1)), reward_rate=[[0.0], [1.0]],
+      ...     agent=[0, 0], interface=[0, 0], gamma=0.9,
+      ... )
+      TabularModel(2 states, 1 interfaces, 1 agents, 1 options, 1 primitive steps at most, gamma 0.9)
     """
 
     reward_rate: Array
@@ -153,12 +162,11 @@ class TabularModel:
         return f"TabularModel({sizes}, gamma {self.gamma:.6g})"
 
     def _repr_html_(self) -> str:
-        rows = [*self._sizes().items(), ("gamma", f"{self.gamma:.9g}")]
-        sizes = "".join(f"<tr><td style='text-align:left'>{name}</td><td>{count}</td></tr>" for name, count in rows)
+        sizes = html_table([*self._sizes().items(), ("gamma", f"{self.gamma:.9g}")])
         arrays = ", ".join(
             f"<code>{name}</code> {list(array.shape)}" for name, array in self.arrays().items() if array.ndim
         )
-        return f"<p>Interface-constrained semi-Markov decision process</p><table>{sizes}</table><p>{arrays}</p>"
+        return f"<p>Interface-constrained semi-Markov decision process</p>{sizes}<p>{arrays}</p>"
 
     def _sizes(self) -> dict[str, int]:
         sizes = {

@@ -158,7 +158,7 @@ def open_directory(
         raise ValueError(f"--out {out}: is a file, expected a directory") from None
     if not os.access(out, os.W_OK):
         raise ValueError(f"--out {out}: cannot be written to")
-    _check_places(out, (PROGRESS,) if overwrite else (PROGRESS, PARTS))
+    _check_places(out, (PROGRESS,) if overwrite and not resume else (PROGRESS, PARTS))
     place = RunDirectory(out, manifest)
     place.lock(index)
     try:

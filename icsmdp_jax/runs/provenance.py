@@ -11,9 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("icsmdp-jax", "jax", "jaxlib", "flax", "optax", "chex", "numpy", "scipy", "matplotlib", "pyarrow")
+PACKAGES = ("icsmdp-jax", "jax", "jaxlib", "flax", "optax", "chex", "numpy", "scipy", "matplotlib", "pyarrow", "numba")
 # Options of JAX that change numbers, and flags of XLA that do not: how many devices a host pretends to have.
 OPTIONS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
+EXECUTOR = "ICSMDP_EXECUTOR"  # what runs the replica learner: linear features differ by rounding
 HARMLESS = "--xla_force_host_platform_device_count"
 
 
@@ -26,11 +27,13 @@ def record(packages: Sequence[str] = ()) -> dict[str, Any]:
     import jax
 
     first = jax.devices()[0]
+    executor = os.environ.get(EXECUTOR) or "auto"
     flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if not flag.startswith(HARMLESS)]
     return {
         "versions": versions(),
         "code": code_digest(packages),
         "device": {"platform": first.platform, "kind": first.device_kind},
+        "executor": executor,
         "flags": {"XLA_FLAGS": sorted(flags), **{name: str(getattr(jax.config, name, None)) for name in OPTIONS}},
     }
 

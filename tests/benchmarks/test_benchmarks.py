@@ -25,6 +25,7 @@ MACHINE = {
 }  # fmt: skip
 VARIANTS = {
     "learner_throughput": {"plain loop, one replica", "tabular", "linear", "environment only"},
+    "numba_twin": {"numba", "xla", "Numba twin", "Numba twin, tabulated steps"},
     "dispatch": {
         "one network for all agents", "a network for each agent", "the same, every agent on every row",
         "the same, weights copied to each row",
@@ -63,7 +64,14 @@ def test_the_command_knows_the_benchmarks(capsys):
         assert line.startswith(f"{name}: ") and line.endswith("?")
 
 
-SLOW = ("devices", "dispatch", "large_models", "learner_throughput", "scaling")  # many programs, or processes
+SLOW = (
+    "devices",
+    "dispatch",
+    "large_models",
+    "learner_throughput",
+    "numba_twin",
+    "scaling",
+)  # many programs, or processes
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from bound_validation.axes.returns.spec import HALF_SIZE
 from bound_validation.axis import SETTINGS
 from bound_validation.results import Row
 from bound_validation.tasks import Claim, TaskResult
-from icsmdp_jax.learner import baselines, grid
+from icsmdp_jax.learner import grid, setups
 from icsmdp_jax.learner.channel import HIGH, LOW, NEGATE
 from icsmdp_jax.learner.message_bounds import ValueRange, message_error_bound, model_value_range
 from icsmdp_jax.learner.schedules import polynomial
@@ -92,7 +92,7 @@ def test_the_clean_channel_is_no_channel() -> None:
     """The same tables as the learner without any channel on the same keys, bit for bit."""
     model = planted_known(SPEC.model).returns.model
     step = polynomial(SPEC.step.power, SPEC.step.rescale, SPEC.step.scale)
-    one = baselines.setup(model, "ic_q", "tabular", copies=SPEC.copies, length=SPEC.length, step_size=step)
+    one = setups.setup(model, None, "ic_q", "tabular", copies=SPEC.copies, length=SPEC.length, step_size=step)
     learner = dataclasses.replace(one.learner, explore="behaviour")
     keys = keys_of(SPEC.seed, 0, SPEC.replicas)
     lowered = jax.jit(lambda key: learner.train(key, one.hyper, SPEC.updates)[0]).lower(keys[1])

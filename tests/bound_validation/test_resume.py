@@ -352,11 +352,12 @@ def test_a_table_that_is_a_link_to_another_file_of_its_run_is_refused(tmp_path, 
     assert (tmp_path / target).read_bytes() == before
 
 
-def test_a_part_that_is_a_link_to_itself_is_refused_before_anything_is_written(tmp_path):
+@pytest.mark.parametrize("overwrite", [False, True])  # another run, if there is one; here it is this one
+def test_a_part_that_is_a_link_to_itself_is_refused_before_anything_is_written(tmp_path, overwrite):
     with running(cheap_tasks(COUNT, [], {1: interrupt})), pytest.raises(KeyboardInterrupt):
         validate(tmp_path, "testing")
     (tmp_path / "parts" / "cheap-1.jsonl").symlink_to("cheap-1.jsonl")
     before = (tmp_path / "progress" / "process-0.json").read_bytes()
     with running(cheap_tasks(COUNT, [])), pytest.raises(ValueError, match="cheap-1.jsonl: Too many levels of"):
-        validate(tmp_path, "testing", resume=True)
+        validate(tmp_path, "testing", resume=True, overwrite=overwrite)
     assert (tmp_path / "progress" / "process-0.json").read_bytes() == before

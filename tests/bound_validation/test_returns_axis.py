@@ -28,7 +28,7 @@ from bound_validation.axis import SETTINGS
 from bound_validation.results import Row
 from bound_validation.tasks import TaskResult
 from icsmdp_jax.exact.constants import Analysis
-from icsmdp_jax.learner import baselines, grid
+from icsmdp_jax.learner import grid, setups
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.grid import Trained, ensemble
 from icsmdp_jax.learner.methods import METHODS
@@ -152,7 +152,7 @@ def test_a_lane_is_the_single_run_on_its_model(function_class: str) -> None:
     tables, trained = lanes.train(keys, axis.stacked([[STEP, STEP]] * 2), 6)
     assert trained.handoffs == 2 * 2 * 6 * 16 and trained.compile_s > 0
     sizes = polynomial(STEP.power, STEP.rescale, STEP.scale, jnp.inf)
-    single = baselines.setup(models[1], "ic_q", function_class, step_size=sizes, **settings)
+    single = setups.setup(models[1], None, "ic_q", function_class, step_size=sizes, **settings)
     alone_on = jax.jit(lambda key: single.learner.train(key, single.hyper, 6))
     for lane in range(2):
         alone = single.tables(alone_on(keys[lane])[0].params)
@@ -243,8 +243,8 @@ class FakeLanes:
 def test_tuning_finds_the_best_step_size_of_each_model() -> None:
     settings = tuple(StepSetting(scale, 0.8, 0.5) for scale in (0.1, 0.2, 0.4))
     places = axis.places(SPEC.model, SPEC.random)[:2]
-    setups = tuple(baselines.setup(place.known.returns.model) for place in places)
-    lanes: Any = FakeLanes(places, (settings[2], settings[1]), setups)
+    several = tuple(setups.setup(place.known.returns.model) for place in places)
+    lanes: Any = FakeLanes(places, (settings[2], settings[1]), several)
     learner = dataclasses.replace(LEARNER, steps=settings)
     chosen, run = axis.tuned_steps(lanes, places, learner, seed=0, count=7)
     assert chosen == [settings[2], settings[1]] and (run.compile_s, run.handoffs) == (0.5, 7)
@@ -344,8 +344,8 @@ def test_presets_run_every_method_and_claim_what_they_can() -> None:
 def test_with_tables_some_methods_are_ic_q(method: str) -> None:
     """The same learner with the same inputs; that is why they are not run again. With networks it is another one."""
     model = random_model(1, num_interfaces=10, num_agents=3)
-    one, other = (baselines.setup(model, name, copies=4, length=4) for name in ("ic_q", method))
+    one, other = (setups.setup(model, None, name, copies=4, length=4) for name in ("ic_q", method))
     assert one.learner == other.learner
     jax.tree.map(np.testing.assert_array_equal, one.hyper, other.hyper)
-    one, other = (baselines.setup(model, name, "mlp", copies=4, length=4) for name in ("ic_q", method))
+    one, other = (setups.setup(model, None, name, "mlp", copies=4, length=4) for name in ("ic_q", method))
     assert one.learner != other.learner

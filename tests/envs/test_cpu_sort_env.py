@@ -312,7 +312,7 @@ def test_bad_arguments_are_refused() -> None:
         cpu_sort(5)
     with pytest.raises(ValueError, match="gamma = 1.0: expected a number between 0 and 1"):
         cpu_sort(2, gamma=1.0)
-    with pytest.raises(ValueError, match="length_limit = 0: expected 1 or more"):
+    with pytest.raises(ValueError, match="length_limit = 0: expected a whole number of at least 1"):
         cpu_sort(2, length_limit=0)
 
 

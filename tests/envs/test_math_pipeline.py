@@ -220,7 +220,7 @@ def test_the_models_of_the_roles() -> None:
     [
         (dict(models=TEAM[:4]), "models: found 4, expected 5: planner, solver A, "),
         (dict(models=("x", *TEAM[1:])), r"models\[0\] = 'x': expected one of Claude-sonnet-4, "),
-        (dict(budget=2), "budget = 2: expected 3 blocks or more"),
+        (dict(budget=2), "budget = 2: expected a whole number of at least 3"),
         (dict(repair=1.1), "repair = 1.1: expected a number from 0 to 1"),
         (dict(harm=math.nan), "harm = nan: expected a number from 0 to 1"),
         (dict(lift=0.5), "lift = 0.5: expected 1 or more"),
@@ -228,7 +228,7 @@ def test_the_models_of_the_roles() -> None:
         (dict(plan_share=0.0), "plan_share = 0.0: expected a positive number"),
         (dict(gamma=0.0), "gamma = 0.0: expected a number between 0 and 1"),
         (dict(value=math.inf), "value = inf: expected 0 or more"),
-        (dict(mix=2.0), "mix = 2.0: expected a share from 0 to 1"),
+        (dict(mix=2.0), "mix = 2.0: expected a number from 0 to 1"),
     ],
 )
 def test_bad_numbers_are_refused(changes: dict, message: str) -> None:

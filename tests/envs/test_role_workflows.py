@@ -305,7 +305,7 @@ def test_features_tell_an_agents_views_apart(name: str, extra: tuple) -> None:
         ({"cost": float("nan")}, "cost = nan: expected"),
         ({"contest": 1.5}, "contest = 1.5: expected a number from 0 to 1"),
         ({"spread": float("nan")}, "spread = nan: expected a number from 0 to 1"),
-        ({"reward": "team"}, "reward = 'team': expected 'outcome' or 'role'"),
+        ({"reward": "team"}, "reward = 'team': expected one of outcome, role"),
     ],
 )
 def test_settings_that_make_no_sense(overrides: dict, message: str) -> None:

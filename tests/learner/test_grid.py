@@ -11,10 +11,10 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from icsmdp_jax.envs.tabular import tabular_env
-from icsmdp_jax.learner.baselines import Setup, setup
 from icsmdp_jax.learner.curves import train
 from icsmdp_jax.learner.grid import GridTrainer, replica_keys
 from icsmdp_jax.learner.schedules import polynomial
+from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.models.random import random_model
 
 UPDATES, KEYS = 6, replica_keys(jax.random.key(1), 3)

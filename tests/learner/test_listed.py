@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from icsmdp_jax.learner import channel
-from icsmdp_jax.learner.baselines import Setup, setup
+from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.models.random import random_model
 from tests.learner.courier import quick_jit
 
@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @cache
 def made(variant: str = "plain", method: str = "ic_q", width: int = 48, length: int = 4) -> Setup:
     model = random_model(3)
-    ready = setup(model, method, "mlp", width=width, depth=1, copies=16, length=length)
+    ready = setup(model, None, method, "mlp", width=width, depth=1, copies=16, length=length)
     return dataclasses.replace(ready, learner=dataclasses.replace(ready.learner, **VARIANTS[variant]))
 
 

@@ -10,8 +10,8 @@ from icsmdp_jax.experiments.comparison import Budget, compare
 from icsmdp_jax.experiments.figure import looks
 from icsmdp_jax.experiments.result import in_order, label
 from icsmdp_jax.learner import methods
-from icsmdp_jax.learner.baselines import setup
 from icsmdp_jax.learner.methods import METHODS, Method
+from icsmdp_jax.learner.setups import setup
 from icsmdp_jax.models.random import random_model
 
 MYOPIC = Method(
@@ -29,7 +29,7 @@ def registered():
 def test_a_registered_method_is_learned_compared_and_drawn(registered):
     """The same flow of information as ``immediate``: the same returns, run by run, and its own words and looks."""
     model = random_model(0, num_interfaces=5, num_agents=3)
-    assert setup(model, "myopic", copies=2, length=2).scalars_per_handoff() == 0
+    assert setup(model, None, "myopic", copies=2, length=2).scalars_per_handoff() == 0
     names = ("ic_q", "myopic_twin", "immediate")
     result = compare(*tabular_env(model), Budget(updates=4, copies=4, length=4, replicas=3), methods=names)
     assert result.methods["myopic_twin"] == result.methods["immediate"]

@@ -18,11 +18,11 @@ import optax
 import pytest
 
 from icsmdp_jax.core.handoff import Handoff
-from icsmdp_jax.learner import baselines, networks, rollout, schedules
-from icsmdp_jax.learner.baselines import Setup
+from icsmdp_jax.learner import networks, rollout, schedules, setups
 from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.learner.parallel import Hyper, State
 from icsmdp_jax.learner.rollout import Pending, Rows
+from icsmdp_jax.learner.setups import Setup
 from icsmdp_jax.models.tabular import TabularModel
 from tests.helpers import as_model, same_bits
 from tests.learner.courier import gaussian, program, random_like
@@ -68,7 +68,8 @@ def model() -> TabularModel:
 @cache
 def prepared(method: str) -> Setup:
     step = schedules.constant(0.2)
-    made = baselines.setup(model(), method, "linear", optimiser=optax.sgd, step_size=step, copies=COPIES, length=LENGTH)
+    sizes: dict[str, int] = {"copies": COPIES, "length": LENGTH}
+    made = setups.setup(model(), None, method, "linear", optimiser=optax.sgd, step_size=step, **sizes)  # type: ignore[arg-type]
     assert made.learner.federated_every in (0, 10)
     return made
 
@@ -205,7 +206,7 @@ def test_federated_agents_keep_to_themselves_between_averages() -> None:
 
 def test_central_tables_tell_hidden_states_apart() -> None:
     """The tabular central learner: other parameters for two states that its agents could not tell apart."""
-    made = baselines.setup(model(), "central", "tabular", copies=COPIES, length=LENGTH)
+    made = setups.setup(model(), None, "central", "tabular", copies=COPIES, length=LENGTH)
     base = model()
     first = int(np.flatnonzero(base.agent == 0)[0])
     twin = int(np.flatnonzero((base.interface == base.interface[first]) & (np.arange(base.num_states) != first))[0])

@@ -18,13 +18,13 @@ from icsmdp_jax.core.wrappers import Central, WithOwner
 from icsmdp_jax.envs.tabular import TabularEnv, TabularState, tabular_env
 from icsmdp_jax.exact.moments import kernel_moments
 from icsmdp_jax.exact.solve import optimal_q
-from icsmdp_jax.learner import baselines, networks, schedules
-from icsmdp_jax.learner.baselines import Setup
+from icsmdp_jax.learner import networks, schedules, setups
 from icsmdp_jax.learner.exploration import ramp
 from icsmdp_jax.learner.methods import METHODS
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner, State
 from icsmdp_jax.learner.rollout import Rows
 from icsmdp_jax.learner.schedules import StepSize
+from icsmdp_jax.learner.setups import Setup
 from tests.learner import probes
 from tests.learner.courier import quick_jit
 
@@ -59,7 +59,7 @@ def prepared(name: str, method: str, probe: str = "value") -> Setup:
     """The method on the probe, with plain gradient steps and uniform behaviour."""
     function_class, sizes, size = CLASSES[name]
     static = {"optimiser": None if name == "tabular" else optax.sgd, "copies": COPIES, "length": LENGTH}
-    made = baselines.setup(probes.probe(probe), method, function_class, step_size=size, **sizes, **static)
+    made = setups.setup(probes.probe(probe), None, method, function_class, step_size=size, **sizes, **static)
     values = made.learner.values
     if name == "frozen":
         values = networks.two_layer(made.learner.env.spec.num_agents, 2, sizes["width"], "frozen")

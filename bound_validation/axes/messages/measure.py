@@ -15,11 +15,11 @@ from bound_validation.axis import Settings
 from bound_validation.results import NAN, Row, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
 from icsmdp_jax.exact.returns import half_width, mean_interval
-from icsmdp_jax.learner.baselines import setup
 from icsmdp_jax.learner.channel import ATTACKS, Channel, clean
 from icsmdp_jax.learner.grid import GridTrainer
 from icsmdp_jax.learner.message_bounds import ValueRange, message_error_bound, model_value_range
 from icsmdp_jax.learner.schedules import polynomial
+from icsmdp_jax.learner.setups import setup
 from icsmdp_jax.models.tabular import TabularModel
 
 STRENGTHS = {
@@ -115,7 +115,7 @@ def simulate(spec: MessagesSpec, model: TabularModel, lanes: list[Lane]) -> tupl
     channels = [channel_of(lane, spec, model.num_agents, bounds) for lane in lanes]
     latest = int(max(int(channel.lateness) for channel in channels))
     step = polynomial(spec.step.power, spec.step.rescale, spec.step.scale)
-    one = setup(model, "ic_q", "tabular", copies=spec.copies, length=spec.length, step_size=step, explore="behaviour")
+    one = setup(model, copies=spec.copies, length=spec.length, step_size=step, explore="behaviour")
     learner = dataclasses.replace(one.learner, latest=latest)
     trainer = GridTrainer(learner, one.hyper, {"channel": jax.tree.map(lambda *leaves: jnp.stack(leaves), *channels)})
     run = trainer.train(keys_of(spec.seed, 0, spec.replicas), spec.updates, parts=spec.parts)

@@ -25,10 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import expect, flag, whole
 from icsmdp_jax.core.arrival import Ended, arrive, no_segment
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
+from icsmdp_jax.core.words import in_short
 from icsmdp_jax.envs.cpu_sort import machine as kernel
 from icsmdp_jax.envs.cpu_sort import team
 from icsmdp_jax.envs.cpu_sort.model import sorting_model
@@ -55,6 +56,9 @@ class CpuSortState(NamedTuple):
     program: chex.Array
     length: chex.Array
 
+    def __repr__(self) -> str:
+        return in_short(self)
+
 
 class CpuSortParams(NamedTuple):
     """Traced numbers.
@@ -72,6 +76,9 @@ class CpuSortParams(NamedTuple):
     salt: chex.Array
     keys: chex.Array
     first: chex.Array
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,8 +238,10 @@ def cpu_sort(
     """
     kernel.check_size(num_values)
     limit = LENGTH_LIMIT[num_values] if length_limit is None else length_limit
-    expect("1 or more", length_limit=limit)
+    whole(1, length_limit=limit)
     expect("a number between 0 and 1", gamma=gamma)
+    expect("a finite number", shaping=shaping)
+    flag(sees_all=sees_all, as_bits=as_bits)
     salt, keys = np.uint32(0), np.zeros(0, np.uint32)
     if num_values < 4 and not as_bits:
         salt, keys = listing(num_values, limit, sees_all)

@@ -65,7 +65,7 @@ def check_size(num_values: int) -> None:
     Raises:
       ValueError: unless ``2 <= num_values <= 4``.
     """
-    if num_values not in (2, 3, 4):
+    if not isinstance(num_values, int) or num_values not in (2, 3, 4):
         raise ValueError(f"num_values = {num_values}: expected 2, 3 or 4 (the runs must fit into one 32-bit word)")
 
 

@@ -25,7 +25,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import each, expect, listed, whole
 from icsmdp_jax.envs.expert_routing import queries as world
 from icsmdp_jax.envs.expert_routing.queries import Queries, experts, queries
 from icsmdp_jax.envs.finite import one_hot
@@ -97,14 +97,14 @@ def expert_routing(
     Raises:
       ValueError: for a model that the tables lack, or a number out of range.
     """
-    models = tuple(models)
+    models = listed("models", models, "names of two models or more", str)
     count = len(models)
     if count < 2:
         raise ValueError(f"models: found {count}, expected 2 or more")
     blur = _per_agent("blur", blur, BLUR, count)
     busy = _per_agent("busy", busy, BUSY, count)
-    expect("1 or more", hops=hops)
-    expect("a number from 0 to 1", noise=noise, notice=notice, blur=blur, busy=busy)
+    whole(1, hops=hops)
+    expect("a number from 0 to 1", noise=noise, notice=notice, **each("blur", blur), **each("busy", busy))
     expect("0 or more", slope=slope, wait=wait, check_share=check_share)
     expect("a positive number", tokens_per_block=tokens_per_block)
     numbers = experts(models, mix, slope, tokens_per_block, wait, check_share, notice, noise, blur, busy)
@@ -114,7 +114,8 @@ def expert_routing(
 
 
 def _per_agent(name: str, given: tuple[float, ...] | None, default: tuple[float, ...], count: int) -> tuple[float, ...]:
-    numbers = tuple((*default, *[default[-1]] * count)[:count] if given is None else given)
+    usual = (*default, *[default[-1]] * count)[:count]
+    numbers = usual if given is None else listed(name, given, f"{count} numbers, one for each model")
     if len(numbers) != count:
         raise ValueError(f"{name}: {len(numbers)} numbers, expected {count}, one for each model")
     return numbers

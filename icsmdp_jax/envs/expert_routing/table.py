@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect
+
 KINDS = ("AIME", "LiveMathBench")
 ITEMS = (60, 121)  # problems of each kind
 
@@ -76,6 +78,5 @@ def published(names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def shares(mix: float | None) -> np.ndarray:
     """``[kinds]`` law of the kind of a problem: as the tables have them, or ``mix`` of the first kind."""
     first = ITEMS[0] / sum(ITEMS) if mix is None else mix
-    if not 0 <= first <= 1:
-        raise ValueError(f"mix = {mix}: expected a share from 0 to 1")
+    expect("a number from 0 to 1", mix=first)
     return np.array([first, 1 - first])

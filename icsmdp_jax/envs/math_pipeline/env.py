@@ -24,7 +24,7 @@ import dataclasses
 
 import numpy as np
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import each, expect, listed, whole
 from icsmdp_jax.envs.listed import Listed, ListedParams, listed_env, listed_params
 from icsmdp_jax.envs.math_pipeline import pipeline as world
 from icsmdp_jax.envs.math_pipeline.pipeline import ROLES, Problems, problems, team
@@ -98,13 +98,13 @@ def math_pipeline(
     Raises:
       ValueError: for a model that the tables lack, or a number out of range.
     """
-    models, blur = tuple(models), tuple(blur)
+    models = listed("models", models, f"names of {len(ROLES)} models", str)
+    blur = listed("blur", blur, f"{len(ROLES)} numbers")
     for name, items in (("models", models), ("blur", blur)):
         if len(items) != len(ROLES):
             raise ValueError(f"{name}: found {len(items)}, expected {len(ROLES)}: {', '.join(ROLES)}")
-    if budget < 3:
-        raise ValueError(f"budget = {budget}: expected 3 blocks or more")
-    expect("a number from 0 to 1", repair=repair, harm=harm, noise=noise, blur=blur)
+    whole(3, budget=budget)
+    expect("a number from 0 to 1", repair=repair, harm=harm, noise=noise, **each("blur", blur))
     expect("1 or more", lift=lift)
     expect("a positive number", tokens_per_block=tokens_per_block, plan_share=plan_share, verify_share=verify_share)
     expect("a positive number", submit_tokens=submit_tokens)

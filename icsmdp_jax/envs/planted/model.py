@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect, whole
 from icsmdp_jax.envs.planted.structure import Layout, PlantedConfig, duration_pmfs, interface_vectors, kernel_lists
 from icsmdp_jax.exact.asymptotics import action_gap
 from icsmdp_jax.exact.interface import InterfaceModel, interface_model
@@ -283,10 +284,9 @@ def sharp_family(
     Raises:
       ValueError: if ``p`` is not in (0, 1), there are fewer than two agents, or no such duration law exists.
     """
-    if not 0 < flip_probability < 1:
-        raise ValueError(f"flip_probability = {flip_probability}: expected a number in (0, 1)")
-    if num_agents < 2:
-        raise ValueError(f"num_agents = {num_agents}: expected 2 or more")
+    expect("a number between 0 and 1", flip_probability=flip_probability)
+    expect("a finite number", epsilon=epsilon)
+    whole(2, num_agents=num_agents)
     duration = durations.with_mean(law, duration_mean, longest_duration)
     bit = np.array([[1 - flip_probability, flip_probability], [flip_probability, 1 - flip_probability]])
     transition = np.tile(bit / num_agents, (num_agents, num_agents))

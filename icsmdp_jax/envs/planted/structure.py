@@ -14,8 +14,20 @@ from functools import cached_property
 
 import numpy as np
 
+from icsmdp_jax.core.arguments import expect, listed, one_of, shown, whole
 from icsmdp_jax.models import durations
 
+LEAST = {  # of the knobs that are whole numbers
+    "num_agents": 2, "private_states": 1, "num_options": 1, "successors": 2, "longest_duration": 1,
+    "interface_dim": 3, "planted_atoms": 1, "seed": 0,
+}  # fmt: skip
+NUMBERS = {  # kind of the others, a key of ``core.arguments.KINDS``
+    "gamma": "a number in [0, 1)", "duration_mean": "1 or more", "duration_spread": "a number in [0, 1)",
+    "hidden_duration": "a number in [0, 1)", "gap": "0 or more", "kernel_gap": "0 or more",
+    "reward_gap": "a finite number", "hidden_flip": "a number in (0, 1]", "reward_noise": "0 or more",
+    "planted_scale": "a finite number", "option_margin": "a finite number", "odd_weight": "a finite number",
+    "even_weight": "a finite number",
+}  # fmt: skip
 SPREAD_LEVELS = 9  # distinct mean durations per hidden pattern, so that few laws have to be fitted
 
 
@@ -80,38 +92,25 @@ class PlantedConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("num_agents", 2),
-            ("private_states", 1),
-            ("num_options", 1),
-            ("successors", 2),
-            ("interface_dim", 3),
-            ("planted_atoms", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)}: expected {least} or more")
-        for name in ("duration_spread", "hidden_duration"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: expected a number in [0, 1)")
-        for name in ("gap", "kernel_gap"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: expected 0 or more")
-        if not 0 < self.hidden_flip <= 1:
-            raise ValueError(f"hidden_flip = {self.hidden_flip}: expected a number in (0, 1]")
-        if self.duration_law not in durations.LAWS:
-            known = ", ".join(sorted(durations.LAWS))
-            raise ValueError(f"duration_law = {self.duration_law!r}: expected one of {known}")
-        if self.behaviour not in ("uniform", "random"):
-            raise ValueError(f"behaviour = {self.behaviour!r}: expected 'uniform' or 'random'")
-        names = [name for name, _ in self.fields]
-        if not names or len(set(names)) != len(names) or min(size for _, size in self.fields) < 1:
-            raise ValueError(f"fields = {self.fields}: expected distinct names with sizes of 1 or more")
+        for name, least in LEAST.items():
+            whole(least, **{name: getattr(self, name)})
+        for name, kind in NUMBERS.items():
+            expect(kind, **{name: getattr(self, name)})
+        one_of(sorted(durations.LAWS), duration_law=self.duration_law)
+        one_of(("uniform", "random"), behaviour=self.behaviour)
+        expected = "distinct names with sizes of 1 or more, such as (('topic', 2), ('risk', 2))"
+        pairs = [listed("fields", pair, expected) for pair in listed("fields", self.fields, expected)]
+        names = [pair[0] for pair in pairs if len(pair) == 2 and isinstance(pair[0], str)]
+        if not names or len(set(names)) != len(pairs):
+            raise ValueError(f"fields = {shown(self.fields)}: expected {expected}")
+        whole(1, **{f"fields[{name!r}]": size for name, size in pairs})
         if self.views is not None:
-            if len(self.views) != self.num_agents:
-                raise ValueError(f"views: expected {self.num_agents}, one per agent, found {len(self.views)}")
-            for agent, view in enumerate(self.views):
-                if not set(view) <= set(names):
-                    raise ValueError(f"views[{agent}] = {view}: expected names among {names}")
+            views = listed("views", self.views, "a tuple of names for each agent")
+            if len(views) != self.num_agents:
+                raise ValueError(f"views: expected {self.num_agents}, one per agent, found {len(views)}")
+            for agent, view in enumerate(views):
+                if not set(listed(f"views[{agent}]", view, "a tuple of names")) <= set(names):
+                    raise ValueError(f"views[{agent}] = {shown(view)}: expected names among {names}")
 
     @classmethod
     def small(cls, **changes: object) -> PlantedConfig:

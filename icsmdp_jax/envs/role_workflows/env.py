@@ -17,6 +17,7 @@ import numpy as np
 
 from icsmdp_jax.core.arrival import Ended
 from icsmdp_jax.core.sampling import AliasTable, alias_table, draw_at
+from icsmdp_jax.core.words import in_short
 from icsmdp_jax.envs.finite import FiniteEnv, TabularState, check_made_from
 from icsmdp_jax.envs.role_workflows.model import listing_of, workflow_model
 from icsmdp_jax.envs.role_workflows.rules import Listing, Rules
@@ -44,6 +45,9 @@ class RoleParams(NamedTuple):
     discount: chex.Array
     epoch: chex.Array
     ends: chex.Array
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclasses.dataclass(frozen=True)

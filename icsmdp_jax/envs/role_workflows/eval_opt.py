@@ -19,8 +19,8 @@ from icsmdp_jax.envs.role_workflows.published import (
     EFFORTS,
     ONE_BLOCK,
     Settings,
-    checked,
     prompts,
+    settings_of,
     solves,
     with_check,
 )
@@ -118,4 +118,4 @@ def eval_opt(**overrides: Any) -> tuple[RoleWorkflow, RoleParams]:
     Raises:
       ValueError: for settings that make no sense.
     """
-    return workflow(EvalOpt(checked(Settings(**overrides))))
+    return workflow(EvalOpt(settings_of("eval-opt", overrides)))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
+from icsmdp_jax.core.arguments import flag
 from icsmdp_jax.envs.role_workflows.env import RoleParams, RoleWorkflow, workflow
 from icsmdp_jax.envs.role_workflows.published import (
     CHECK_BLOCKS,
@@ -25,8 +26,8 @@ from icsmdp_jax.envs.role_workflows.published import (
     ONE_BLOCK,
     PART_BLOCKS,
     Settings,
-    checked,
     prompts,
+    settings_of,
     solves,
     with_check,
 )
@@ -205,4 +206,5 @@ def orch_workers(parallel: bool = False, **overrides: Any) -> tuple[RoleWorkflow
     Raises:
       ValueError: for settings that make no sense.
     """
-    return workflow(OrchWorkers(checked(Settings(**overrides)), parallel))
+    flag(parallel=parallel)
+    return workflow(OrchWorkers(settings_of("orch-workers", overrides), parallel))

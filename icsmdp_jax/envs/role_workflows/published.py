@@ -6,9 +6,9 @@ role. Everything in this module that is not ``ACCURACY`` is our choice.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import expect, one_of
 
 CLASSES = ("contest", "textbook")  # what a prompt may be: a problem like those of AIME, or like those of MATH500
 
@@ -51,17 +51,24 @@ class Settings(NamedTuple):
     reward: str = "outcome"
 
 
-def checked(settings: Settings) -> Settings:
-    """The settings, if they make sense.
+def settings_of(name: str, overrides: dict[str, Any]) -> Settings:
+    """The settings of a workflow, if they make sense.
+
+    Args:
+      name: of the workflow.
+      overrides: fields of ``Settings``.
 
     Raises:
       ValueError: in one line, naming the argument, its value and what was expected.
     """
+    for argument in overrides:
+        if argument not in Settings._fields:
+            raise ValueError(f"{name}: argument {argument!r}, expected one of {', '.join(Settings._fields)}")
+    settings = Settings(**overrides)
     expect("a number between 0 and 1", gamma=settings.gamma)
     expect("0 or more", cost=settings.cost)
     expect("a number from 0 to 1", contest=settings.contest, spread=settings.spread)
-    if settings.reward not in ("outcome", "role"):
-        raise ValueError(f"reward = {settings.reward!r}: expected 'outcome' or 'role'")
+    one_of(("outcome", "role"), reward=settings.reward)
     return settings
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
+from icsmdp_jax.core.arguments import flag
 from icsmdp_jax.envs.role_workflows.env import RoleParams, RoleWorkflow, workflow
 from icsmdp_jax.envs.role_workflows.published import (
     CHECK_BLOCKS,
@@ -24,8 +25,8 @@ from icsmdp_jax.envs.role_workflows.published import (
     ONE_BLOCK,
     PASSES,
     Settings,
-    checked,
     prompts,
+    settings_of,
     solves,
 )
 from icsmdp_jax.envs.role_workflows.rules import END, Branch, State
@@ -176,4 +177,5 @@ def voting(parallel: bool = False, **overrides: Any) -> tuple[RoleWorkflow, Role
     Raises:
       ValueError: for settings that make no sense.
     """
-    return workflow(Voting(checked(Settings(**overrides)), parallel))
+    flag(parallel=parallel)
+    return workflow(Voting(settings_of("voting", overrides), parallel))

@@ -24,11 +24,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import expect, flag, shown, whole
 from icsmdp_jax.core.arrival import Ended, arrive, no_segment
 from icsmdp_jax.core.environment import Environment, restart
 from icsmdp_jax.core.handoff import EnvSpec, Handoff
 from icsmdp_jax.core.sampling import split_word
+from icsmdp_jax.core.words import in_short
 from icsmdp_jax.envs.routing.background import LONGEST_WAIT, check_table, record_background
 from icsmdp_jax.envs.routing.graph import (
     IRREGULAR_GRID_LINKS,
@@ -76,6 +77,9 @@ class RoutingParams(NamedTuple):
     wait: chex.Array
     discount: chex.Array
     reward: chex.Array
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +268,11 @@ def routing(
     network = as_graph(graph)
     expect("a positive number", load=load)
     expect("a number between 0 and 1", gamma=gamma)
-    expect("1 or more", cap=cap, limit=limit, lanes=lanes)
+    whole(1, cap=cap, limit=limit, lanes=lanes, per_unit=per_unit, units=units)
+    whole(0, seed=seed)
+    flag(as_vector=as_vector)
+    if not isinstance(name, str):
+        raise ValueError(f"name = {shown(name)}: expected a text")
     if per_unit not in (1, 2, 4):
         raise ValueError(f"per_unit = {per_unit}: expected 1, 2 or 4")
     env = Routing(

@@ -35,6 +35,7 @@ import numpy as np
 
 from icsmdp_jax.core.handoff import EnvSpec
 from icsmdp_jax.core.primitive import Decision, LocalSpec, PrimitiveEnvironment, Tick
+from icsmdp_jax.core.words import in_short
 from icsmdp_jax.envs.finite import one_hot
 
 RAW, GOOD, SPOILED = 0, 1, 2
@@ -90,6 +91,9 @@ class WorkshopParams(NamedTuple):
     worth: chex.Array
     kept: chex.Array
     gamma: chex.Array
+
+    def __repr__(self) -> str:
+        return in_short(self)
 
 
 @dataclasses.dataclass(frozen=True)

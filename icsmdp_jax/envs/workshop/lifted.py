@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 
-from icsmdp_jax.core.arguments import expect
+from icsmdp_jax.core.arguments import expect, flag, whole
 from icsmdp_jax.core.primitive import Lifted, LiftedParams, LiftedState
 from icsmdp_jax.envs.tabular import TabularEnv, TabularParams, tabular_env
 from icsmdp_jax.envs.workshop.env import RAW, Workshop, workshop
@@ -84,7 +84,8 @@ def lifted_workshop(
     expect("a number from 0 to 1", kept=kept, care=care)
     expect("a number between 0 and 1", gamma=gamma)
     expect("a positive number", care=care)
-    if num_tools not in (2, 3):
+    whole(2, num_tools=num_tools)
+    if num_tools > 3:
         raise ValueError(f"num_tools = {num_tools}: expected 2 or 3")
     primitive, params = workshop(kept, gamma)
     if num_tools == 2:
@@ -113,6 +114,7 @@ def workshop_options(
     Raises:
       ValueError: for a number out of range, or a listing that would be too large.
     """
+    flag(ticks=ticks)
     env, params = lifted_workshop(kept, gamma, num_tools, care)
     if ticks:
         return env, params

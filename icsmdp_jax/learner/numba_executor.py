@@ -1,0 +1,277 @@
+"""The other executor of a replica learner: on CPUs, for tables and linear features, in Numba.
+
+``train`` has one definition of a handoff, the JAX program. Two executors run it: XLA, which compiles the program, and
+the loops of ``numba_kernels``, which do the same on the same state from the same random words. Tables get the same bits
+from both, linear features agree to rounding; tests hold that. ``refusal`` says where these loops do not apply.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icsmdp_jax.core.sampling import AliasTable
+from icsmdp_jax.envs.tabular import TabularEnv
+from icsmdp_jax.learner import networks
+from icsmdp_jax.learner.icq import Inputs, Learner
+from icsmdp_jax.learner.schedules import StepSize
+
+EXECUTORS = ("auto", "xla", "numba")
+VARIABLE = "ICSMDP_EXECUTOR"  # one of them, where the caller leaves the choice
+WORTH = 20_000_000  # handoffs below which loading numba takes longer than it saves
+STEPS = 2**24  # step sizes that are tabulated at most, over all lanes
+STEP_BLOCK = 2**15  # of them at a time
+CODES = 2**16  # outcome codes must be below
+SMALLEST = 1e-20  # rewards from here on leave room above the numbers that XLA takes for 0
+TINY = float(np.finfo(np.float32).tiny)
+
+
+def chosen(executor: str | None, learner: Learner, lanes: Sequence[Inputs], handoffs: int, samples: int) -> str:
+    """``xla`` or ``numba``, for a run of so many handoffs in all and samples per replica.
+
+    Args:
+      executor: one of ``EXECUTORS``; the environment variable ``ICSMDP_EXECUTOR``, or else ``auto``, if None.
+
+    Raises:
+      ValueError: in one line, for another name, or where ``numba`` is asked for and does not apply.
+    """
+    wanted = executor or os.environ.get(VARIABLE) or "auto"
+    if wanted not in EXECUTORS:
+        raise ValueError(f"executor = {wanted!r}: expected one of {', '.join(EXECUTORS)}")
+    if wanted == "xla" or (wanted == "auto" and handoffs < WORTH):
+        return "xla"
+    reason = refusal(learner, lanes, samples)
+    if reason is not None and executor == "numba":
+        raise ValueError(f"executor = 'numba': {reason}")
+    return "xla" if reason is not None else "numba"
+
+
+def refusal(learner: Learner, lanes: Sequence[Inputs], samples: int) -> str | None:
+    """Why a run has to be XLA's, in words; None if Numba can do it."""
+    spec = learner.env.spec
+    if type(learner) is not Learner or type(learner.env) is not TabularEnv:
+        return "expected the plain learner on a tabular model"
+    tables = learner.values == networks.tabular(spec.num_interfaces, spec.num_options)
+    if not tables and learner.values != networks.linear(spec.num_agents, spec.num_options):
+        return f"expected tables or linear features, got {learner.values.name}"
+    if learner.greedy or learner.optimiser is not None or any(lane.behaviour is None for lane in lanes):
+        return "expected fixed behaviour and a step-size schedule"
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return "expected one process on a CPU"
+    if samples * len(lanes) > STEPS:
+        return f"expected at most {STEPS} step sizes to tabulate, got {samples * len(lanes)}"
+    for lane in lanes:
+        found = _unfit(lane, tables)
+        if found is not None:
+            return found
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed (pip install 'icsmdp-jax[numba]')"
+    return None if contraction() is not None else "XLA rounds a product and a sum in a way of its own here"
+
+
+def _unfit(lane: Inputs, tables: bool) -> str | None:
+    """What of one lane the loops cannot hold."""
+    params = lane.env_params
+    laws = (params.successor, params.duration, params.start, lane.behaviour)
+    if max(int(np.max(law.codes)) for law in laws if law is not None) >= CODES or len(params.agent) >= CODES:
+        return f"expected fewer than {CODES} outcomes"
+    pays = [np.abs(np.asarray(x)) for x in (params.reward_rate, params.reward_noise, params.lump) if x is not None]
+    if any(np.any((x > 0) & (x < SMALLEST)) for x in pays):
+        return f"expected rewards of 0, or of {SMALLEST:.0e} or more"
+    if not tables and np.any(_owners(params)[np.asarray(params.interface)] != np.asarray(params.agent)):
+        return "expected interfaces that belong to one agent each"
+    return None
+
+
+@cache
+def contraction() -> bool | None:
+    """Whether XLA's programs round ``a b + c`` once (else twice) on this CPU with these flags; None if it varies."""
+    generator = np.random.default_rng(0)
+    a, b, c, d = generator.standard_normal((4, 256)).astype(np.float32)
+    found = np.asarray(jax.jit(lambda a, b, c, d: (a * b + d * c, c + d * b))(a, b, c, d))
+
+    def once(x: Any, y: Any, z: Any) -> Any:
+        return (x.astype(np.float64) * y + z).astype(np.float32)
+
+    if np.array_equal(found, [once(a, b, d * c), once(d, b, c)]):
+        return True
+    return False if np.array_equal(found, [a * b + d * c, c + d * b]) else None
+
+
+def _owners(params: Any) -> np.ndarray:
+    """``[Z]`` int32 owner of each interface; 0 of one that no state has."""
+    owner = np.zeros(len(params.mask), np.int32)
+    owner[np.asarray(params.interface)] = np.asarray(params.agent)
+    return owner
+
+
+def _packed(law: AliasTable) -> np.ndarray:
+    """Alias cells ``[rows, n]`` as uint64: threshold, lower code, upper code."""
+    threshold, codes = np.asarray(law.threshold, np.uint64), np.asarray(law.codes, np.uint64)
+    lower, upper = codes[..., 0], codes[..., 1 if threshold.shape[-1] > 1 else 0]
+    return (threshold << np.uint64(32) | lower << np.uint64(16) | upper).reshape(-1, threshold.shape[-1])
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """Flat float32, with 0 where XLA takes a number for 0."""
+    flat = np.array(0.0 if values is None else values, np.float32).reshape(-1)
+    return np.where(np.abs(flat) < TINY, np.float32(0), flat)
+
+
+_steps = jax.jit(lambda size, first: size.at(first + jnp.arange(STEP_BLOCK, dtype=jnp.int32)))
+
+
+class Executor:
+    """Advances the replicas of all lanes, in place.
+
+    Attributes:
+      chunks: chunks done.
+      length: handoffs of a chunk.
+      index: ``[lanes, replicas]`` uint32 state of each environment.
+      params: ``[lanes, replicas, n]`` float32.
+      seen: ``[lanes, replicas, m]`` uint32 updates so far.
+      high: like ``params``, with ``low`` the compensated total.
+      low: likewise.
+    """
+
+    def __init__(self, learner: Learner, lanes: Sequence[Inputs], state: Any, chunk: int) -> None:
+        """``state``: the ``RunState`` of ``[lanes, replicas]`` before the first handoff, keys as data, host arrays."""
+        from icsmdp_jax.learner import numba_kernels
+
+        self._kernels, self._learner, self._start, self.length = numba_kernels, learner, state, chunk
+        shape = state.chunk.shape
+
+        def flat(leaf: Any, dtype: Any) -> np.ndarray:
+            return np.array(leaf, dtype).reshape(*shape, -1)
+
+        self.chunks = 0
+        self.index = np.array(state.learner.env_state.index, np.uint32)
+        self.params, self.seen = flat(state.learner.params, np.float32), flat(state.learner.opt_state.count, np.uint32)
+        self.high, self.low = flat(state.total.high, np.float32), flat(state.total.low, np.float32)
+        self._keys = np.array(state.key, np.uint32)
+        self._steps: list[tuple[StepSize, np.ndarray]] = [(lane.step_size, np.empty(0, np.float32)) for lane in lanes]
+        self._models = [self._model(lane) for lane in lanes]
+
+    def _model(self, lane: Inputs) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Arguments of the kernel that are one lane's, before and after the step sizes."""
+        learner, p = self._learner, jax.tree.map(np.asarray, lane.env_params)
+        env, width = learner.env, learner.words_per_step
+        assert isinstance(env, TabularEnv) and lane.behaviour is not None
+        blocks = -(-width // 2)
+        half = self._kernels.BLOCK * blocks
+        words = [k if k < blocks else half + k - blocks for k in range(width)]
+        at = np.array([*words[:3], *words[-2:]])  # where nothing ends there is no word for a restart
+        choice, successor, duration = _packed(lane.behaviour), _packed(p.successor), _packed(p.duration)
+        rows, law = np.unique(duration, axis=0, return_inverse=True)
+        entry = p.interface[:, None] * p.mask.shape[1] + np.arange(p.mask.shape[1])
+        by_next = p.lump is not None and p.lump.ndim == 3
+        before = (
+            at, blocks, choice.reshape(-1), successor.reshape(-1), _packed(p.start).reshape(-1), rows.reshape(-1),
+            law.reshape(-1).astype(np.uint32), duration.shape[1], p.interface.astype(np.uint32),
+            entry.reshape(-1).astype(np.uint32), len(p.agent),
+            env.joint, env.joint or by_next, np.array(p.terminal), env.has_terminal, p.mask.shape[1], choice.shape[1],
+            successor.shape[1], _numbers(p.reward_rate), _numbers(p.reward_noise)[0], _numbers(p.annuity),
+            _numbers(p.discount), _numbers(p.lump), 0 if p.lump is None else int(np.prod(p.lump.shape[2:])),
+            _numbers(p.last_discount), np.array(p.mask).reshape(-1), bool(p.mask.all()), learner.clock == "visits",
+        )  # fmt: skip
+        tables = learner.values.name == "tabular"
+        psi = np.zeros((1, 0), np.float32) if tables else np.array(lane.data, np.float32)
+        radius = np.float32(lane.radius) if learner.project else np.float32(-1)
+        return before, (radius, psi.shape[1], psi.reshape(-1), _owners(p))
+
+    def _tabulated(self, lane: int, count: int) -> np.ndarray:
+        """Step sizes at the clocks 0 to ``count`` and some more, by the JAX program."""
+        size, known = self._steps[lane]
+        if len(known) < count:
+            firsts = range(len(known), count, STEP_BLOCK)
+            more = [np.asarray(_steps(size, np.int32(first))) for first in firsts]
+            known = _numbers(np.concatenate([known, *more]))
+            self._steps[lane] = (size, known)
+        return known
+
+    def advance(self, chunks: int) -> bool:
+        """Runs so many chunks of every replica; False, with the state as it was, if a value would not be finite."""
+        lanes, replicas = self.index.shape
+        done, most = self.chunks * self.length, chunks * self.length
+        count = done + most if self._learner.clock == "epoch" else int(self.seen.max(initial=0)) + most
+        kept = [array.copy() for array in self._arrays]
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        side = self._kernels.SIDE_BY_SIDE
+        share = -(-replicas * lanes // (4 * threads * side)) * side  # four shares for each core even out their pace
+
+        def work(lane: int, first: int) -> bool:
+            before, after = self._models[lane]
+            return bool(
+                self._kernels.advance(
+                    bool(contraction()),
+                    first,
+                    min(first + share, replicas),
+                    self._keys[lane],
+                    self.chunks,
+                    chunks,
+                    self.length,
+                    done,
+                    self.index[lane],
+                    self.params[lane],
+                    self.seen[lane],
+                    self.high[lane],
+                    self.low[lane],
+                    *before,
+                    steps[lane],
+                    *after,
+                )  # fmt: skip
+            )
+
+        steps = [self._tabulated(lane, max(count, 1)) for lane in range(lanes)]
+        places = [(lane, first) for lane in range(lanes) for first in range(0, replicas, share)]
+        if len(places) == 1 or threads == 1:
+            fine = all([work(*place) for place in places])
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                fine = all(list(pool.map(lambda place: work(*place), places)))
+        if fine:
+            self.chunks += chunks
+        else:
+            for array, old in zip(self._arrays, kept, strict=True):
+                array[:] = old
+        return fine
+
+    def state(self) -> Any:
+        """A copy in the form of the ``RunState`` that it began with; decisions are still those of the start."""
+        start, old = self._start, self._start.learner
+
+        def shaped(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+            return array.astype(like.dtype, copy=True).reshape(like.shape)
+
+        learner = old._replace(
+            params=shaped(self.params, old.params),
+            opt_state=old.opt_state._replace(count=shaped(self.seen, old.opt_state.count)),
+            env_state=old.env_state._replace(index=shaped(self.index, old.env_state.index)),
+            epoch=np.full_like(old.epoch, self.chunks * self.length),
+        )
+        total = start.total._replace(high=shaped(self.high, start.total.high), low=shaped(self.low, start.total.low))
+        return start._replace(learner=learner, total=total, chunk=np.full_like(start.chunk, self.chunks))
+
+    def resumed(self, lanes: Sequence[Inputs]) -> Any:
+        """The state with which XLA takes over: decisions belong to the states, keys are keys again."""
+        state, found = self.state(), [jax.tree.map(np.asarray, lane.env_params) for lane in lanes]
+        index = state.learner.env_state.index
+        interface = np.stack([p.interface[i] for p, i in zip(found, index, strict=True)])
+        handoff = state.learner.handoff._replace(
+            agent=np.stack([p.agent[i] for p, i in zip(found, index, strict=True)]),
+            interface=interface,
+            mask=np.stack([p.mask[i] for p, i in zip(found, interface, strict=True)]),
+        )
+        return state._replace(learner=state.learner._replace(handoff=handoff), key=jax.random.wrap_key_data(state.key))
+
+    @property
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return self.index, self.params, self.seen, self.high, self.low
