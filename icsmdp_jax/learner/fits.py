@@ -74,8 +74,10 @@ def _traced(env: Environment, name: str, arguments: tuple[Any, ...], params: Any
     return made[1]
 
 
-def leading_axes(values: ValueClass, data: Any, params: Any) -> int:
+def leading_axes(values: ValueClass, data: Any, params: Any, sizes: bool = True) -> int:
     """How many axes, of seeds for instance, parameters have besides those of a function class.
+
+    Without ``sizes`` the function class says how many axes there are, not how long they are.
 
     Raises:
       ValueError: in one line, for parameters of another class.
@@ -85,7 +87,7 @@ def leading_axes(values: ValueClass, data: Any, params: Any) -> int:
         raise ValueError("state: parameters of another structure than those of the setup's network")
     wanted, found = ([np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (expected, params))
     extra = len(found[0]) - len(wanted[0])
-    if extra < 0 or [shape[extra:] for shape in found] != wanted:
+    if extra < 0 or sizes and [shape[extra:] for shape in found] != wanted:
         raise ValueError(f"state: parameters of other shapes than those of the setup's network, {wanted[0]} and so on")
     return extra
 

@@ -91,9 +91,8 @@ class Setup:
         def table(own: Any) -> jax.Array:
             return networks.value_table(self.learner.values, own, self.hyper.data, owner)
 
-        # Sizes are not compared: in an ensemble, networks have slots for the agents of the largest model.
-        one = jax.eval_shape(lambda: self.learner.values.init(jax.random.key(0), self.hyper.data))
-        for _ in range(np.ndim(jax.tree.leaves(params)[0]) - jax.tree.leaves(one)[0].ndim):
+        # In an ensemble networks have slots for the agents of the largest model, so sizes are not compared.
+        for _ in range(fits.leading_axes(self.learner.values, self.hyper.data, params, sizes=False)):
             table = jax.vmap(table)
         return np.asarray(jax.jit(table)(params), np.float64)
 
