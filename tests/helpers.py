@@ -25,6 +25,13 @@ from icsmdp_jax.models.tabular import TabularModel
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
 GOLDEN_NAMES = sorted(EXPECTED)
+ROWS = ("sentence", "by_agent", "by_interface")  # of an analysis: not about the whole model, or in words
+SPOKEN = (*ROWS, "warnings", "exact_mixing")  # without a line in the table that is printed
+
+
+def constants(known: Any) -> dict[str, Any]:
+    """The numbers of an analysis about the whole model."""
+    return {name: value for name, value in known.table().items() if name not in ROWS}
 
 
 @cache

@@ -21,7 +21,7 @@ from icsmdp_jax.envs import registry
 from icsmdp_jax.exact import words
 from icsmdp_jax.learner.curves import horizon_of
 from icsmdp_jax.learner.methods import METHODS
-from tests.helpers import golden
+from tests.helpers import SPOKEN, golden
 
 SMALL: dict[str, Any] = {"copies": 8, "length": 4}
 MODEL = "episodic_masks"
@@ -135,7 +135,7 @@ def test_constants_have_the_names_of_the_json() -> None:
     for name, shown, unit, said in words.rows_of(table):
         assert any(line.split()[:2] == [name, shown] for line in text.splitlines())
         assert f">{name}</td>" in page and f">{shown}</td>" in page and unit in text and said in text
-    assert set(table) - set(words.LABELS) == set(words.HIDDEN)
+    assert set(table) - set(words.LABELS) == set(SPOKEN)
     assert repr(known).count("\n") == 0 and len(repr(known)) < 100
 
 

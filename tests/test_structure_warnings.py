@@ -65,7 +65,7 @@ def test_commands_say_how_many_states_are_transient(absorbing: Path, tmp_path: P
 def test_validate_says_it_in_the_summary(
     absorbing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(running, "execute", lambda out, tasks, about, resume, overwrite, ending: dict(ending.summary))
+    monkeypatch.setattr(running, "execute", lambda *rest: dict(rest[5].summary))
     found = running.validate(tmp_path / "run", "testing", str(absorbing))
     assert found is not None
     (line,) = found["warnings"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 LARGEST = 1e100  # of rewards, features and their like: squares of sums of them stay finite
+SMALLEST = 1e-100  # of the largest of them, if it is not 0: squares of errors do not underflow
 SUM_TOLERANCE = 1e-6  # float32 pmfs of some thousand entries still pass; rows are renormalised to 1 afterwards
 
 Array = np.ndarray
@@ -113,14 +114,17 @@ def _fits(found: tuple[int, ...], wanted: Shape) -> bool:
 
 
 def finite(name: str, array: Array, used: Array | None = None) -> None:
-    """Refuses NaN, infinity and numbers beyond ``LARGEST`` in the rows that are used (all, if None)."""
-    bad = ~(np.abs(array) <= LARGEST)
-    if used is not None:
-        bad &= used.reshape(used.shape + (1,) * (array.ndim - used.ndim))
+    """Refuses NaN, infinity, what is beyond ``LARGEST``, and only tiny numbers, in the used rows (all, if None)."""
+    size = np.abs(array)
+    rows = True if used is None else used.reshape(used.shape + (1,) * (array.ndim - used.ndim))
+    bad = ~(size <= LARGEST) & rows
     if bad.any():
         index = first(bad)
         wanted = f"a number between -{LARGEST:g} and {LARGEST:g}" if np.isfinite(array[index]) else "a finite number"
         raise ValueError(f"{place(name, index)} = {array[index]}: expected {wanted}")
+    if 0 < (most := float(np.max(size, initial=0.0, where=rows))) < SMALLEST:
+        index = first((size == most) & rows)
+        raise ValueError(f"{place(name, index)} = {array[index]}: expected one of at least {SMALLEST:g}, or only 0")
 
 
 def pmf(name: str, array: Array, used: Array, axes: tuple[int, ...]) -> Array:

@@ -38,6 +38,8 @@ def test_every_constant_meets_the_golden_file(name: str) -> None:
     table = golden_analysis(name).table()
     assert len(EXPECTED[name]) >= 17
     for key, wanted in EXPECTED[name].items():
+        if key == "by_agent":  # tests/exact/test_advice.py
+            continue
         assert table[key] == pytest.approx(wanted, rel=TOLERANCE, abs=TOLERANCE), key
 
 

@@ -19,6 +19,7 @@ from icsmdp_jax.exact.solve import evaluate_policy, modified_policy_iteration, o
 from icsmdp_jax.models.durations import DurationLaw
 from icsmdp_jax.models.tabular import TabularModel, annuities
 from tests.exact.test_elimination import exact_law, solved
+from tests.helpers import constants
 
 GAMMAS = [0.0, 0.3, 0.9, 1 - 1e-6, 1 - 1e-12, 1 - 2.0**-53]
 seeds = st.integers(0, 2**32 - 1)
@@ -296,7 +297,7 @@ SCALED += ("policy_loss", "policy_loss_bound", "clt_coefficient", "clt_coefficie
 def test_nothing_depends_on_the_unit_of_reward(seed: int, unit: float, joint: bool, ends: bool, sparse: bool) -> None:
     model = random_model(seed, 0.97, joint, ends)
     one, other = (analyse(m, sparse=sparse) for m in (model, model.replace(reward_rate=unit * model.reward_rate)))
-    first, second = one.table(), other.table()
+    first, second = constants(one), constants(other)
     size = float(np.abs(one.q_star.value).max())
     for name in first:
         if name in SCALED and first[name] is not None:

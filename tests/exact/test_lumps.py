@@ -26,7 +26,7 @@ from icsmdp_jax.exact.returns import central_model
 from icsmdp_jax.learner.experiment import learn
 from icsmdp_jax.learner.message_bounds import model_value_range
 from icsmdp_jax.models.tabular import TabularModel
-from tests.helpers import as_model, chi_square
+from tests.helpers import as_model, chi_square, constants
 from tests.reference import twin
 from tests.reference.models import Model, decision_pairs, joint_kernel, random_model, uniform_behaviour
 
@@ -184,8 +184,8 @@ def test_rounding_errors_are_relative_to_what_cancels() -> None:
 def assert_same(first: TabularModel, second: TabularModel) -> None:
     one, two = analyse(first), analyse(second)
     assert one.reward_max == pytest.approx(two.reward_max, rel=1e-12)
-    for name, value in one.table().items():
-        assert value == pytest.approx(two.table()[name], rel=1e-9, abs=1e-9), name
+    for name, value in constants(one).items():
+        assert value == pytest.approx(constants(two)[name], rel=1e-9, abs=1e-9), name
 
 
 @pytest.mark.parametrize("form", FORMS)

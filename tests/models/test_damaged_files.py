@@ -195,6 +195,16 @@ def test_numbers_whose_squares_would_overflow(name: str, value: float, wanted: s
         assert refused(tmp_path / "m.npz") == wanted
 
 
+def test_numbers_whose_squares_would_vanish(tmp_path: Path) -> None:
+    """With rewards that float64 cannot square every error would be 0, or above its bound by rounding."""
+    arrays = dense_arrays()
+    arrays["reward_rate"] = np.full((6, 2), 1e-320)
+    np.savez(tmp_path / "m.npz", **arrays)
+    assert refused(tmp_path / "m.npz") == "reward_rate[0, 0] = 1e-320: expected one of at least 1e-100, or only 0"
+    np.savez(tmp_path / "m.npz", **{**arrays, "reward_rate": np.zeros((6, 2))})
+    load_model(tmp_path / "m.npz")
+
+
 class Payload:
     """Unpickling this creates a file: evidence that no test could argue with."""
 

@@ -51,7 +51,7 @@ def main() -> None:
     set_compilation_cache()
     hosts.join(args)
     with (
-        mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out: {}),
+        mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns: {}),
         mock.patch("bound_validation.report.page.write_report", lambda rows, summary, figures, out: ""),
     ):
         execute(args.out, tasks(), {"preset": "testing", "model": None}, args.resume)

@@ -21,7 +21,7 @@ from bound_validation.running import validate
 from icsmdp_jax.devices.cache import set_compilation_cache
 
 set_compilation_cache()
-with mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out: {}):
+with mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns: {}):
     validate(Path(sys.argv[1]), "testing", resume=True)
 """
 
