@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from icsmdp_jax.devices.cores import usable_cores
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.constants import Analysis, analyse
 
@@ -147,11 +148,10 @@ def machine() -> Record:
     if info.exists():
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line[:10] == "model name"]
         cpu = names[0] if names else cpu
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = jax.local_devices()[0]
     return {
         "cpu": cpu,
-        "cores": cores,
+        "cores": usable_cores(),
         "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),
         "platform": f"{platform.system()} {platform.machine()}",
         "device": device.device_kind if device.platform != "cpu" else "cpu",

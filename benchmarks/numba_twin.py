@@ -8,7 +8,6 @@ It runs twice, with its steps by their formula and with tabulated ones, beside t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -23,8 +22,10 @@ from numba import njit
 from benchmarks import common
 from benchmarks.common import Record, Size, bench_model, race, record
 from benchmarks.learner_throughput import learners
-from icsmdp_jax.core.sampling import AliasTable
+from icsmdp_jax.devices.cores import usable_cores
 from icsmdp_jax.learner.icq import Inputs, Learner
+from icsmdp_jax.learner.numba_executor import packed
+from icsmdp_jax.learner.numba_kernels import cell_of, side_of
 from icsmdp_jax.learner.train import CHUNK, train
 
 NAME = "numba_twin"
@@ -48,20 +49,6 @@ def xoshiro(a: Any, b: Any, c: Any, d: Any) -> Any:
     c, d = u64(c ^ a), u64(d ^ b)
     b, a = u64(b ^ c), u64(a ^ d)
     return word, a, b, u64(c ^ moved), turned(d, 45)
-
-
-@scalar
-def cell_of(word: Any, row: Any, count: Any) -> Any:
-    """Index of an alias cell, and the position in it."""
-    product = u64(word) * count
-    return row * count + (product >> u64(32)), product & u64(0xFFFFFFFF)
-
-
-@scalar
-def outcome(cell: Any, position: Any) -> Any:
-    """Code of a packed cell: threshold in 32 bits, then the codes below and above it; no branch."""
-    below = (position - (cell >> u64(32))) >> u64(63)
-    return (cell >> (below << u64(4))) & u64(0xFFFF)
 
 
 @scalar
@@ -90,12 +77,12 @@ def tables(
             other, w, x, y, v = xoshiro(w, x, y, v)
             z = u64(interface[s])
             cell, position = cell_of(u32(one), z, o)
-            option = outcome(behaviour[cell], position)
+            option = side_of(behaviour[cell], position)
             both = s * o + option
             cell, position = cell_of(u32(one >> u64(32)), both, c)
-            s = outcome(successor[cell], position)
+            s = side_of(successor[cell], position)
             cell, position = cell_of(u32(other), both, m)
-            tau = outcome(duration[cell], position)
+            tau = side_of(duration[cell], position)
             unit = f32(np.int32(other >> u64(40))) * f32(2.0**-23) - f32(1)
             reward = rate[both] * annuity[tau] + noise * unit
             there = u64(interface[s]) * o
@@ -134,12 +121,12 @@ def linear(
             other, w, x, y, v = xoshiro(w, x, y, v)
             z = u64(interface[s])
             cell, position = cell_of(u32(one), z, o)
-            option = outcome(behaviour[cell], position)
+            option = side_of(behaviour[cell], position)
             both = s * o + option
             cell, position = cell_of(u32(one >> u64(32)), both, c)
-            s = outcome(successor[cell], position)
+            s = side_of(successor[cell], position)
             cell, position = cell_of(u32(other), both, m)
-            tau = outcome(duration[cell], position)
+            tau = side_of(duration[cell], position)
             unit = f32(np.int32(other >> u64(40))) * f32(2.0**-23) - f32(1)
             reward = rate[both] * annuity[tau] + noise * unit
             there = u64(interface[s])
@@ -165,24 +152,19 @@ def linear(
             average[r, i] = weighted[i] / handoffs
 
 
-def packed(law: AliasTable) -> np.ndarray:
-    """Alias cells of eight bytes."""
-    threshold, codes = np.asarray(law.threshold, np.uint64), np.asarray(law.codes, np.uint64)
-    return np.array(threshold << np.uint64(32) | codes[..., 0] << np.uint64(16) | codes[..., 1]).reshape(-1)
-
-
 def twin(learner: Learner, inputs: Inputs, replicas: int, most: int, formula: bool) -> Callable[[int], np.ndarray]:
     """The twin of a learner, a function of the handoffs (at most ``most``): averages ``[replicas, n]``."""
     p = jax.tree.map(np.array, inputs.env_params)
     assert not p.terminal.any() and p.mask.all() and p.lump is None, "the twin knows plain models only"
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = usable_cores()
     owner = np.zeros(len(p.mask), np.uint32)
     owner[p.interface] = p.agent
     plain = learner.values.name == "tabular"
     psi = np.zeros((1, 0), np.float32) if plain else np.array(inputs.data, np.float32)
     n = p.mask.size if plain else (int(p.agent.max()) + 1) * p.mask.shape[1] * psi.shape[1]
     model = (
-        packed(inputs.behaviour), packed(p.successor), packed(p.duration), p.interface.astype(np.uint32), owner,
+        *(packed(law).reshape(-1) for law in (inputs.behaviour, p.successor, p.duration)),
+        p.interface.astype(np.uint32), owner,
         p.reward_rate.reshape(-1), p.annuity, p.discount, np.float32(p.reward_noise),
         np.array(jax.jit(inputs.step_size.at)(jnp.arange(most, dtype=jnp.int32))), formula,
         *(np.float32(x) for x in inputs.step_size[:3]), p.mask.shape[1],

@@ -7,7 +7,6 @@ its certificate.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ import numpy as np
 
 from bound_validation import theorem
 from bound_validation.bounds import classic_bound, interface_bound, poisson_bound
+from icsmdp_jax.devices.cores import usable_cores
 from icsmdp_jax.devices.placement import host_memory
 from icsmdp_jax.exact.comparison import comparison, linear_process
 from icsmdp_jax.exact.constants import Analysis
@@ -106,7 +106,7 @@ def forecasts(jobs: Sequence[tuple[Analysis, Sequence[int], str]]) -> list[tuple
         return []
     known, _, schedule = jobs[0]
     forecast(known, [1], schedule)  # compiles what all of them share
-    with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(len(jobs), usable_cores())) as pool:
         return list(pool.map(lambda job: forecast(*job), jobs))
 
 

@@ -12,13 +12,11 @@ from bound_validation.results import NAN, Row
 from icsmdp_jax.io import to_plain
 from icsmdp_jax.runs.tasks import Progress, Task
 
-__all__ = ["Claim", "Progress", "Task", "TaskResult", "dominance", "in_range", "line_ratio", "outside"]
+__all__ = ["Claim", "Progress", "Task", "TaskResult", "about", "dominance", "in_range", "line_ratio", "outside"]
 
-PROGRAM, HANDOFF = (
-    3.5,
-    1e-7,
-)  # CPU seconds that a program takes to compile, and a handoff of tables, on a core of 2.5 GHz
-STEP = 8e-4  # the same of a step of theorem B's recursions
+PROGRAM = 3.5  # CPU seconds that a program takes to compile, on a core of 2.5 GHz
+HANDOFF = 1e-7  # the same for a handoff of tables
+STEP = 8e-4  # and for a step of theorem B's recursions
 TERM_OF = {"residual": "residual", "approximation": "approximation", "interface": "interface", "gap": "interface"}
 
 

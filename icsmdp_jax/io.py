@@ -126,9 +126,7 @@ def to_plain(value: Any) -> Any:
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(v) for v in value]
-    numpy = sys.modules.get(
-        "numpy"
-    )  # where it is not loaded, nothing is of its types; commands that need none start sooner
+    numpy = sys.modules.get("numpy")  # commands that need none do not load it; nothing is of its types then
     if numpy is not None and isinstance(value, numpy.generic):
         return to_plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):

@@ -19,13 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.core.sampling import AliasTable
+from icsmdp_jax.devices.cores import usable_cores
 from icsmdp_jax.envs.tabular import TabularEnv
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.schedules import StepSize
+from icsmdp_jax.runs import provenance
 
 EXECUTORS = ("auto", "xla", "numba")
-VARIABLE = "ICSMDP_EXECUTOR"  # one of them, where the caller leaves the choice
 WORTH = 20_000_000  # handoffs below which loading numba takes longer than it saves
 STEPS = 2**24  # step sizes that are tabulated at most, over all lanes
 STEP_BLOCK = 2**15  # of them at a time
@@ -43,7 +44,7 @@ def chosen(executor: str | None, learner: Learner, lanes: Sequence[Inputs], hand
     Raises:
       ValueError: in one line, for another name, or where ``numba`` is asked for and does not apply.
     """
-    wanted = executor or os.environ.get(VARIABLE) or "auto"
+    wanted = executor or os.environ.get(provenance.EXECUTOR) or "auto"
     if wanted not in EXECUTORS:
         raise ValueError(f"executor = {wanted!r}: expected one of {', '.join(EXECUTORS)}")
     if wanted == "xla" or (wanted == "auto" and handoffs < WORTH):
@@ -113,7 +114,7 @@ def _owners(params: Any) -> np.ndarray:
     return owner
 
 
-def _packed(law: AliasTable) -> np.ndarray:
+def packed(law: AliasTable) -> np.ndarray:
     """Alias cells ``[rows, n]`` as uint64: threshold, lower code, upper code."""
     threshold, codes = np.asarray(law.threshold, np.uint64), np.asarray(law.codes, np.uint64)
     lower, upper = codes[..., 0], codes[..., 1 if threshold.shape[-1] > 1 else 0]
@@ -169,12 +170,12 @@ class Executor:
         half = self._kernels.BLOCK * blocks
         words = [k if k < blocks else half + k - blocks for k in range(width)]
         at = np.array([*words[:3], *words[-2:]])  # where nothing ends there is no word for a restart
-        choice, successor, duration = _packed(lane.behaviour), _packed(p.successor), _packed(p.duration)
+        choice, successor, duration = packed(lane.behaviour), packed(p.successor), packed(p.duration)
         rows, law = np.unique(duration, axis=0, return_inverse=True)
         entry = p.interface[:, None] * p.mask.shape[1] + np.arange(p.mask.shape[1])
         by_next = p.lump is not None and p.lump.ndim == 3
         before = (
-            at, blocks, choice.reshape(-1), successor.reshape(-1), _packed(p.start).reshape(-1), rows.reshape(-1),
+            at, blocks, choice.reshape(-1), successor.reshape(-1), packed(p.start).reshape(-1), rows.reshape(-1),
             law.reshape(-1).astype(np.uint32), duration.shape[1], p.interface.astype(np.uint32),
             entry.reshape(-1).astype(np.uint32), len(p.agent),
             env.joint, env.joint or by_next, np.array(p.terminal), env.has_terminal, p.mask.shape[1], choice.shape[1],
@@ -203,7 +204,7 @@ class Executor:
         done, most = self.chunks * self.length, chunks * self.length
         count = done + most if self._learner.clock == "epoch" else int(self.seen.max(initial=0)) + most
         kept = [array.copy() for array in self._arrays]
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = usable_cores()
         side = self._kernels.SIDE_BY_SIDE
         share = -(-replicas * lanes // (4 * threads * side)) * side  # four shares for each core even out their pace
 
@@ -219,11 +220,7 @@ class Executor:
                     chunks,
                     self.length,
                     done,
-                    self.index[lane],
-                    self.params[lane],
-                    self.seen[lane],
-                    self.high[lane],
-                    self.low[lane],
+                    *(array[lane] for array in self._arrays),
                     *before,
                     steps[lane],
                     *after,

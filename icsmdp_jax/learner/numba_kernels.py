@@ -51,60 +51,33 @@ def rotated(x: Any, by: int) -> Any:
     return u32(u32(x << u32(by)) | u32(x >> u32(32 - by)))
 
 
+@scalar
+def four_rounds(x: Any, y: Any, a: int, b: int, c: int, d: int) -> Any:
+    """Four rounds of mixing, between which the other word is turned so far."""
+    x = u32(x + y)
+    y = u32(rotated(y, a) ^ x)
+    x = u32(x + y)
+    y = u32(rotated(y, b) ^ x)
+    x = u32(x + y)
+    y = u32(rotated(y, c) ^ x)
+    x = u32(x + y)
+    return x, u32(rotated(y, d) ^ x)
+
+
 @kernel
 def threefry(k0: Any, k1: Any, first: Any, second: Any, count: int, one: Any, other: Any) -> None:
     """Threefry-2x32 with 20 rounds of counters ``(first + i, second)``, as JAX counts them.
 
-    Both words of a block have an array of their own. Written out, and every uint32 said to be one: only so does it
-    become vector code.
+    Both words of a block have an array of their own. Every uint32 is said to be one: only so is this vector code.
     """
     k2 = u32(u32(k0 ^ k1) ^ u32(0x1BD11BDA))
     for i in range(count):
         x, y = u32(u32(first + u32(i)) + k0), u32(second + k1)
-        x = u32(x + y)
-        y = u32(rotated(y, 13) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 15) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 26) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 6) ^ x)
-        x, y = u32(x + k1), u32(y + u32(k2 + u32(1)))
-        x = u32(x + y)
-        y = u32(rotated(y, 17) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 29) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 16) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 24) ^ x)
-        x, y = u32(x + k2), u32(y + u32(k0 + u32(2)))
-        x = u32(x + y)
-        y = u32(rotated(y, 13) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 15) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 26) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 6) ^ x)
-        x, y = u32(x + k0), u32(y + u32(k1 + u32(3)))
-        x = u32(x + y)
-        y = u32(rotated(y, 17) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 29) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 16) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 24) ^ x)
-        x, y = u32(x + k1), u32(y + u32(k2 + u32(4)))
-        x = u32(x + y)
-        y = u32(rotated(y, 13) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 15) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 26) ^ x)
-        x = u32(x + y)
-        y = u32(rotated(y, 6) ^ x)
+        x, y = four_rounds(x, y, 13, 15, 26, 6)
+        x, y = four_rounds(u32(x + k1), u32(y + u32(k2 + u32(1))), 17, 29, 16, 24)
+        x, y = four_rounds(u32(x + k2), u32(y + u32(k0 + u32(2))), 13, 15, 26, 6)
+        x, y = four_rounds(u32(x + k0), u32(y + u32(k1 + u32(3))), 17, 29, 16, 24)
+        x, y = four_rounds(u32(x + k1), u32(y + u32(k2 + u32(4))), 13, 15, 26, 6)
         one[i] = u32(x + k2)
         other[i] = u32(y + u32(k0 + u32(5)))
 

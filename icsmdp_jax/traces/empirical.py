@@ -237,8 +237,8 @@ def empirical(log: Log) -> Empirical:
     alive[interface[log.known]] = True
     usable = np.flatnonzero(alive[interface])
     interface = np.unique(interface[usable], return_inverse=True)[1].reshape(-1)
-    code, leader = numbered(interface, log.fields[usable]), None
-    _, leader = np.unique(code, return_index=True)
+    code = numbered(interface, log.fields[usable])
+    leader = np.unique(code, return_index=True)[1]
     count = len(leader)
     if count > MOST_STATES:
         raise ValueError(
