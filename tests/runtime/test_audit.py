@@ -38,13 +38,19 @@ def test_an_error_of_known_size_is_bounded(tmp_path) -> None:
     mask = np.array([[True, False], [True, False]])
     policy = Policy(("a", "b"), (AgentPolicy("x", {"q": q}, interfaces=np.arange(2), available=mask),), 0.5)
     agent, rng = Agent(policy, "x", store=tmp_path / "x.db", learning=False), np.random.default_rng(1)
+    errors = np.zeros(640)
     for number in range(640):
-        z = number % 2
-        agent.absorb(Segment(z, 0, 1.0 + 0.02 * rng.normal(), 0.5), agent.offer(1 - z), str(number))
+        z, reward = number % 2, 1.0 + 0.02 * rng.normal()
+        agent.absorb(Segment(z, 0, reward, 0.5), agent.offer(1 - z), str(number))
+        errors[number] = reward + 0.5 * q[1 - z, 0] - q[z, 0]
     report = audited(agent, num_agents=1)
     assert agent.values(0) == [2.3, 0.0] and agent.counts()["absorbed"] == 640
     assert (report.segments, report.pairs, report.covered) == (640, 2, 2)
     assert report.residual == pytest.approx(0.3, abs=0.01) and report.modulus == pytest.approx(0.5)
+    # By the definition: 32 batches of 10 segments for each pair; an error has two ends, a pair two limits.
+    batches = errors.reshape(32, 10, 2).mean(axis=1)
+    width = stats.t.isf(0.05 / (2 * 2) / 2, 31) * batches.std(axis=0, ddof=1) / np.sqrt(32)
+    assert report.limit == pytest.approx((np.abs(batches.mean(axis=0)) + width).max(), rel=1e-7)
     bound = error_bound([report[:2]])
     assert 0.3 <= bound < 0.65  # e = (-0.3, 0.15): 0.3 / (1 - 0.5), and little more
     assert abs(report.correlation) < 0.5
