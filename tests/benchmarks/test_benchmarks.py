@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,18 @@ def test_the_command_knows_the_benchmarks(capsys):
     assert len(printed) == len(run.NAMES)
     for name, line in zip(run.NAMES, printed, strict=True):
         assert line.startswith(f"{name}: ") and line.endswith("?")
+
+
+def test_what_needs_a_missing_library_is_left_out(capsys, monkeypatch):
+    """Asked for by name it is an error; among all it is passed over, with a word."""
+    monkeypatch.setitem(sys.modules, "benchmarks.numba_twin", None)
+    with pytest.raises(SystemExit):
+        run.main(["numba_twin"])
+    assert "numba_twin is not installed" in capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setattr(run, "NAMES", ("numba_twin",))
+    run.main([])
+    said = capsys.readouterr()
+    assert said.out == "" and "left out" in said.err
 
 
 SLOW = (
