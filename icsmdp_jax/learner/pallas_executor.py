@@ -12,8 +12,8 @@ and so every array of the kernel has one element for each thread, the same in al
 
 What ends a chunk, its mean and the compensated total, is the code of ``averages``. A handoff is that of ``icq`` and
 ``envs.tabular``, written with look-ups in memory; a test holds the bits of both against each other. On a GPU they are
-the same where XLA contracts the same products and sums into one rounding, which ``Tuning.fuse`` can force.
-Elsewhere the kernel is interpreted: slow, for tests.
+the same where XLA contracts the same products and sums into one rounding, which ``Tuning.fuse`` can force, and as
+long as values are finite. On a CPU the kernel is interpreted: slow, for tests.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ class Tuning(NamedTuple):
     Attributes:
       block: replicas of a block, 32 for each of its 1, 2, 4, ... 32 warps.
       stages: stages of Triton's software pipeline.
-      fuse: whether ``a b + c`` is rounded once; None leaves it to the compiler, as the XLA program does.
+      fuse: whether ``a b + c`` is rounded once, in rewards and in targets; None leaves it to the compiler, as the XLA
+        program does.
     """
 
     block: int = 128
     stages: int = 1
-    fuse: bool | None = None
+    fuse: tuple[bool | None, bool | None] = (None, None)
 
 
 def refusal(learner: Learner, lanes: Sequence[Inputs], replicas: int, samples: int) -> str | None:
@@ -178,7 +179,7 @@ def _model(inputs: Inputs, steps: chex.Array) -> Model:
         law(inputs.behaviour), law(p.successor), law(p.duration), law(p.start), flat(p.interface, jnp.int32),
         flat(p.terminal, jnp.int32), flat(p.mask, jnp.int32), flat(p.reward_rate), flat(p.reward_noise),
         flat(p.annuity), flat(p.discount), flat(p.lump), flat(p.last_discount), steps,
-        # The smallest of what is at least 1 already: whoever compiles this cannot fold a product with it.
+        # exp(0), which no compiler works out.
         jnp.exp(jnp.minimum(jnp.abs(flat(p.reward_noise)), 0.0)),
     )  # fmt: skip
 
@@ -193,13 +194,14 @@ def _kernel(
     entries, blocks = p.mask.size, -(-width // 2)
     choices, outcomes, durations = (law.threshold.shape[-1] for law in (inputs.behaviour, p.successor, p.duration))
     by_next = p.lump is not None and p.lump.ndim == 3
+    in_reward, in_target = tuning.fuse
     places = 0 if p.lump is None else int(np.prod(p.lump.shape[2:]))
 
-    def fused(a: Any, b: Any, c: Any) -> Any:
-        if tuning.fuse is None or interpret:
+    def fused(a: Any, b: Any, c: Any, once: bool | None) -> Any:
+        if once is None or interpret:
             return a * b + c
         code = "fma.rn.f32 $0, $1, $2, $3;"
-        if not tuning.fuse:
+        if not once:
             code = "{ .reg .f32 t; mul.rn.f32 t, $1, $2; add.rn.f32 $0, t, $3; }"
         shape = [jax.ShapeDtypeStruct((tuning.block,), jnp.float32)]
         (result,) = triton.elementwise_inline_asm(
@@ -226,21 +228,21 @@ def _kernel(
         noise, one = m.noise[0], m.one[0]
 
         def handoff(t: Any, carry: Any) -> Any:
-            s, z = carry
+            s, interface = carry
             counter = t.astype(jnp.uint32) * jnp.uint32(blocks)
             pairs = [threefry(k0, k1, counter + jnp.uint32(block)) for block in range(blocks)]
-            words = [one for one, _ in pairs] + [other for _, other in pairs]  # row by row as in random_words
-            option = m.behaviour.draw(words[env.words_per_step], z, choices)
+            words = [x for x, _ in pairs] + [y for _, y in pairs]  # in the order of random_words
+            option = m.behaviour.draw(words[env.words_per_step], interface, choices)
             row = s * options + option
             code = m.successor.draw(words[1], row, outcomes)
             place, entered = code, code
             if env.joint or by_next:
                 place, entered = jax.lax.div(code, jnp.int32(states)), jax.lax.rem(code, jnp.int32(states))
             tau = place if env.joint else m.duration.draw(words[0], row, durations)
-            reward = fused(at(m.rate, row), at(m.annuity, tau), noise * uniform_symmetric(words[2]))
+            reward = fused(at(m.rate, row), at(m.annuity, tau), noise * uniform_symmetric(words[2]), in_reward)
             if places:
                 which = row * places + (0 if places == 1 else entered if env.joint else place)
-                reward = fused(at(m.last_discount, tau), at(m.lump, which), reward)
+                reward = fused(at(m.last_discount, tau), at(m.lump, which), reward, in_reward)
             discount, final = at(m.discount, tau), at(m.interface, entered)
 
             if full:
@@ -261,11 +263,11 @@ def _kernel(
                 s = jnp.where(ended, m.start.draw(words[env.words_per_step - 1], jnp.zeros_like(s), states), s)
                 z = at(m.interface, s)
 
-            entry = first + carry[1] * options + option
+            entry = first + interface * options + option
             old, count = own(params, entry), own(seen, entry)
             alpha = at(m.steps, count if learner.clock == "visits" else epoch + t)
             # Products are rounded before they are added; times ``one``, so that a contraction changes nothing.
-            new = old + alpha * (fused(discount, top, reward) - old) * one
+            new = old + alpha * (fused(discount, top, reward, in_target) - old) * one
             change = jnp.float32(length - 1 - t) * (new - old)
             put(params, entry, new)
             put(seen, entry, count + 1)
@@ -273,7 +275,7 @@ def _kernel(
             return s, z
 
         begin = own(index, replica)
-        s, _ = jax.lax.fori_loop(0, length, handoff, (begin, at(m.interface, begin)))
+        s, _ = jax.lax.fori_loop(jnp.int32(0), jnp.int32(length), handoff, (begin, at(m.interface, begin)))
         put(index, replica, s)
 
     return kernel
@@ -298,7 +300,8 @@ def run_chunk(
     inputs, old, p = lane[0], state.learner, lane[0].env_params
     replicas = state.chunk.shape[0]
     keys = jax.random.key_data(jax.vmap(jax.random.fold_in)(state.key, state.chunk))
-    arrays = (old.env_state.index, jnp.ravel(old.params), jnp.ravel(old.opt_state.count), jnp.zeros(old.params.size))
+    flat = jnp.ravel(old.params)
+    arrays = (old.env_state.index, flat, jnp.ravel(old.opt_state.count), jnp.zeros_like(flat))
     arguments = (_model(*lane), jnp.ravel(keys), old.epoch)
     interpret = jax.default_backend() == "cpu"
     fixed = len(jax.tree.leaves(arguments))
