@@ -32,16 +32,23 @@ class Stage(NamedTuple):
     Attributes:
       name: what ``benchmarks.device_stages`` calls it.
       seconds: after how many it is stopped; the lines it has printed by then are kept.
+      reference: the stage that computes on the CPU, meanwhile, what this one compares with.
+      flags: for XLA.
     """
 
     name: str
     seconds: float
+    reference: str | None = None
+    flags: str = ""
 
 
 # In this order: what matters most comes first. The sum of the limits is no plan: usually each takes half of its own.
+# Neither a CPU's nor a GPU's compiler may round a product and a sum at once: then tables have to get the same bits.
+UNFUSED = "--xla_cpu_max_isa=AVX --xla_backend_extra_options=-nvptx-fma-level=0"
 STAGES = (
-    Stage("agreement", 120), Stage("tabular", 120), Stage("on_chip", 120), Stage("moments", 60), Stage("neural", 100),
-    Stage("linear", 60), Stage("environments", 120), Stage("preset", 240),
+    Stage("agreement", 120, "reference"), Stage("unfused_agreement", 90, "unfused_reference", UNFUSED),
+    Stage("tabular", 120), Stage("on_chip", 120), Stage("moments", 90), Stage("neural", 100),
+    Stage("linear", 60), Stage("environments", 120), Stage("preset", 300),
 )  # fmt: skip
 
 
@@ -50,9 +57,10 @@ def slug(kind: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", kind.lower()).strip("-")
 
 
-def spawn(stage: str, folder: Path, size: str, platform: str | None = None) -> subprocess.Popen[bytes]:
+def spawn(stage: str, folder: Path, size: str, platform: str | None = None, flags: str = "") -> subprocess.Popen[bytes]:
     """Starts a stage; its lines go to a file of the folder, what it says to another."""
     environment = dict(os.environ)
+    environment["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {flags}".strip()
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
     if platform is not None:
         environment["JAX_PLATFORMS"] = platform
@@ -88,7 +96,11 @@ def measure(folder: Path, size: str, budget: float, chosen: tuple[str, ...]) -> 
     begin = time.perf_counter()
     lines: list[dict[str, Any]] = []
     failed = []
-    reference = spawn("reference", folder, size, "cpu") if "agreement" in chosen else None
+    references = [
+        spawn(stage.reference, folder, size, "cpu", stage.flags)
+        for stage in STAGES
+        if stage.name in chosen and stage.reference
+    ]
     for stage in STAGES:
         if stage.name not in chosen:
             continue
@@ -97,7 +109,7 @@ def measure(folder: Path, size: str, budget: float, chosen: tuple[str, ...]) -> 
             failed.append(f"{stage.name}: not started, the {budget:.0f} s are over")
             continue
         started = time.perf_counter()
-        wrong = finish(spawn(stage.name, folder, size), min(stage.seconds, left))
+        wrong = finish(spawn(stage.name, folder, size, flags=stage.flags), min(stage.seconds, left))
         found = whole_lines(folder / f"{stage.name}.jsonl")
         lines += found
         if wrong is not None:
@@ -109,8 +121,8 @@ def measure(folder: Path, size: str, budget: float, chosen: tuple[str, ...]) -> 
             if line["extra"].get("agrees") is False
         ]
         print(f"{stage.name}: {len(found)} lines, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
-    if reference is not None:
-        finish(reference, 1.0)
+    for process in references:
+        finish(process, 1.0)
     return lines, failed
 
 

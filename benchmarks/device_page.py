@@ -124,14 +124,16 @@ def figure(lines: list[Line], path: Path) -> None:
             spread = [[best[n]["value"] - best[n]["low"] for n in at], [best[n]["high"] - best[n]["value"] for n in at]]
             axes[0].errorbar(at, values, spread, marker=marker, ls=dash, color=colour, label=names[stage], capsize=2)
     axes[0].set(xscale="log", yscale="log", xlabel="replicas", ylabel="handoffs per second", title="IC-Q")
-    axes[0].legend(frameon=False, fontsize=8)
+    if axes[0].has_data():
+        axes[0].legend(frameon=False, fontsize=8)
     found = of_stage(lines, "environments")
     for index, name in enumerate(dict.fromkeys(line["case"]["environment"] for line in found)):
         mine = sorted((line["case"]["copies"], line["value"]) for line in found if line["case"]["environment"] == name)
         axes[1].plot(*zip(*mine, strict=True), marker="osv^Dp*hX<>d"[index % 12], ls=("-", "--", ":")[index % 3],
                      ms=4, lw=1, label=name)  # fmt: skip
     axes[1].set(xscale="log", yscale="log", xlabel="copies", title="environments")
-    axes[1].legend(frameon=False, fontsize=6, ncols=2)
+    if axes[1].has_data():
+        axes[1].legend(frameon=False, fontsize=6, ncols=2)
     for one in axes:
         one.grid(alpha=0.3)
     plots.savefig(path, dpi=200)

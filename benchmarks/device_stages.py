@@ -59,7 +59,7 @@ def tabular_case(tiny: bool, constant: bool, kind: str = "tabular") -> Outcome:
     return {"last": np.asarray(snapshot.last), "total": np.asarray(snapshot.total)}
 
 
-def net_case(tiny: bool, precision: str) -> Outcome:
+def net_case(tiny: bool, precision: str | None) -> Outcome:
     """Parameters of nets after a few updates, and what they say of their own errors."""
     env, params = ic.make("planted", gap=0.5)
     one = ic.setup(env, params, network="mlp", width=WIDTH, copies=64)
@@ -103,21 +103,33 @@ def walks(tiny: bool) -> Iterator[tuple[str, Outcome, Timing]]:
         yield name, {key: np.asarray(leaf) for key, leaf in program()._asdict().items()}, timing
 
 
-def outcomes(tiny: bool) -> Iterator[tuple[str, float, Outcome, Timing]]:
-    """What has to agree: name, largest relative difference allowed (0: the same bits), arrays and time."""
-    cases: dict[str, tuple[float, Callable[[], Outcome]]] = {
-        "tabular, constant steps": (0.0, partial(tabular_case, tiny, True)),
-        "tabular, steps by visits": (0.0, partial(tabular_case, tiny, False)),
-        "linear": (1e-5, partial(tabular_case, tiny, False, "linear")),
-        "nets, products in float32": (1e-3, partial(net_case, tiny, "highest")),
-        "nets, products as the device likes": (np.inf, partial(net_case, tiny, "default")),
-    }
+def outcomes(tiny: bool, unfused: bool) -> Iterator[tuple[str, float, Outcome, Timing]]:
+    """What has to agree: name, largest relative difference allowed (0: the same bits), arrays and time.
+
+    Compilers may round a product and a sum once or twice, and those of CPUs and GPUs choose differently. ``unfused`` is
+    said where flags forbid it: then tables whose steps need no logarithm have to get the same bits.
+    """
+    constant: tuple[float, Callable[[], Outcome]] = (0.0 if unfused else 1e-6, partial(tabular_case, tiny, True))
+    if unfused:
+        cases = {"tabular, constant steps, unfused": constant}
+    else:
+        cases = {"tabular, constant steps": constant} | fused_cases(tiny)
     for name, (allowed, run) in cases.items():
         begin, cpu = time.perf_counter(), time.process_time()
         found = run()
         yield name, allowed, found, once(time.perf_counter() - begin, time.process_time() - cpu)
     for name, found, timing in walks(tiny):
-        yield f"environment {name}", 1e-6, found, timing
+        yield f"environment {name}{', unfused' * unfused}", 1e-6, found, timing
+
+
+def fused_cases(tiny: bool) -> dict[str, tuple[float, Callable[[], Outcome]]]:
+    """What need not have the same bits."""
+    return {
+        "tabular, steps by visits": (1e-6, partial(tabular_case, tiny, False)),
+        "linear": (1e-5, partial(tabular_case, tiny, False, "linear")),
+        "nets, products in float32": (1e-3, partial(net_case, tiny, None)),
+        "nets, products as the device likes": (np.inf, partial(net_case, tiny, "default")),
+    }
 
 
 def file_of(folder: Path, name: str) -> Path:
@@ -125,9 +137,9 @@ def file_of(folder: Path, name: str) -> Path:
     return folder / f"reference {name}.npz"
 
 
-def reference(folder: Path, tiny: bool) -> Iterator[Record]:
+def reference(folder: Path, tiny: bool, unfused: bool = False) -> Iterator[Record]:
     """Computes everything that has to agree, on this machine's CPU."""
-    for name, _, found, timing in outcomes(tiny):
+    for name, _, found, timing in outcomes(tiny, unfused):
         part = folder / "part.npz"
         np.savez(part, **found, wall_s=timing.wall, cpu_s=timing.cpu)
         part.rename(file_of(folder, name))
@@ -146,9 +158,9 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max(gap, initial=0.0) / max(np.max(np.abs(b), initial=0.0), 1e-30))
 
 
-def agreement(folder: Path, tiny: bool) -> Iterator[Record]:
+def agreement(folder: Path, tiny: bool, unfused: bool = False) -> Iterator[Record]:
     """Compares with the CPU, case by case."""
-    for name, allowed, found, timing in outcomes(tiny):
+    for name, allowed, found, timing in outcomes(tiny, unfused):
         path = file_of(folder, name)
         for _ in range(1200):
             if path.exists():
@@ -202,6 +214,69 @@ def replicas_of_train(kind: str, counts: tuple[int, ...], tiny: bool) -> Iterato
         case = {"stage": kind, "replicas": replicas}
         yield record(NAME, case, "xla", timing, None, replicas * chunk * chunks, "handoffs/s", compile_s, **facts)
         del state, program
+
+
+def on_chip(folder: Path, tiny: bool) -> Iterator[Record]:
+    """The Pallas kernel: its bits against XLA's and against the CPU's, then its speed for some sizes of a block."""
+    from icsmdp_jax.learner.pallas_executor import Tuning, prepared
+
+    learner, inputs = learners(bench_model())["tabular"]
+    steady = inputs._replace(step_size=schedules.constant(0.05))
+    replicas, samples = (8, CHUNK) if tiny else (256, 5 * CHUNK)
+    path = file_of(folder, "tabular, constant steps")
+    for rounding, fuse in (("as the compiler likes", None), ("once", True), ("twice", False)):
+        runs = {
+            name: partial(train, learner, [steady], jax.random.key(0), replicas, [samples], executor=name, tuning=how)
+            for name, how in (("xla", None), ("pallas", Tuning(fuse=fuse)))
+        }
+        found = {name: run().snapshots[-1] for name, run in runs.items()}
+        tables = {name: {"last": np.asarray(one.last), "total": one.total} for name, one in found.items()}
+        if path.exists():
+            with np.load(path) as file:
+                tables["cpu"] = {key: file[key] for key in ("last", "total")}
+        timing = once(*seconds(runs["pallas"]))
+        for other in tables.keys() - {"pallas"}:
+            gaps = {key: difference(tables["pallas"][key], tables[other][key]) for key in ("last", "total")}
+            same = all(tables["pallas"][key].tobytes() == tables[other][key].tobytes() for key in gaps)
+            facts = {
+                "agrees": max(gaps.values()) <= 1e-6, "same_bits": same, "difference": max(gaps.values()),
+                "where": max(gaps, key=lambda key: gaps[key]), "allowed": 1e-6,
+            }  # fmt: skip
+            what = f"kernel, products and sums rounded {rounding}, against {other}"
+            yield record(NAME, {"stage": "agreement", "what": what}, "device", timing, **facts)
+    best = 0
+    plan = [(10**4, (32, 64, 128)), (10**6, (32, 64, 128, 256)), (10**3, ()), (10**5, ()), (10**7, ())]
+    for count, blocks in [(8, (32,))] if tiny else plan:
+        speeds = {}
+        for block in blocks or (best,):
+            chunk = 100 if count > LARGE else CHUNK
+            layout = device_grid(1, count)
+            init, _ = _compiled(learner, chunk, layout)
+            placed = layout.place(stack_inputs([inputs]), CELLS)
+            key, limit = jax.random.key(0), 2**17
+            state = init(layout.place(replica_keys(key, count), REPLICAS), placed)
+            given, advance = prepared(learner, [inputs], placed, key, limit, chunk, layout, Tuning(block=block))
+            begin = time.perf_counter()
+            program = advance.lower(state, given, jnp.int32(1)).compile()
+            compile_s = time.perf_counter() - begin
+
+            def run(chunks: int, program: Any = program, given: Any = given) -> Any:
+                nonlocal state
+                state = program(state, given, jnp.int32(chunks))
+                return state
+
+            run(0)
+            first, _ = seconds(partial(run, 1))
+            most = max(1, limit // chunk // 4 - 1)  # step sizes are tabulated up to the limit
+            chunks = int(np.clip(0.3 / first, 1, most))
+            timing = Timing(*np.array([seconds(partial(run, chunks)) for _ in range(3)]).T)
+            work = count * chunk * chunks
+            speeds[block] = work / float(np.median(timing.wall))
+            case = {"stage": "on_chip", "replicas": count, "block": block}
+            variant = f"on chip, blocks of {block}"
+            yield record(NAME, case, variant, timing, None, work, "handoffs/s", compile_s, handoffs=work)
+            del state, program
+        best = max(speeds, key=lambda block: speeds[block])
 
 
 def tabular(folder: Path, tiny: bool) -> Iterator[Record]:
@@ -285,13 +360,13 @@ def moments(folder: Path, tiny: bool) -> Iterator[Record]:
     large = PlantedConfig(num_agents=20, gap=0.5)
     for known in (bench_model(),) if tiny else (bench_model(), _analysed(large)):
         process = linear_process(known.interface, known.q_phi.q)
-        handoffs = 4 if tiny else 256 if len(process.law) < 200 else 64
+        handoffs = 4 if tiny else 256 if len(process.law) < 200 else 16
         places = {"cpu": jax.local_devices(backend="cpu")[0], "device": jax.devices()[0]}
         found, times, compile_s = {}, {}, {}
         for name, place in places.items():
             run = partial(comparison, process, np.full(handoffs, 0.1), [handoffs], device=place)
             first, _ = seconds(run)
-            times[name] = Timing(*np.array([seconds(run) for _ in range(1 if tiny else 3)]).T)
+            times[name] = Timing(*np.array([seconds(run) for _ in range(1 if tiny or handoffs < 20 else 3)]).T)
             found[name], compile_s[name] = run(), max(0.0, first - float(np.median(times[name].wall)))
         gaps = [
             difference(np.asarray(getattr(found["device"], field)), np.asarray(getattr(found["cpu"], field)))
@@ -328,8 +403,11 @@ def preset(folder: Path, tiny: bool) -> Iterator[Record]:
 
 
 STAGES: dict[str, Callable[[Path, bool], Iterator[Record]]] = {
-    stage.__name__: stage for stage in (reference, agreement, tabular, moments, neural, linear, environments, preset)
-}
+    stage.__name__: stage
+    for stage in (reference, agreement, tabular, on_chip, moments, neural, linear, environments, preset)
+} | {
+    "unfused_reference": partial(reference, unfused=True), "unfused_agreement": partial(agreement, unfused=True)
+}  # fmt: skip
 
 
 def main() -> None:
