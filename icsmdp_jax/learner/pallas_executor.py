@@ -46,13 +46,13 @@ class Tuning(NamedTuple):
     Attributes:
       block: replicas of a block, 32 for each of its 1, 2, 4, ... 32 warps.
       stages: stages of Triton's software pipeline.
-      fuse: whether ``a b + c`` is rounded once, in rewards and in targets; None leaves it to the compiler, as the XLA
-        program does.
+      fuse: whether ``a b + c`` is rounded once; a pair says it for rewards and for targets. None leaves it to the
+        compiler, as the XLA program does.
     """
 
     block: int = 128
     stages: int = 1
-    fuse: tuple[bool | None, bool | None] = (None, None)
+    fuse: bool | tuple[bool | None, bool | None] | None = None
 
 
 def refusal(learner: Learner, lanes: Sequence[Inputs], replicas: int, samples: int) -> str | None:
@@ -194,7 +194,7 @@ def _kernel(
     entries, blocks = p.mask.size, -(-width // 2)
     choices, outcomes, durations = (law.threshold.shape[-1] for law in (inputs.behaviour, p.successor, p.duration))
     by_next = p.lump is not None and p.lump.ndim == 3
-    in_reward, in_target = tuning.fuse
+    in_reward, in_target = tuning.fuse if isinstance(tuning.fuse, tuple) else (tuning.fuse, tuning.fuse)
     places = 0 if p.lump is None else int(np.prod(p.lump.shape[2:]))
 
     def fused(a: Any, b: Any, c: Any, once: bool | None) -> Any:
