@@ -227,6 +227,8 @@ def on_chip(folder: Path, tiny: bool) -> Iterator[Record]:
     roundings: dict[str, Any] = {
         "as the compiler likes": None, "once": True, "twice": False,
         "once in rewards": (True, False), "once in targets": (False, True),
+        "once in targets only, rewards as the compiler likes": (None, True),
+        "twice in targets only, rewards as the compiler likes": (None, False),
     }  # fmt: skip
     for rounding, fuse in roundings.items():
         runs = {
