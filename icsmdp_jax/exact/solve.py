@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import lu_factor, lu_solve
 from scipy.sparse import linalg as sparse_linalg
 
 from icsmdp_jax.exact.elimination import UNIT, Elimination
@@ -18,6 +20,8 @@ EVALUATION = 1e-9  # of what is left of the equation, what one correction by an 
 EPISODE = 64  # handoffs to which episodes are tried to end, before their values are solved for as if they need not
 DIRECT_LIMIT = 4000  # states up to which a slow evaluation is replaced by a linear solve
 TINY = float(np.finfo(float).tiny)
+PARTIAL = 1e-8  # of what is left of the equation, what one correction by a sum of powers leaves
+CALL, PRODUCTS = 8000, 60  # entries that a call costs as much as, and multiplications of a factorisation to one of them
 CORRECTIONS = 6  # times that the value of a policy is solved for
 
 
@@ -243,14 +247,33 @@ def _centred(level: float, rest: np.ndarray, decides: np.ndarray) -> tuple[float
 def _correction(killing: np.ndarray, step: Matrix) -> Callable[[np.ndarray], np.ndarray]:
     """``b -> (I - P)^-1 b`` for a policy's rows, directly.
 
-    Elimination reads no diagonal and is right in every entry; where no row is nearly stochastic, a factorisation of
-    compressed rows is good enough, as what it leaves is corrected.
+    Elimination reads no diagonal and is right in every entry; where no row is nearly stochastic, a factorisation, or
+    the sum of the first powers of ``P``, is good enough, as what it leaves is corrected.
     """
-    if sparse.issparse(step) and (len(killing) > DIRECT_LIMIT or killing.min() > 1e-6):
-        system = sparse.csc_array(sparse.eye_array(len(killing)) - step)
+    count, sums = len(killing), sparse.issparse(step)
+    if killing.min() > 1e-6:
+        sweeps = math.ceil(math.log(PARTIAL) / math.log1p(-min(float(killing.min()), 0.9)))
+        if sweeps * (_entries(step) + CALL) < count**3 / PRODUCTS:
+            return lambda right: _summed(step, right, sweeps)
+        if not sums:
+            factored = lu_factor(np.eye(count) - step, overwrite_a=True, check_finite=False)
+            return lambda right: lu_solve(factored, right, check_finite=False)
+    if sums and (count > DIRECT_LIMIT or killing.min() > 1e-6):
+        system = sparse.csc_array(sparse.eye_array(count) - step)
         return sparse_linalg.splu(sparse.csc_matrix(system)).solve
     factors = Elimination.killed(as_dense(step), killing)
     return lambda right: factors.solve(np.append(0.0, right))[1:]
+
+
+def _entries(matrix: Matrix) -> int:
+    return int(matrix.nnz if sparse.issparse(matrix) else matrix.size)
+
+
+def _summed(step: Matrix, right: np.ndarray, sweeps: int) -> np.ndarray:
+    out = right
+    for _ in range(sweeps):
+        out = right + step @ out
+    return out
 
 
 def _nearly_evaluated(pays: np.ndarray, step: Matrix, decides: np.ndarray, rest: np.ndarray) -> np.ndarray:
