@@ -141,6 +141,8 @@ def parts(lines: list[Record]) -> str:
     found = {(line["variant"], line["case"]["states"]): line for line in lines}
     names = dict.fromkeys(line["variant"] for line in lines)
     rows = [[name, *(duration(found[name, count]["value"]) for count in counts)] for name in names]
+    compared = [[ratio(found[name, count]) for count in counts] for name in ("whole analysis",)]
+    rows += [["whole analysis, times as fast as by hand", *row] for row in compared]
     return markdown(["", *(f"{count} states" for count in counts)], rows)
 
 

@@ -18,7 +18,7 @@ from icsmdp_jax.models.tabular import TabularModel
 
 SPARSE_ABOVE = 3000  # states beyond which the analysis never forms a square array over states
 CACHED = 2**15  # numbers that are looked at together
-DENSER = 24  # times that one multiplication takes longer with compressed rows than with dense ones
+DENSER = 12  # times that one multiplication takes longer with compressed rows than with dense ones
 POWERS = 4e9  # bytes of powers of a chain that a clock keeps; 41 of them in any case
 NAMED = 4  # states or classes that a message names
 ABSORBING = "an absorbing state is declared with `terminal`"

@@ -22,6 +22,7 @@ DIRECT_LIMIT = 4000  # states up to which a slow evaluation is replaced by a lin
 TINY = float(np.finfo(float).tiny)
 PARTIAL = 1e-8  # of what is left of the equation, what one correction by a sum of powers leaves
 CALL, PRODUCTS = 8000, 60  # entries that a call costs as much as, and multiplications of a factorisation to one of them
+SETTLED = 0.01  # spread of the changes of a policy's values, relative to the first, at which it is evaluated well
 CORRECTIONS = 6  # times that the value of a policy is solved for
 
 
@@ -193,7 +194,7 @@ def modified_policy_iteration(
     backups = Backups(reward, discounted, mask, killing, relative_error, reward_size)
     decides, high = backups.decides, 1 - backups.least
     level, rest = 0.0, np.zeros(count)
-    best: Solution | None = None
+    best: tuple[np.ndarray, float, int] | None = None
     error, slow, stalled = np.inf, 0, 0
     for rounds in range(1, max_rounds + 1):
         q = backups(level, rest)
@@ -211,9 +212,8 @@ def modified_policy_iteration(
         rounding = backups.accumulated(doubt) + 4 * UNIT * (largest + abs(below) + abs(above) + abs(shifted))
         rounding += float(backups.rounding(0.0, value).max())
         previous, error = error, high * width + rounding
-        if best is None or error < best.error_bound:
-            final_q = backup(reward, discounted, value, mask)
-            best, stalled = Solution(final_q, greedy_value(final_q), error, rounds), 0
+        if best is None or error < best[1]:
+            best, stalled = (value, error, rounds), 0
         else:
             stalled += 1
         enough = error <= tolerance * max(largest, backups.size) or high * width <= rounding
@@ -228,14 +228,19 @@ def modified_policy_iteration(
             rest = rest + _correction(killed, step)(improved - rest)
         else:
             level = level if slow else shifted
-            rest = improved
-            for _ in range(sweeps):
-                rest = np.where(decides, pays - level * killed + step @ rest, 0.0)
+            rest, paid = improved, pays - level * killed
+            for sweep in range(sweeps):
+                rest, before = np.where(decides, paid + step @ rest, 0.0), rest
+                spread = float(np.ptp(rest - before))
+                first = spread if sweep == 0 else first
+                if spread <= SETTLED * first:
+                    break
             if slow:
                 rest = _nearly_evaluated(pays - level * killed, step, decides, rest)
         level, rest = _centred(level, rest, decides)
     assert best is not None
-    return best
+    q = backup(reward, discounted, best[0], mask)
+    return Solution(q, greedy_value(q), *best[1:])
 
 
 def _centred(level: float, rest: np.ndarray, decides: np.ndarray) -> tuple[float, np.ndarray]:

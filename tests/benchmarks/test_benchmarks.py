@@ -35,8 +35,8 @@ VARIANTS = {
     "random_numbers": {"random_words ahead", "jax.random.bits ahead"},
     "solver": {"plain value iteration", "modified policy iteration", "exact policy iteration"},
     "exact_analysis": {
-        "whole analysis", "interface model", "solutions", "interface gap", "certificate", "mixing time",
-        "central limit",
+        "the same by hand", "whole analysis", "interface model", "solutions", "interface gap", "certificate",
+        "mixing time", "central limit", "Poisson constants",
     },
     "large_models": {"dense analysis", "sparse analysis"},
     "devices": {"1 host device", "2 host devices"},
@@ -57,7 +57,7 @@ def check(line: dict) -> None:
 def test_the_command_knows_the_benchmarks(capsys):
     assert set(run.NAMES) == set(VARIANTS) == {name for name, _, _ in table.SECTIONS}
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    assert scripts == {*run.NAMES, "__init__", "common", "run", "table"}
+    assert scripts == {*run.NAMES, "__init__", "analysis_by_hand", "common", "run", "table"}
     run.main(["--list"])
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == len(run.NAMES)
