@@ -22,7 +22,8 @@ DIRECT_LIMIT = 4000  # states up to which a slow evaluation is replaced by a lin
 TINY = float(np.finfo(float).tiny)
 PARTIAL = 1e-8  # of what is left of the equation, what one correction by a sum of powers leaves
 CALL, PRODUCTS = 8000, 60  # entries that a call costs as much as, and multiplications of a factorisation to one of them
-SETTLED = 0.01  # spread of the changes of a policy's values, relative to the first, at which it is evaluated well
+SETTLED = 0.1  # spread of the changes of a policy's values, relative to the first, at which it is evaluated well
+COUNTED = 10**6  # numbers of a dense kernel up to which those of each row that are not 0 are counted
 CORRECTIONS = 6  # times that the value of a policy is solved for
 
 
@@ -60,8 +61,19 @@ def backup(reward: np.ndarray, discounted: Matrix, value: np.ndarray, mask: np.n
 
 def greedy_value(q: np.ndarray) -> np.ndarray:
     """``[n]`` largest entry of each row; 0 for rows without any available option."""
-    top = q.max(axis=1)
+    top = q[:, 0]
+    for column in q.T[1:]:  # several times as fast as a maximum along rows of a few numbers
+        top = np.maximum(top, column)
     return np.where(np.isfinite(top), top, 0.0)
+
+
+def _best(q: np.ndarray) -> np.ndarray:
+    """``[n]`` int, first of the largest entries of each row."""
+    top, policy = q[:, 0].copy(), np.zeros(len(q), int)
+    for option, column in enumerate(q.T[1:], 1):
+        policy[column > top] = option
+        np.maximum(top, column, out=top)
+    return policy
 
 
 def value_bounds(change: np.ndarray, least: float, most: float) -> tuple[float, float]:
@@ -127,6 +139,7 @@ class Backups:
         self._from_reward = relative_error * size + 4 * UNIT * np.abs(self.reward)
         self._from_level = np.where(mask, error * self.killing + rounding, 0.0)
         self._from_rest = relative_error + width * UNIT
+        self._largest_from_reward, self._largest_from_level = float(self._from_reward.max()), float(self._from_level.max())
 
     def __call__(self, level: float, rest: np.ndarray) -> np.ndarray:
         """``[n, O]`` ``T(level + rest) - level`` before the maximum, minus infinity outside the mask."""
@@ -136,6 +149,15 @@ class Backups:
     def rounding(self, level: float, rest: np.ndarray) -> np.ndarray:
         """``[n, O]`` bound on the error of ``self(level, rest)``, that of the problem's own numbers included."""
         return self._from_reward + abs(level) * self._from_level + self._from_rest * float(np.abs(rest).max())
+
+    def largest_rounding(self, level: float, rest: np.ndarray) -> float:
+        """Bound on all of ``self.rounding(level, rest)``, without forming it."""
+        from_level = abs(level) * self._largest_from_level
+        return self._largest_from_reward + from_level + self._from_rest * float(np.abs(rest).max())
+
+    def roughly(self, level: float, rest: np.ndarray, more: float) -> float:
+        """Bound on ``self.accumulated(self.rounding(level, rest) + more)``, which it may be far above."""
+        return (self.largest_rounding(level, rest) + more) / self.least
 
     def accumulated(self, doubt: np.ndarray) -> float:
         """How far the fixed point moves if backups are off by ``doubt [n, O]``: ``max doubt / (1 - gbar)`` (L2)."""
@@ -154,6 +176,8 @@ class Backups:
 def _longest_row(matrix: Matrix) -> int:
     if sparse.issparse(matrix):
         return int(np.diff(matrix.indptr).max(initial=0))
+    if matrix.size > COUNTED:
+        return int(matrix.shape[1])
     return int(np.count_nonzero(matrix, axis=1).max(initial=0))
 
 
@@ -195,10 +219,10 @@ def modified_policy_iteration(
     decides, high = backups.decides, 1 - backups.least
     level, rest = 0.0, np.zeros(count)
     best: tuple[np.ndarray, float, int] | None = None
-    error, slow, stalled = np.inf, 0, 0
+    error, halts, stalled = np.inf, 0, 0
     for rounds in range(1, max_rounds + 1):
         q = backups(level, rest)
-        improved = np.where(decides, greedy_value(q), 0.0)
+        improved = greedy_value(q)
         change = (improved - rest)[decides]
         below, above = value_bounds(change, backups.least, backups.most)
         centre, width = (below + above) / 2, (above - below) / 2
@@ -208,9 +232,12 @@ def modified_policy_iteration(
         # |V* - value| <= width by L2, and one more backup contracts it by `high`. On top comes rounding: of this
         # backup, which moves the fixed point itself, of the difference and the sums behind `value`, and of the last
         # backup.
-        doubt = backups.rounding(level, rest) + UNIT * float(np.abs(change).max())
-        rounding = backups.accumulated(doubt) + 4 * UNIT * (largest + abs(below) + abs(above) + abs(shifted))
-        rounding += float(backups.rounding(0.0, value).max())
+        noise = UNIT * float(np.abs(change).max())
+        rounding = backups.roughly(level, rest, noise)
+        if rounding > high * width:
+            rounding = backups.accumulated(backups.rounding(level, rest) + noise)
+        rounding += 4 * UNIT * (largest + abs(below) + abs(above) + abs(shifted))
+        rounding += backups.largest_rounding(0.0, value)
         previous, error = error, high * width + rounding
         if best is None or error < best[1]:
             best, stalled = (value, error, rounds), 0
@@ -221,8 +248,9 @@ def modified_policy_iteration(
             break
         # Starting the evaluation from the middle of the bounds is what makes equal moduli fast, but it can overshoot
         # for ever where they differ: then the policy is evaluated exactly, or, on large models, without the shift.
-        slow += int(error > 0.5 * previous)
-        policy = q.argmax(axis=1)
+        halts += int(error > 0.5 * previous)
+        slow = halts > 1  # once may be a change of policy
+        policy = _best(q)
         pays, killed, step = backups.of_policy(policy)
         if slow and count <= DIRECT_LIMIT:
             rest = rest + _correction(killed, step)(improved - rest)
@@ -245,7 +273,8 @@ def modified_policy_iteration(
 
 def _centred(level: float, rest: np.ndarray, decides: np.ndarray) -> tuple[float, np.ndarray]:
     """The same value with ``rest`` around 0."""
-    middle = float(rest[decides].max() + rest[decides].min()) / 2
+    live = rest[decides]
+    middle = float(live.max() + live.min()) / 2
     return level + middle, np.where(decides, rest - middle, 0.0)
 
 
