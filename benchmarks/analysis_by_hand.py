@@ -133,9 +133,7 @@ def by_policy_iteration(reward: np.ndarray, kernel: np.ndarray) -> tuple[np.ndar
         policy = q.argmax(axis=1)
 
 
-def by_value_iteration(
-    reward: np.ndarray, ahead: np.ndarray, successor: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def by_value_iteration(reward: np.ndarray, ahead: np.ndarray, successor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``Q [S, O]`` and its greedy values from lists ``[S, O, W]``."""
     value, change = reward.max(axis=1), np.inf
     while change > CLOSE * np.abs(value).max():

@@ -83,17 +83,21 @@ def parts(num_agents: int) -> tuple[int, float, dict[str, Callable[[], Any]]]:
     if not (apart := difference(table, by_hand())) <= SAME:
         raise RuntimeError(f"{BY_HAND}: constants differ by {apart:.3g}, expected {SAME:g} or less")
     bounds = linear_bounds(interface, RADIUS_MARGIN * float(np.abs(finite).max()))
-    return model.num_states, apart, {
-        BY_HAND: by_hand,
-        WHOLE: lambda: analyse(model, behaviour).table(),
-        "interface model": partial(interface_model, model, behaviour),
-        "solutions": partial(both_solutions, interface, interface.moments),
-        "interface gap": partial(gap, interface, q_phi, q_star),
-        "certificate": partial(kappa_certificate, interface),
-        "mixing time": partial(mixing, interface),
-        "central limit": partial(central_limit, interface, projection(interface, None), finite),
-        "Poisson constants": partial(poisson_constants, interface, bounds),
-    }
+    return (
+        model.num_states,
+        apart,
+        {
+            BY_HAND: by_hand,
+            WHOLE: lambda: analyse(model, behaviour).table(),
+            "interface model": partial(interface_model, model, behaviour),
+            "solutions": partial(both_solutions, interface, interface.moments),
+            "interface gap": partial(gap, interface, q_phi, q_star),
+            "certificate": partial(kappa_certificate, interface),
+            "mixing time": partial(mixing, interface),
+            "central limit": partial(central_limit, interface, projection(interface, None), finite),
+            "Poisson constants": partial(poisson_constants, interface, bounds),
+        },
+    )
 
 
 def measure(size: Size) -> Iterator[Record]:

@@ -352,7 +352,6 @@ class MixingClock:
                 current, steps = candidate, steps + 2**digit
         return float(steps + 1)
 
-
     def _ahead(self, power: np.ndarray, digit: int) -> np.ndarray:
         """A power times ``P^(2^digit)``; by single steps from compressed rows, where these are few enough."""
         step = self._transition

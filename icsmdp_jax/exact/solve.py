@@ -139,7 +139,10 @@ class Backups:
         self._from_reward = relative_error * size + 4 * UNIT * np.abs(self.reward)
         self._from_level = np.where(mask, error * self.killing + rounding, 0.0)
         self._from_rest = relative_error + width * UNIT
-        self._largest_from_reward, self._largest_from_level = float(self._from_reward.max()), float(self._from_level.max())
+        self._largest_from_reward, self._largest_from_level = (
+            float(self._from_reward.max()),
+            float(self._from_level.max()),
+        )
 
     def __call__(self, level: float, rest: np.ndarray) -> np.ndarray:
         """``[n, O]`` ``T(level + rest) - level`` before the maximum, minus infinity outside the mask."""
