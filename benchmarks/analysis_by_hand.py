@@ -107,7 +107,7 @@ def seeing_all(
     agent: int, model: TabularModel, law: np.ndarray, reward: np.ndarray, ahead: np.ndarray, q_star: np.ndarray
 ) -> tuple[float, float]:
     """Policy loss and interface gap where one agent sees the whole state."""
-    (s, o), seen = reward.shape, model.interface.astype(np.int64)
+    o, seen = reward.shape[1], model.interface.astype(np.int64)
     mine = np.flatnonzero(model.agent == agent)
     seen[mine] = model.num_interfaces + np.arange(len(mine))
     phi = np.unique(seen, return_inverse=True)[1]

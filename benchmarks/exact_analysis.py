@@ -16,8 +16,8 @@ from benchmarks import analysis_by_hand, common
 from benchmarks.common import Record, Size, race, record
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.asymptotics import central_limit
-from icsmdp_jax.exact.chain import MixingClock
 from icsmdp_jax.exact.breakdown import OWN
+from icsmdp_jax.exact.chain import MixingClock
 from icsmdp_jax.exact.constants import analyse, kappa_certificate
 from icsmdp_jax.exact.fixed_point import projection
 from icsmdp_jax.exact.interface import (

@@ -95,9 +95,9 @@ def ours(width: int, depth: int, batch: int) -> Callable[[], Any]:
 def theirs(width: int, depth: int, batch: int) -> Callable[[], Any]:
     """``CALL`` iterations of rejax's DQN: a step of all environments and one batch from the replay buffer each."""
     algorithm = rejax.DQN.create(
-        env=FiveValues(), env_params=DEFAULTS, num_envs=batch, batch_size=batch, num_epochs=1, fill_buffer=0, ddqn=False, gamma=GAMMA,
-        learning_rate=RATE, eps_start=EPSILON, eps_end=EPSILON, polyak=POLYAK, buffer_size=100 * batch,
-        agent_kwargs={"activation": "relu"},
+        env=FiveValues(), env_params=DEFAULTS, num_envs=batch, batch_size=batch, num_epochs=1, fill_buffer=0,
+        ddqn=False, gamma=GAMMA, learning_rate=RATE, eps_start=EPSILON, eps_end=EPSILON, polyak=POLYAK,
+        buffer_size=100 * batch, agent_kwargs={"activation": "relu"},
     )  # fmt: skip
     algorithm = algorithm.replace(agent=algorithm.agent.clone(hidden_layer_sizes=(width,) * depth))
     go = jax.jit(lambda state: jax.lax.fori_loop(0, CALL, lambda _, ts: algorithm.train_iteration(ts), state))

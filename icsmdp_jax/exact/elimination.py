@@ -216,7 +216,7 @@ def eliminate(square: np.ndarray, keep: int) -> int | None:
 
 
 def _eliminate(square: np.ndarray, keep: int, out: np.ndarray, panels: tuple[int, ...]) -> int | None:
-    """As above, within a panel: ``out [n, 1]`` is the sum of each row's entries outside of it, and changes with them."""
+    """As above within a panel; ``out [n, 1]``, the sums of the rows' entries outside of it, changes with them."""
     end = len(square)
     while end > keep:
         begin = max(keep, end - panels[0])
