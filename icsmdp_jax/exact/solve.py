@@ -22,7 +22,8 @@ EPISODE = 64  # handoffs to which episodes are tried to end, before their values
 DIRECT_LIMIT = 4000  # states up to which a slow evaluation is replaced by a linear solve
 PARTIAL = 1e-8  # of what is left of the equation, what one correction by a sum of powers leaves
 CALL, PRODUCTS = 8000, 60  # entries that a call costs as much as, and multiplications of a factorisation to one of them
-SETTLED = 0.1  # spread of the changes of a policy's values, relative to the first, at which it is evaluated well
+TINY = float(np.finfo(float).tiny)
+SETTLED = 0.1  # width of the bounds of L2 on a policy's values, relative to the first, at which it is evaluated well
 CORRECTIONS = 6  # times that the value of a policy is solved for
 
 
@@ -128,6 +129,7 @@ def modified_policy_iteration(
         return Solution(np.full(reward.shape, -np.inf), np.zeros(count), 0.0, 0)
     backups = Backups(reward, discounted, mask, killing, relative_error, reward_size)
     decides, high = backups.decides, 1 - backups.least
+    alike = backups.most < 1.01 * backups.least  # then a halt may be a change of policy: one is let pass
     level, rest = 0.0, np.zeros(count)
     best: tuple[np.ndarray, float, int] | None = None
     error, halts, stalled = np.inf, 0, 0
@@ -154,13 +156,14 @@ def modified_policy_iteration(
             best, stalled = (value, error, rounds), 0
         else:
             stalled += 1
-        enough = error <= tolerance * max(largest, backups.size) or high * width <= rounding
+        wanted = max(tolerance * max(largest, backups.size), TINY)
+        enough = error <= wanted or high * width <= rounding
         if enough or stalled >= PATIENCE:
             break
         # Starting the evaluation from the middle of the bounds is what makes equal moduli fast, but it can overshoot
         # for ever where they differ: then the policy is evaluated exactly, or, on large models, without the shift.
         halts += int(error > 0.5 * previous)
-        slow = halts > 1  # once may be a change of policy
+        slow = halts > alike
         policy = _best(q)
         pays, killed, step = backups.of_policy(policy)
         if slow and count <= DIRECT_LIMIT:
@@ -170,9 +173,9 @@ def modified_policy_iteration(
             rest, paid, first = improved, pays - level * killed, 0.0
             for _ in range(sweeps):
                 rest, before = np.where(decides, paid + step @ rest, 0.0), rest
-                spread = float(np.ptp(rest - before))
-                first = max(first, spread)
-                if spread <= SETTLED * first:
+                below, above = value_bounds(rest - before, backups.least, backups.most)
+                first, left = max(first, above - below), (above - below) / wanted
+                if above - below <= SETTLED * first and not 0.01 < left < 100:
                     break
             if slow:
                 rest = _nearly_evaluated(pays - level * killed, step, decides, rest)
