@@ -21,6 +21,7 @@ NAMES = (
     "learner_throughput",
     "numba_twin",
     "dispatch",
+    "peers_training",
     "environments",
     "random_numbers",
     "solver",
