@@ -25,7 +25,6 @@ from benchmarks.learner_throughput import learners
 from icsmdp_jax.devices.cores import usable_cores
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.numba_executor import packed
-from icsmdp_jax.learner.numba_kernels import cell_of, side_of
 from icsmdp_jax.learner.train import CHUNK, train
 
 NAME = "numba_twin"
@@ -49,6 +48,20 @@ def xoshiro(a: Any, b: Any, c: Any, d: Any) -> Any:
     c, d = u64(c ^ a), u64(d ^ b)
     b, a = u64(b ^ c), u64(a ^ d)
     return word, a, b, u64(c ^ moved), turned(d, 45)
+
+
+@scalar
+def cell_of(word: Any, row: Any, count: Any) -> Any:
+    """Index of an alias cell, and the position in it."""
+    product = u64(word) * count
+    return row * count + (product >> u64(32)), product & u64(0xFFFFFFFF)
+
+
+@scalar
+def side_of(cell: Any, position: Any) -> Any:
+    """Outcome of a packed cell: threshold in 32 bits, then lower and upper code in 16 each; no branch."""
+    below = (position - (cell >> u64(32))) >> u64(63)
+    return (cell >> (below << u64(4))) & u64(0xFFFF)
 
 
 @scalar
