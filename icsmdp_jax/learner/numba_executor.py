@@ -195,13 +195,26 @@ class Executor:
         pairs = np.stack([rate, laws, *(place.astype(np.uint32).reshape(-1) for place in places)], axis=-1)
         last = np.zeros(len(p.annuity)) if p.last_discount is None else p.last_discount
         paid = np.stack([_numbers(x) for x in (p.annuity, p.discount, last, last)], axis=-1)
+        split, full, lump = env.joint or by_next, bool(p.mask.all()), _numbers(p.lump)
+        lumps = 0 if p.lump is None else int(np.prod(p.lump.shape[2:]))
+        radius = np.float32(lane.radius if learner.project else -1)
+        plain = full and lumps == 0 and radius < 0 and not (split or env.has_terminal)
+        special = (
+            env.joint,
+            split,
+            np.array(p.terminal),
+            env.has_terminal,
+            lump,
+            lumps,
+            np.array(p.mask).reshape(-1),
+            full,
+            radius,
+        )
         return (
             at, blocks, choice.reshape(-1), successor.reshape(-1), packed(p.start).reshape(-1), rows.reshape(-1),
-            duration.shape[1], pairs.reshape(-1), entry[:, 0].astype(np.uint32), env.joint, env.joint or by_next,
-            np.array(p.terminal), env.has_terminal, options, successor.shape[1], _numbers(p.reward_noise)[0],
-            paid.reshape(-1), _numbers(p.lump), 0 if p.lump is None else int(np.prod(p.lump.shape[2:])),
-            np.array(p.mask).reshape(-1), bool(p.mask.all()), learner.clock == "visits",
-            np.float32(lane.radius) if learner.project else np.float32(-1), size, psi.reshape(-1), heads,
+            duration.shape[1], pairs.reshape(-1), entry[:, 0].astype(np.uint32), options, successor.shape[1],
+            _numbers(p.reward_noise)[0], paid.reshape(-1), learner.clock == "visits",
+            None if plain else special, size, psi.reshape(-1), heads,
         )  # fmt: skip
 
     def _tabulated(self, lane: int, count: int) -> np.ndarray:
@@ -227,7 +240,7 @@ class Executor:
         def work(lane: int, first: int) -> bool:
             return bool(
                 self._kernels.advance(
-                    bool(contraction()),
+                    contraction() or None,
                     first,
                     min(first + share, replicas),
                     self._keys[lane],

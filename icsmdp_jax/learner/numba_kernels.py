@@ -83,8 +83,8 @@ def draw(cells: Any, first: Any, word: Any, count: Any) -> Any:
 @kernel
 def follow(
     here: Any, count: int, words: Any, stride: int, blocks: int, chooses: int, moves: int, restarts: int,
-    behaviour: Any, successor: Any, start: Any, begins: Any, split: bool, terminal: Any, ends: bool, options: int,
-    outcomes: int, pair: Any, begin: Any, code: Any,
+    behaviour: Any, successor: Any, start: Any, begins: Any, special: Any, options: int, outcomes: int, pair: Any,
+    begin: Any, code: Any,
 ) -> None:  # fmt: skip
     """Pairs (state, option), entries where interfaces begin, and outcomes of ``count`` handoffs of some replicas.
 
@@ -100,10 +100,12 @@ def follow(
             both = state * o + draw(behaviour, u64(first), words[choice + by * g], o)
             found = draw(successor, both * c, words[onward + by * g], c)
             pair[place + g], begin[place + g], code[place + g] = both, first, found
-            entered = found % s if split else found
-            if ends and terminal[entered]:
-                entered = draw(start, u64(0), words[again + by * g], s)
-            here[g] = entered
+            if special is not None:
+                _, split, terminal, ends = special[:4]
+                found = found % s if split else found
+                if ends and terminal[found]:
+                    found = draw(start, u64(0), words[again + by * g], s)
+            here[g] = found
         place += u64(SIDE_BY_SIDE)
         choice, onward, again = choice + u64(blocks), onward + u64(blocks), again + u64(blocks)
     for replica in range(SIDE_BY_SIDE):
@@ -111,41 +113,41 @@ def follow(
 
 
 @scalar
+def sum_of(fused: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a b + c``, rounded once, or twice where ``fused`` is None."""
+    return f32(a * b) + c if fused is None else fma(a, b, c)
+
+
+@scalar
 def segment(
-    fused: bool, plain: bool, both: Any, at: Any, last: Any, shake: Any, begin: Any, code: Any, pairs: Any,
-    duration: Any, durations: Any, paid: Any, noise: Any, begins: Any, joint: bool, split: bool, terminal: Any,
-    ends: bool, lump: Any, lumps: int,
+    fused: Any, both: Any, at: Any, last: Any, shake: Any, begin: Any, code: Any, pairs: Any, duration: Any,
+    durations: Any, paid: Any, noise: Any, begins: Any, special: Any,
 ) -> Any:  # fmt: skip
     """Reward, discount and the entry where the next interface begins (D2), ``segment`` of ``envs.tabular``."""
     unit = f32(f32(f32(np.int32(shake >> u32(9))) + f32(0.5)) * f32(2.0**-22)) - f32(1)
-    extra, rate = f32(noise * unit), float_of(pairs[both * u64(4)])
-    place, entered, there = u64(0), u64(0), u64(0)
-    if plain:
+    extra, rate, law = f32(noise * unit), float_of(pairs[both * u64(4)]), u64(pairs[both * u64(4) + u64(1)])
+    if special is None:
+        tau = draw(duration, law, last, durations) * u64(4)
         there = u64(begin[at + u64(SIDE_BY_SIDE)])  # no restart in between, the next handoff begins there
-    else:
-        entered = u64(code[at])
-        if split:
-            place, entered = entered // u64(len(begins)), entered % u64(len(begins))
-        there = u64(begins[entered])
-    tau = place if joint else draw(duration, u64(pairs[both * u64(4) + u64(1)]), last, durations)
-    annuity, d = paid[tau * u64(4)], paid[tau * u64(4) + u64(1)]
-    r = fma(rate, annuity, extra) if fused else f32(rate * annuity) + extra
-    if not plain:
-        if lumps > 0:
-            bonus = lump[both * u64(lumps) + (u64(0) if lumps == 1 else (entered if joint else place))]
-            share = paid[tau * u64(4) + u64(2)]
-            r = fma(share, bonus, r) if fused else r + f32(share * bonus)
-        d = f32(0) if ends and terminal[entered] else d
-    return r, d, there
+        return sum_of(fused, rate, paid[tau], extra), paid[tau + u64(1)], there
+    joint, split, terminal, ends, lump, lumps = special[:6]
+    place, entered = u64(0), u64(code[at])
+    if split:
+        place, entered = entered // u64(len(begins)), entered % u64(len(begins))
+    tau = (place if joint else draw(duration, law, last, durations)) * u64(4)
+    r, d = sum_of(fused, rate, paid[tau], extra), paid[tau + u64(1)]
+    if lumps > 0:
+        bonus = lump[both * u64(lumps) + (u64(0) if lumps == 1 else (entered if joint else place))]
+        r = sum_of(fused, paid[tau + u64(2)], bonus, r)
+    return r, f32(0) if ends and terminal[entered] else d, u64(begins[entered])
 
 
 @kernel
 def learn_tables(
-    fused: bool, first: int, lanes: int, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int,
-    mask: Any, full: bool, radius: Any, params: Any, seen: Any, weighted: Any, entries: int, pair: Any, begin: Any,
-    code: Any, words: Any, stride: int, blocks: int, lasts: int, shakes: int, plain: bool, pairs: Any, duration: Any,
-    durations: int, paid: Any, noise: Any, begins: Any, joint: bool, split: bool, terminal: Any, ends: bool, lump: Any,
-    lumps: int,
+    fused: Any, first: int, lanes: int, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int,
+    params: Any, seen: Any, weighted: Any, entries: int, pair: Any, begin: Any, code: Any, words: Any, stride: int,
+    blocks: int, lasts: int, shakes: int, pairs: Any, duration: Any, durations: int, paid: Any, noise: Any,
+    begins: Any, special: Any,
 ) -> None:  # fmt: skip
     """Pay, offer, absorb, and the chunk's accumulator for tables."""
     o, by, n, base = u64(options), u64(stride), u64(entries), u64(first) * u64(entries)
@@ -156,30 +158,30 @@ def learn_tables(
             g = u64(replica)
             both = u64(pair[place + g])
             r, d, there = segment(
-                fused, plain, both, place + g, words[last + by * g], words[shake + by * g], begin, code, pairs,
-                duration, u64(durations), paid, noise, begins, joint, split, terminal, ends, lump, lumps,
+                fused, both, place + g, words[last + by * g], words[shake + by * g], begin, code, pairs, duration,
+                u64(durations), paid, noise, begins, special,
             )  # fmt: skip
             at = base + n * g + there
-            top = f32(-np.inf)
-            if full and options == 2:
+            if special is None and options == 2:
                 top = max(params[at + u64(1)], params[at])
-            elif full:
+            elif special is None:
                 top = params[at]
                 for j in range(u64(1), o):
                     top = max(params[at + j], top)
             else:
-                some = False
+                mask, full, radius = special[6:]
+                top, some = f32(-np.inf), False
                 for j in range(o):
-                    if mask[there + j]:
+                    if full or mask[there + j]:
                         some, top = True, max(params[at + j], top)
                 top = top if some else f32(0)
-            y = fma(d, top, r) if fused else r + f32(d * top)
+            y = sum_of(fused, d, top, r)
             own = u64(pairs[both * u64(4) + u64(2)])
             i, w = base + n * g + own, n * g + own
             old, k = params[i], seen[i]
             step = f32(steps[u64(k) if visits else u64(epoch + t)] * f32(y - old))
             seen[i] = u32(k + u32(1))
-            if radius < 0:
+            if special is None or radius < 0:
                 new = f32(old + step)
                 params[i] = new
                 weighted[w] += f32(remaining * f32(new - old))
@@ -191,19 +193,17 @@ def learn_tables(
                 norm = np.sqrt(f32(moved * moved))
                 shrink = f32(radius / max(norm, f32(1e-30))) if norm > radius else f32(1)
                 params[i] = f32(moved * shrink)
-                change = fma(moved, shrink, -old) if fused else f32(params[i] - old)
-                weighted[n * g + j] += f32(remaining * change)
+                weighted[n * g + j] += f32(remaining * f32(sum_of(fused, moved, shrink, -old)))
         place += u64(SIDE_BY_SIDE)
         last, shake = last + u64(blocks), shake + u64(blocks)
 
 
 @kernel
 def learn_linear(
-    fused: bool, first: int, lanes: int, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int,
-    mask: Any, full: bool, radius: Any, size: int, psi: Any, heads: Any, params: Any, seen: Any, weighted: Any,
-    entries: int, pair: Any, begin: Any, code: Any, words: Any, stride: int, blocks: int, lasts: int, shakes: int,
-    plain: bool, pairs: Any, duration: Any, durations: int, paid: Any, noise: Any, begins: Any, joint: bool,
-    split: bool, terminal: Any, ends: bool, lump: Any, lumps: int,
+    fused: Any, first: int, lanes: int, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int,
+    size: int, psi: Any, heads: Any, params: Any, seen: Any, weighted: Any, entries: int, pair: Any, begin: Any,
+    code: Any, words: Any, stride: int, blocks: int, lasts: int, shakes: int, pairs: Any, duration: Any,
+    durations: int, paid: Any, noise: Any, begins: Any, special: Any,
 ) -> None:  # fmt: skip
     """The same for linear features ``psi [Z, size]``; ``heads [Z O]``: parameters that an entry's value is made of."""
     o, p, by, n, m = u64(options), u64(size), u64(stride), u64(entries), u64(entries) // u64(size)
@@ -214,22 +214,29 @@ def learn_linear(
             g = u64(replica)
             both, base = u64(pair[place + g]), (u64(first) + g) * n
             r, d, there = segment(
-                fused, plain, both, place + g, words[last + by * g], words[shake + by * g], begin, code, pairs,
-                duration, u64(durations), paid, noise, begins, joint, split, terminal, ends, lump, lumps,
+                fused, both, place + g, words[last + by * g], words[shake + by * g], begin, code, pairs, duration,
+                u64(durations), paid, noise, begins, special,
             )  # fmt: skip
             row = u64(heads[there * u64(2) + u64(1)])
-            top, some = f32(-np.inf), False
-            for j in range(o):
-                if full or mask[there + j]:
-                    v, some = dot(params, base + u64(heads[(there + j) * u64(2)]), psi, row, p), True
-                    top = v if v > top else top
-            y = r + f32(d * (top if some else f32(0)))
+            if special is None:
+                top = dot(params, base + u64(heads[there * u64(2)]), psi, row, p)
+                for j in range(u64(1), o):
+                    top = max(dot(params, base + u64(heads[(there + j) * u64(2)]), psi, row, p), top)
+            else:
+                mask, full, radius = special[6:]
+                top, some = f32(-np.inf), False
+                for j in range(o):
+                    if full or mask[there + j]:
+                        v, some = dot(params, base + u64(heads[(there + j) * u64(2)]), psi, row, p), True
+                        top = max(v, top)
+                top = top if some else f32(0)
+            y = sum_of(fused, d, top, r)
             own, slot = u64(pairs[both * u64(4) + u64(2)]), u64(pairs[both * u64(4) + u64(3)])
             row = u64(heads[u64(begin[place + g]) * u64(2) + u64(1)])
             i, w, k = base + own, n * g + own, seen[(u64(first) + g) * m + slot]
             step = f32(steps[u64(k) if visits else u64(epoch + t)] * f32(y - dot(params, i, psi, row, p)))
             seen[(u64(first) + g) * m + slot] = u32(k + u32(1))
-            if radius < 0:
+            if special is None or radius < 0:
                 move(params, i, weighted, w, psi, row, p, step, remaining)
                 continue
             square = f32(0)
@@ -248,7 +255,7 @@ def learn_linear(
 
 
 @kernel
-def close_chunk(fused: bool, length: int, start: Any, weighted: Any, high: Any, low: Any) -> bool:
+def close_chunk(fused: Any, length: int, start: Any, weighted: Any, high: Any, low: Any) -> bool:
     """The mean of a chunk's iterates, added to the compensated total (``averages``); XLA divides by a product.
 
     False if a value is not finite, which a value that once was not finite never is again.
@@ -257,7 +264,7 @@ def close_chunk(fused: bool, length: int, start: Any, weighted: Any, high: Any, 
     for i in range(len(start)):
         if not abs(weighted[i]) < f32(np.inf):
             return False
-        mean = fma(weighted[i], share, start[i]) if fused else start[i] + f32(weighted[i] * share)
+        mean = sum_of(fused, weighted[i], share, start[i])
         one = high[i] + mean
         shadow = one - high[i]
         two = low[i] + ((high[i] - (one - shadow)) + (mean - shadow))
@@ -269,21 +276,21 @@ def close_chunk(fused: bool, length: int, start: Any, weighted: Any, high: Any, 
 
 @owning
 def advance(
-    fused: bool, first: int, last: int, keys: Any, chunk: int, chunks: int, length: int, epoch: int, state: Any,
+    fused: Any, first: int, last: int, keys: Any, chunk: int, chunks: int, length: int, epoch: int, state: Any,
     params: Any, seen: Any, high: Any, low: Any, at: Any, blocks: int, behaviour: Any, successor: Any, start: Any,
-    duration: Any, durations: int, pairs: Any, begins: Any, joint: bool, split: bool, terminal: Any, ends: bool,
-    options: int, outcomes: int, noise: Any, paid: Any, lump: Any, lumps: int, mask: Any, full: bool, visits: bool,
-    radius: Any, size: int, psi: Any, heads: Any, steps: Any,
+    duration: Any, durations: int, pairs: Any, begins: Any, options: int, outcomes: int, noise: Any, paid: Any,
+    visits: bool, special: Any, size: int, psi: Any, heads: Any, steps: Any,
 ) -> bool:  # fmt: skip
     """``chunks`` chunks of replicas ``first`` to ``last`` of one lane, in place; False if values are not finite.
 
     ``at`` says where the words of a handoff are: duration, next state, noise, restart, option. ``pairs [S O, 4]`` has
     the bits of each pair's reward rate, the first cell of its duration law, and where its parameters and its count
     are; ``paid [T, 4]`` has annuity, discount and last discount, ``begins [S]`` the first of the entries ``[Z O]`` of a
-    state's interface. Tables have ``size`` 0, a run without projection ``radius`` -1.
+    state's interface. Tables have ``size`` 0. ``special`` has what few models and runs have: joint,
+    split, terminal, ends, lump, lumps, mask, full, radius (-1 without projection). None if there is none of it: these
+    loops are then compiled without the questions.
     """
     half, many, n = BLOCK * blocks, SIDE_BY_SIDE * BLOCK, params.shape[1]
-    plain = not split and lumps == 0 and not ends
     words = np.empty(SIDE_BY_SIDE * 2 * half, u32)
     pair, code, begin = np.empty(many, u32), np.empty(many, u32), np.empty(many + SIDE_BY_SIDE, u32)
     inner, here = np.empty((SIDE_BY_SIDE, 2, 4), u32), np.zeros(SIDE_BY_SIDE, u32)
@@ -305,20 +312,19 @@ def advance(
                     threefry(inner[g, 0, 0], inner[g, 1, 0], u32(t * blocks), u32(0), half, one, other)
                 follow(
                     here, count, words, 2 * half, blocks, at[4], at[1], at[3], behaviour, successor, start, begins,
-                    split, terminal, ends, options, outcomes, pair, begin, code,
+                    special, options, outcomes, pair, begin, code,
                 )  # fmt: skip
                 if size == 0:
                     learn_tables(
-                        fused, r, lanes, count, left, now, visits, steps, options, mask, full, radius, values, counts,
-                        sums, n, pair, begin, code, words, 2 * half, blocks, at[0], at[2], plain, pairs, duration,
-                        durations, paid, noise, begins, joint, split, terminal, ends, lump, lumps,
+                        fused, r, lanes, count, left, now, visits, steps, options, values, counts, sums, n, pair,
+                        begin, code, words, 2 * half, blocks, at[0], at[2], pairs, duration, durations, paid, noise,
+                        begins, special,
                     )  # fmt: skip
                 else:
                     learn_linear(
-                        fused, r, lanes, count, left, now, visits, steps, options, mask, full, radius, size, psi,
-                        heads, values, counts, sums, n, pair, begin, code, words, 2 * half, blocks, at[0], at[2],
-                        plain, pairs, duration, durations, paid, noise, begins, joint, split, terminal, ends, lump,
-                        lumps,
+                        fused, r, lanes, count, left, now, visits, steps, options, size, psi, heads, values, counts,
+                        sums, n, pair, begin, code, words, 2 * half, blocks, at[0], at[2], pairs, duration, durations,
+                        paid, noise, begins, special,
                     )  # fmt: skip
             for g in range(lanes):
                 if not close_chunk(fused, length, before[g], weighted[g], high[r + g], low[r + g]):

@@ -17,6 +17,9 @@ WIDTH = 8  # numbers of a vector; features are padded to a multiple of it
 EIGHT = ir.VectorType(ir.FloatType(), WIDTH)
 
 
+instruction: Any = intrinsic
+
+
 def _compiled(**more: Any) -> Callable[[Any], Any]:
     """Decorator; compiled code belongs to the user, not into the package, and other functions keep their own place."""
 
@@ -46,10 +49,10 @@ def _fma(context: Any, a: Any, b: Any, c: Any) -> Any:
     return types.float32(types.float32, types.float32, types.float32), build
 
 
-fma: Any = intrinsic(_fma)
+fma = instruction(_fma)
 
 
-@intrinsic
+@instruction
 def float_of(context: Any, bits: Any) -> Any:
     """The float32 that a uint32 holds the bits of."""
 
@@ -70,7 +73,7 @@ def _narrow(size: int) -> Any:
 
         return types.Integer.from_bitwidth(size, False)(array, types.uint64), build
 
-    return intrinsic(typed)
+    return instruction(typed)
 
 
 as_u16, as_u32 = _narrow(16), _narrow(32)
@@ -87,7 +90,7 @@ def _eight(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> ir.
     return builder.bitcast(builder.gep(data, [place]), EIGHT.as_pointer())
 
 
-@intrinsic
+@instruction
 def dot(context: Any, one: Any, at: Any, other: Any, row: Any, size: Any) -> Any:
     """Product of ``size`` numbers of one array and another, from places on; ``size`` is a multiple of ``WIDTH``."""
 
@@ -114,7 +117,7 @@ def dot(context: Any, one: Any, at: Any, other: Any, row: Any, size: Any) -> Any
     return types.float32(one, types.uint64, other, types.uint64, types.uint64), build
 
 
-@intrinsic
+@instruction
 def move(
     context: Any, theta: Any, at: Any, sums: Any, place: Any, psi: Any, row: Any, size: Any, step: Any, by: Any
 ) -> Any:
