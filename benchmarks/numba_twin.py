@@ -210,12 +210,12 @@ def measure(size: Size) -> Iterator[Record]:
     key = jax.random.key(0)
     for kind in ("tabular", "linear"):
         learner, inputs = learners(known)[kind]
-        most = size.pick(0, 8_000_000, 48_000_000) // (1 if kind == "tabular" else 3)
+        most = size.pick(0, 24_000_000, 64_000_000) // (1 if kind == "tabular" else 2)
         for replicas in size.pick((8,), (64, 1024), (64, 1024, 8192)):
             runs: dict[str, Callable[[], Any]] = {}
             work = {}
             for name in (*EXECUTORS, TWIN, TABULATED):
-                samples = CHUNK * max(1, most // (CHUNK * replicas * (6 if name == "xla" else 1)))
+                samples = CHUNK * max(1, most // (CHUNK * replicas * (16 if name == "xla" else 1)))
                 work[name] = samples * replicas
                 if name in EXECUTORS:
                     runs[name] = partial(train, learner, [inputs], key, replicas, [samples], executor=name)

@@ -151,12 +151,12 @@ class Executor:
         shape = state.chunk.shape
 
         # Features are padded with zeros, so that whole vectors of them are read.
-        width, self._padding = numba_primitives.WIDTH, None
+        width, self._padding = numba_primitives.WIDTH, list[tuple[int, int]]()
         if learner.values.name != "tabular":
             self._padding = [(0, 0)] * (state.learner.params.ndim - 1) + [(0, -state.learner.params.shape[-1] % width)]
 
         def flat(leaf: Any, dtype: Any) -> np.ndarray:
-            padded = leaf if self._padding is None or leaf.ndim < len(self._padding) else np.pad(leaf, self._padding)
+            padded = leaf if not self._padding or leaf.ndim < len(self._padding) else np.pad(leaf, self._padding)
             return np.array(padded, dtype).reshape(*shape, -1)
 
         self.chunks = 0
@@ -181,9 +181,10 @@ class Executor:
         options, owner = p.mask.shape[1], _owners(p)
         entry = p.interface[:, None] * options + np.arange(options)
         by_next = p.lump is not None and p.lump.ndim == 3
-        size, psi, heads = 0, np.zeros(0, np.float32), np.zeros(0, np.uint32)
+        psi: np.ndarray = np.zeros(0, np.float32)
+        size, heads = 0, np.zeros(0, np.uint32)
         places = [entry, entry]
-        if self._padding is not None:
+        if self._padding:
             psi = np.pad(np.array(lane.data, np.float32), self._padding[-2:])
             size = psi.shape[1]
             slot = owner[:, None] * options + np.arange(options)  # of each entry
@@ -196,7 +197,7 @@ class Executor:
         last = np.zeros(len(p.annuity)) if p.last_discount is None else p.last_discount
         paid = np.stack([_numbers(x) for x in (p.annuity, p.discount, last, last)], axis=-1)
         split, full, lump = env.joint or by_next, bool(p.mask.all()), _numbers(p.lump)
-        lumps = 0 if p.lump is None else int(np.prod(p.lump.shape[2:]))
+        lumps = 0 if p.lump is None else int(np.prod(np.shape(p.lump)[2:]))
         radius = np.float32(lane.radius if learner.project else -1)
         plain = full and lumps == 0 and radius < 0 and not (split or env.has_terminal)
         special = (
@@ -214,7 +215,7 @@ class Executor:
             at, blocks, choice.reshape(-1), successor.reshape(-1), packed(p.start).reshape(-1), rows.reshape(-1),
             duration.shape[1], pairs.reshape(-1), entry[:, 0].astype(np.uint32), options, successor.shape[1],
             _numbers(p.reward_noise)[0], paid.reshape(-1), learner.clock == "visits",
-            None if plain else special, size, psi.reshape(-1), heads,
+            None if plain else special, True if options == 2 else None, size, psi.reshape(-1), heads,
         )  # fmt: skip
 
     def _tabulated(self, lane: int, count: int) -> np.ndarray:

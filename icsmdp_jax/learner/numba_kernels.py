@@ -99,9 +99,10 @@ def follow(
             first = begins[state]
             both = state * o + draw(behaviour, u64(first), words[choice + by * g], o)
             found = draw(successor, both * c, words[onward + by * g], c)
-            pair[place + g], begin[place + g], code[place + g] = both, first, found
+            pair[place + g], begin[place + g] = both, first
             if special is not None:
                 _, split, terminal, ends = special[:4]
+                code[place + g] = found
                 found = found % s if split else found
                 if ends and terminal[found]:
                     found = draw(start, u64(0), words[again + by * g], s)
@@ -147,7 +148,7 @@ def learn_tables(
     fused: Any, first: int, lanes: int, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int,
     params: Any, seen: Any, weighted: Any, entries: int, pair: Any, begin: Any, code: Any, words: Any, stride: int,
     blocks: int, lasts: int, shakes: int, pairs: Any, duration: Any, durations: int, paid: Any, noise: Any,
-    begins: Any, special: Any,
+    begins: Any, special: Any, two: Any,
 ) -> None:  # fmt: skip
     """Pay, offer, absorb, and the chunk's accumulator for tables."""
     o, by, n, base = u64(options), u64(stride), u64(entries), u64(first) * u64(entries)
@@ -162,7 +163,7 @@ def learn_tables(
                 u64(durations), paid, noise, begins, special,
             )  # fmt: skip
             at = base + n * g + there
-            if special is None and options == 2:
+            if special is None and two is not None:
                 top = max(params[at + u64(1)], params[at])
             elif special is None:
                 top = params[at]
@@ -279,7 +280,7 @@ def advance(
     fused: Any, first: int, last: int, keys: Any, chunk: int, chunks: int, length: int, epoch: int, state: Any,
     params: Any, seen: Any, high: Any, low: Any, at: Any, blocks: int, behaviour: Any, successor: Any, start: Any,
     duration: Any, durations: int, pairs: Any, begins: Any, options: int, outcomes: int, noise: Any, paid: Any,
-    visits: bool, special: Any, size: int, psi: Any, heads: Any, steps: Any,
+    visits: bool, special: Any, two: Any, size: int, psi: Any, heads: Any, steps: Any,
 ) -> bool:  # fmt: skip
     """``chunks`` chunks of replicas ``first`` to ``last`` of one lane, in place; False if values are not finite.
 
@@ -288,7 +289,7 @@ def advance(
     are; ``paid [T, 4]`` has annuity, discount and last discount, ``begins [S]`` the first of the entries ``[Z O]`` of a
     state's interface. Tables have ``size`` 0. ``special`` has what few models and runs have: joint,
     split, terminal, ends, lump, lumps, mask, full, radius (-1 without projection). None if there is none of it: these
-    loops are then compiled without the questions.
+    loops are then compiled without the questions. ``two`` is None unless there are two options.
     """
     half, many, n = BLOCK * blocks, SIDE_BY_SIDE * BLOCK, params.shape[1]
     words = np.empty(SIDE_BY_SIDE * 2 * half, u32)
@@ -318,7 +319,7 @@ def advance(
                     learn_tables(
                         fused, r, lanes, count, left, now, visits, steps, options, values, counts, sums, n, pair,
                         begin, code, words, 2 * half, blocks, at[0], at[2], pairs, duration, durations, paid, noise,
-                        begins, special,
+                        begins, special, two,
                     )  # fmt: skip
                 else:
                     learn_linear(
