@@ -18,6 +18,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.2.0"
 
 if TYPE_CHECKING:
+    from icsmdp_jax.adapters.from_gymnax import from_gymnax as from_gymnax
+    from icsmdp_jax.adapters.ways import to_gymnasium as to_gymnasium
+    from icsmdp_jax.adapters.ways import to_gymnax as to_gymnax
+    from icsmdp_jax.adapters.ways import to_jaxmarl as to_jaxmarl
+    from icsmdp_jax.adapters.ways import to_pettingzoo as to_pettingzoo
     from icsmdp_jax.core.arrival import Ended as Ended
     from icsmdp_jax.core.arrival import arrive as arrive
     from icsmdp_jax.core.arrival import no_segment as no_segment
@@ -57,6 +62,8 @@ if TYPE_CHECKING:
     from icsmdp_jax.models.tabular import TabularModel as TabularModel
 
 _WHERE = {
+    "adapters.from_gymnax": ("from_gymnax",),
+    "adapters.ways": ("to_gymnasium", "to_gymnax", "to_jaxmarl", "to_pettingzoo"),
     "core.arrival": ("Ended", "arrive", "no_segment"),
     "core.checks": ("check_environment",),
     "core.environment": ("Environment",),
