@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from icsmdp_jax.core.handoff import EnvSpec as EnvSpec
     from icsmdp_jax.core.handoff import Handoff as Handoff
     from icsmdp_jax.core.wrappers import Checked as Checked
+    from icsmdp_jax.drawing.curves import plot_curves as plot_curves
     from icsmdp_jax.envs.registry import environments as environments
     from icsmdp_jax.envs.registry import make as make
     from icsmdp_jax.envs.registry import register as register
@@ -44,6 +45,16 @@ if TYPE_CHECKING:
     from icsmdp_jax.exact.solved import solve as solve
     from icsmdp_jax.experiments.methods import MethodComparison as MethodComparison
     from icsmdp_jax.experiments.methods import compare_methods as compare_methods
+    from icsmdp_jax.learner.callbacks import EarlyStop as EarlyStop
+    from icsmdp_jax.learner.callbacks import JSONLines as JSONLines
+    from icsmdp_jax.learner.callbacks import Point as Point
+    from icsmdp_jax.learner.callbacks import ProgressBar as ProgressBar
+    from icsmdp_jax.learner.callbacks import TensorBoard as TensorBoard
+    from icsmdp_jax.learner.callbacks import WandB as WandB
+    from icsmdp_jax.learner.checkpoint import Checkpoint as Checkpoint
+    from icsmdp_jax.learner.checkpoint import SaveCheckpoint as SaveCheckpoint
+    from icsmdp_jax.learner.checkpoint import load_checkpoint as load_checkpoint
+    from icsmdp_jax.learner.checkpoint import save_checkpoint as save_checkpoint
     from icsmdp_jax.learner.curves import Curves as Curves
     from icsmdp_jax.learner.curves import Evaluation as Evaluation
     from icsmdp_jax.learner.curves import evaluate as evaluate
@@ -69,6 +80,7 @@ _WHERE = {
     "core.environment": ("Environment",),
     "core.handoff": ("EnvSpec", "Handoff"),
     "core.wrappers": ("Checked",),
+    "drawing.curves": ("plot_curves",),
     "envs.registry": ("make", "register", "environments"),
     "envs.tabular": ("tabular_env",),
     "exact.advice": ("Advice", "advise"),
@@ -76,6 +88,8 @@ _WHERE = {
     "exact.returns": ("Returns",),
     "exact.solved": ("Solved", "solve"),
     "experiments.methods": ("MethodComparison", "compare_methods"),
+    "learner.callbacks": ("EarlyStop", "JSONLines", "Point", "ProgressBar", "TensorBoard", "WandB"),
+    "learner.checkpoint": ("Checkpoint", "SaveCheckpoint", "load_checkpoint", "save_checkpoint"),
     "learner.curves": ("Curves", "Evaluation", "evaluate", "train"),
     "learner.exploration": ("ramp",),
     "learner.methods": ("METHODS",),

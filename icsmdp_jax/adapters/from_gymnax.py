@@ -55,9 +55,7 @@ class Repeat(Environment[Any, RepeatParams]):
         seen, state = self.inner.reset_env(key, params.inner)
         return self._arrive(seen, no_segment()), _arrays(state)
 
-    def step_env(
-        self, key: chex.PRNGKey, state: Any, option: chex.Array, params: RepeatParams
-    ) -> tuple[Handoff, Any]:
+    def step_env(self, key: chex.PRNGKey, state: Any, option: chex.Array, params: RepeatParams) -> tuple[Handoff, Any]:
         """Repeats one action; ``reward`` is the discounted sum of the rewards on the way."""
         if self.spec.longest_duration == 1:  # as fast as gymnax: no loop, and its random numbers
             seen, state, reward, terminated = self._primitive(key, state, option, params)
