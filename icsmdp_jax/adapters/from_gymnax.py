@@ -145,9 +145,9 @@ def from_gymnax(
     if not isinstance(actions, spaces.Discrete):
         raise ValueError(f"env = {env.name}: actions in {actions}, expected a Discrete space")
     if isinstance(seen, spaces.Discrete):
-        number, shape, dtype = int(seen.n), (), jnp.int32
+        sizes: tuple[int, tuple[int, ...], Any] = (int(seen.n), (), jnp.int32)
     elif isinstance(seen, spaces.Box):
-        number, shape, dtype = 0, (math.prod(seen.shape),), jnp.float32
+        sizes = (0, (math.prod(seen.shape),), jnp.float32)
     else:
         raise ValueError(f"env = {env.name}: observations in {type(seen).__name__}, expected a Box or Discrete space")
     law = np.asarray(duration, np.float64)
@@ -159,5 +159,5 @@ def from_gymnax(
     if wrong.size:
         raise ValueError(f"duration[{wrong[0]}]: sums to {law[wrong[0]].sum():g}, expected 1")
     longer = (1 - np.cumsum(law, axis=1))[:, :-1].clip(0, 1).astype(np.float32)
-    spec = EnvSpec(env.name, 1, int(actions.n), number, shape, dtype, law.shape[1], False)
+    spec = EnvSpec(env.name, 1, int(actions.n), *sizes, law.shape[1], False)
     return Repeat(env, spec), RepeatParams(params, jnp.float32(gamma), jnp.asarray(longer))

@@ -20,9 +20,9 @@ from icsmdp_jax.core.handoff import Handoff
 Policy = Callable[[chex.PRNGKey, Handoff], chex.Array]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(jax.jit, static_argnums=(0, 1))
 def _start(
-    env: Environment, others: Policy, agent: int, patience: int, key: chex.PRNGKey, params: Any
+    env: Environment, others: Policy, agent: chex.Array, patience: chex.Array, key: chex.PRNGKey, params: Any
 ) -> tuple[Handoff, Any]:
     """The agent's first turn, in a later episode if it has none in earlier ones."""
     key, key_reset = jax.random.split(key)
@@ -39,9 +39,15 @@ def _start(
     return now, (key, state)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(jax.jit, static_argnums=(0, 1))
 def _advance(
-    env: Environment, others: Policy, agent: int, patience: int, carry: Any, option: chex.Array, params: Any
+    env: Environment,
+    others: Policy,
+    agent: chex.Array,
+    patience: chex.Array,
+    carry: Any,
+    option: chex.Array,
+    params: Any,
 ) -> tuple[Handoff, Any]:
     """The agent's option and then the others', up to its next turn: one longer segment."""
     key, key_step = jax.random.split(carry[0])
@@ -79,7 +85,7 @@ class OneAgent(gymnasium.Env):  # type: ignore[misc,type-arg]
     ) -> None:
         self.env, self.params, self.agent = env, params, agent
         self._strict, self._patience = strict, patience
-        self._static = (env, others or _random, agent, patience)
+        self._fixed = (env, others or _random, np.int32(agent), np.int32(patience))
         self.metadata = {"name": env.spec.name, "render_modes": []}
         self.observation_space = interface_space(env.spec, gymnasium.spaces)
         self.action_space = option_space(env.spec, gymnasium.spaces)
@@ -92,7 +98,7 @@ class OneAgent(gymnasium.Env):  # type: ignore[misc,type-arg]
         """
         super().reset(seed=seed)
         key = jax.random.key(self.np_random.integers(2**32, dtype=np.uint32))
-        now, self._carry = _start(*self._static, key, self.params)
+        now, self._carry = _start(*self._fixed, key, self.params)
         now = jax.device_get(now)
         if now.agent != self.agent:
             raise ValueError(f"agent = {self.agent}: had no turn in {self._patience} handoffs, expected one that has")
@@ -108,7 +114,7 @@ class OneAgent(gymnasium.Env):  # type: ignore[misc,type-arg]
         if action not in self.action_space or (self._strict and action not in legal):
             raise ValueError(f"action = {action}: not available, expected one of {legal}")
         option = np.int32(action if self._mask[action] else legal[0])
-        now, self._carry = _advance(*self._static, self._carry, option, self.params)
+        now, self._carry = _advance(*self._fixed, self._carry, option, self.params)
         now = jax.device_get(now)
         seen, info = self._arrive(now)
         return seen, float(now.reward), bool(now.terminated), bool(now.truncated), info

@@ -1,7 +1,7 @@
 """What ``train`` tells on the way, and who listens: files, TensorBoard, Weights & Biases, a meter, an early stop.
 
-A callback is any function of a ``Point``; one that returns True ends the training. If it has a method ``close``, that is
-called when training ends, however it ends. All of it happens on the host between two compiled programs, so that a
+A callback is any function of a ``Point``; one that returns True ends the training. If it has a method ``close``, that
+is called when training ends, however it ends. All of it happens on the host between two compiled programs, so that a
 callback may do what it likes and changes no bit of what is learned.
 """
 
@@ -55,7 +55,7 @@ class Point(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """``reward``, ``td_error`` (root mean square over all decisions) and ``returns`` if asked for; seeds averaged."""
+        """``reward``, ``td_error`` (root mean square over decisions) and ``returns`` if asked for; seeds averaged."""
         visits = np.asarray(self.curves.visits, np.float64)
         square = np.sum(visits * np.asarray(self.curves.td_error, np.float64) ** 2, axis=-1)
         error = np.sqrt(square / np.maximum(visits.sum(axis=-1), 1))
@@ -143,7 +143,8 @@ class WandB:
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
-        self._wandb, self._run = needed("wandb", "wandb", "tracking"), None
+        self._wandb = needed("wandb", "wandb", "tracking")
+        self._run: Any = None
 
     def __call__(self, point: Point) -> None:
         """Logs the point."""

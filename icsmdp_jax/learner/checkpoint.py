@@ -110,9 +110,8 @@ def load_checkpoint(path: str | os.PathLike[str], like: Setup | Any) -> Checkpoi
     where = Path(path)
     arrays, card = _read(where)
     try:
-        impl = card["keys"][KEY]
-        key = jax.random.wrap_key_data(arrays.pop(KEY), impl=impl)
         kinds, about = dict(card["keys"]), dict(card["about"])
+        key = _back(KEY, arrays.pop(KEY), kinds)
         if isinstance(like, Setup):
             many = arrays[".updates"].shape
             like = fits.state_shapes(like.learner, like.hyper, int(many[0]) if many else None)
@@ -159,6 +158,12 @@ def _plain(name: str, leaf: Any) -> tuple[np.ndarray, str]:
     return array, ""
 
 
+def _back(name: str, array: np.ndarray, kinds: Mapping[str, str]) -> jax.Array:
+    """What ``_plain`` was given."""
+    back = jax.numpy.asarray(array)
+    return jax.random.wrap_key_data(back, impl=kinds[name]) if name in kinds else back
+
+
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
     total = hashlib.sha256()
     for name in sorted(arrays):
@@ -188,9 +193,6 @@ def _read(where: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _filled(like: Any, arrays: dict[str, np.ndarray], kinds: Mapping[str, str]) -> Any:
     """``like`` with arrays in the place of its leaves."""
     wanted = fits.named_leaves(like)
-    found = {
-        name: jax.random.wrap_key_data(array, impl=kinds[name]) if name in kinds else jax.numpy.asarray(array)
-        for name, array in arrays.items()
-    }
+    found = {name: _back(name, array, kinds) for name, array in arrays.items()}
     fits.check_leaves(wanted, found)
     return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in wanted])

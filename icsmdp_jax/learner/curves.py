@@ -125,8 +125,8 @@ def train(
         unless given.
       episodes: simulated episodes behind each return on the curve; 0 for a curve without returns.
       horizon: handoffs of each episode; as many as leave 0.1 % of the discount unless given.
-      start: a state to resume from, as ``train`` returned it or ``load_checkpoint`` read it; with the key of its run the
-        bits are those of a run without interruption. ``updates`` counts its updates too, the curves begin behind them.
+      start: a state to resume from, as ``train`` returned it or ``load_checkpoint`` read it; with the key of its run
+        the bits are those of a run without interruption. ``updates`` includes its own, the curves begin behind them.
       callbacks: called on the host at each point of the curve, between compiled programs, with a ``Point``; training
         stops behind a point at which one returns True. Not inside ``jit``.
 

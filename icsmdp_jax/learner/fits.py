@@ -111,9 +111,8 @@ def check_leaves(wanted: dict[str, Any], found: dict[str, Any]) -> None:
       ValueError: in one line that names the first one.
     """
     for name in sorted(wanted.keys() ^ found.keys()):
-        raise ValueError(
-            f"state{name}: is {'missing' if name in wanted else 'unknown'}, expected the state of this setup"
-        )
+        what = "missing" if name in wanted else "unknown"
+        raise ValueError(f"state{name}: is {what}, expected the state of this setup")
     for name, one in wanted.items():
         shape, dtype = np.shape(one), jax.numpy.result_type(one)
         has, kind = np.shape(found[name]), jax.numpy.result_type(found[name])
