@@ -157,7 +157,8 @@ def train(
     if episodes and horizon is None:
         horizon = horizon_of(one)
 
-    if start is not None or len(callbacks):
+    callbacks = listed("callbacks", callbacks, "a list of functions of a Point", Callable)  # type: ignore[arg-type]
+    if start is not None or callbacks:
         return _in_parts(one, key, points, seeds, episodes, horizon or 1, start, callbacks)
     run = partial(_train, one.learner, points, episodes, horizon or 1)
     if seeds is None:
@@ -249,7 +250,6 @@ def _in_parts(
     """``_train`` as a loop on the host: one program, whatever the lengths of the parts."""
     if is_traced(key) or any(map(is_traced, jax.tree.leaves((one.hyper, start)))):
         raise ValueError("train: is traced, expected neither callbacks nor start inside jit or vmap")
-    listed("callbacks", callbacks, "a list of functions of a Point", Callable)  # type: ignore[arg-type]
     done = 0
     if start is not None:
         start, seeds, done = _resumed(one, start, seeds)
@@ -263,7 +263,7 @@ def _in_parts(
         for count, updates in zip(np.diff((done, *ahead)), ahead, strict=True):
             state, row = _advance(one.learner, seeds, episodes, horizon, keys, one.hyper, state, np.int32(count))
             rows.append(row)
-            if len(callbacks):
+            if callbacks:
                 each = updates * one.learner.copies * one.learner.length
                 point = Point(updates, points[-1], each, jax.device_get(row), state, key)
                 if any([tell(point) for tell in callbacks]):  # all of them are told
