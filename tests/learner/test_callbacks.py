@@ -168,6 +168,22 @@ def test_weights_and_biases(monkeypatch: pytest.MonkeyPatch, told: Any) -> None:
         ic.WandB()
 
 
+@pytest.mark.slow
+def test_weights_and_biases_themselves(told: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline, into the file that ``wandb sync`` would send; its records hold the metrics as JSON."""
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    watch = ic.WandB(project="handoffs", mode="offline", dir=str(tmp_path))
+    for point in told[0]:
+        watch(point)
+    watch.close()
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    content = file.read_bytes()
+    for point in told[0]:
+        for value in (*point.metrics.values(), point.handoffs):
+            assert repr(value).encode() in content
+
+
 def test_tensorboard(told: Any, tmp_path: Path) -> None:
     """The file read back record by record, as TensorBoard reads it."""
     pytest.importorskip("tensorboardX")
