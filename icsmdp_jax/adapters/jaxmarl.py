@@ -60,7 +60,8 @@ class Team(MultiAgentEnv):  # type: ignore[misc]
         now, inner = self.env.step_env(key, state.inner, option, self.params)
         entered = _state(now, inner, state.step + 1)
         over = now.terminated | now.truncated
-        receives = jnp.ones((self.num_agents,), bool) if self._team else jnp.arange(self.num_agents) == state.agent
+        everybody = jnp.arange(self.num_agents, dtype=jnp.int32)
+        receives = (everybody == state.agent) | self._team
         rewards = dict(zip(self.agents, jnp.where(receives, now.reward, 0.0), strict=True))
         dones = dict.fromkeys([*self.agents, "__all__"], over)
         infos = {"agent": state.agent, "duration": now.duration, "discount": now.discount, "truncated": now.truncated}
