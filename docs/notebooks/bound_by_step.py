@@ -1,0 +1,5 @@
+# %% [markdown]
+# # bound_by_step
+
+# %%
+print(1)

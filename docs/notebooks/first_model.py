@@ -1,0 +1,5 @@
+# %% [markdown]
+# # first_model
+
+# %%
+print(1)

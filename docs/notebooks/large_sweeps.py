@@ -1,0 +1,5 @@
+# %% [markdown]
+# # large_sweeps
+
+# %%
+print(1)

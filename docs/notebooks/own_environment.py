@@ -1,0 +1,5 @@
+# %% [markdown]
+# # own_environment
+
+# %%
+print(1)
