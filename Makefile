@@ -29,7 +29,7 @@ QUICKLY := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expe
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
-.PHONY: help install validate experiments test test-slow coverage lint bench clean
+.PHONY: help install validate experiments test test-slow coverage lint bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -79,6 +79,14 @@ lint: $(STAMP)  ## ruff and mypy
 bench: $(STAMP)  ## measure speed; see docs/performance.md
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
 
+docs: $(VENV)/.installed-docs  ## build the documentation site; prints where its first page is
+	@$(QUICKLY) MPLBACKEND=Agg $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo $(CURDIR)/docs/_build/html/index.html
+
+$(VENV)/.installed-docs: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]" -c constraints.txt
+	@touch $@
+
 clean:  ## remove caches and build products; .venv and results stay
-	rm -rf build dist *.egg-info .cache/jax-tests .cache/numba-tests .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf build dist *.egg-info docs/_build docs/generated .cache/jax-tests .cache/numba-tests .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -25,9 +25,13 @@ PACKAGE_WORDS = {
 FIRST_FIGURES = {"overview": "Overview: each source of error with its bound"}
 
 
+WRITTEN: set[Path] = set()
+
+
 def write(name: str, text: str) -> None:
     """Writes a page, unless it says the same already: Sphinx then need not read it again."""
     path = OUT / name
+    WRITTEN.add(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
@@ -46,6 +50,7 @@ def write_notebooks() -> None:
         target, stamp = OUT / "notebooks" / path.stem, _stamp(path)
         kept = target.with_suffix(".stamp")
         if kept.exists() and kept.read_text() == stamp:
+            WRITTEN.add(target.with_suffix(".md"))
             continue
         executed = notebooks.run(path)
         write(f"notebooks/{path.stem}.ipynb", json.dumps(notebooks.jupyter(executed), indent=1))
@@ -105,7 +110,11 @@ def write_figures() -> None:
         parts += ["## What is varied, and what should be seen", *section.paragraphs, *_tables(name)]
         write(f"figures/{name}.md", "\n\n".join(parts) + "\n")
         names.append(name)
-    write("figures/index.md", f"# Reading the figures\n\n{words.READING}\n\n{toctree(names, ':maxdepth: 1')}")
+    write(
+        "figures/index.md",
+        f"# Reading the figures\n\n{words.READING}\n\n{text.INFORMATIVE}\n\n{toctree(names, ':maxdepth: 1')}\n"
+        "The figures of an experiment have [a page of their own](../../experiment_figures.md).\n",
+    )
 
 
 def _how_to_read(name: str, caption: str) -> str:
@@ -160,8 +169,8 @@ def write_api() -> None:
             modules.append(f"modules/{module_name}")
     write(
         "api/modules.md",
-        "# Behind the public names\n\nModules, functions and classes that these pages and the theory refer to. They may "
-        f"change between versions; the [public names](icsmdp_jax.md) do so only with an entry in the changelog.\n\n"
+        "# Behind the public names\n\nModules, functions and classes that these pages and the theory refer to. They "
+        f"may change between versions; the [public names](icsmdp_jax.md) do so only with an entry in the changelog.\n\n"
         f"{toctree(modules, ':maxdepth: 1')}",
     )
 
@@ -256,25 +265,30 @@ def write_statements() -> None:
 
 
 def _names(dotted: list[str]) -> str:
-    return ", ".join(f"`{name}`" for name in dotted)
+    by_last = sorted(dotted, key=lambda name: name.rpartition(".")[2].lower())
+    return ", ".join(f"{{py:obj}}`~{name}`" for name in by_last)
 
 
 def write_all(_: Sphinx) -> None:
     steps: tuple[Callable[[], None], ...] = (write_figures, write_api, write_statements, write_notebooks)
+    WRITTEN.clear()
     for step in steps:
         step()
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     write("changelog.md", re.sub(r"\]\(docs/", "](../", changes))
+    for page in set(OUT.rglob("*.md")) - WRITTEN:  # of names that are gone
+        page.unlink()
 
 
-def to_the_changelog(_: Sphinx, docname: str, source: list[str]) -> None:
-    """Pages link to the changelog where GitHub shows it; on the site it is one of the generated pages."""
+def to_generated(_: Sphinx, docname: str, source: list[str]) -> None:
+    """Pages link to the changelog and to notebooks where GitHub shows them; on the site they are generated pages."""
     if "/" not in docname:
         source[0] = source[0].replace("](../CHANGELOG.md", "](generated/changelog.md")
+        source[0] = re.sub(r"\]\(notebooks/(\w+)\.py\)", r"](generated/notebooks/\1.md)", source[0])
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", write_all)
-    app.connect("source-read", to_the_changelog)
+    app.connect("source-read", to_generated)
     app.connect("autodoc-process-docstring", add_statements, priority=700)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

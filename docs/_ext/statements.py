@@ -108,9 +108,10 @@ def resolve(dotted: str) -> Any:
 
 @cache
 def documented() -> dict[str, list[str]]:
-    """Modules, and their functions and classes that the theory or a page of the documentation names, without a page
-    among the public names."""
+    """Modules, and their functions and classes without a page among the public names that the theory or a page of the
+    documentation names, or that cite a statement."""
     names = {name for statement in statements().values() for name in statement.computed_by}
+    names |= {name for those in cited().values() for name in those}
     for page in DOCS.rglob("*.md"):
         if not {"_build", "generated"} & set(page.parts):
             names |= set(DOTTED.findall(page.read_text(encoding="utf-8")))
