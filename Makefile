@@ -80,7 +80,7 @@ bench: $(STAMP)  ## measure speed; see docs/performance.md
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
 
 docs: $(VENV)/.installed-docs  ## build the documentation site; prints where its first page is
-	@$(QUICKLY) MPLBACKEND=Agg $(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo $(CURDIR)/docs/_build/html/index.html
 
 $(VENV)/.installed-docs: $(STAMP)

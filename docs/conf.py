@@ -43,4 +43,4 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
-suppress_warnings = ["config.cache"]
+suppress_warnings = ["ref.python"]  # attributes of several classes may have one name

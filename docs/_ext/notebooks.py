@@ -19,6 +19,11 @@ from pathlib import Path
 from typing import Any
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+# Programs of notebooks run for moments and are optimised less, by plainer emitters: compiling is most of the work.
+QUICKLY = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters --xla_cpu_parallel_codegen_split_count=1"
+)
 Cell = dict[str, Any]  # the form of Jupyter's own files: cell_type, source, outputs
 
 
@@ -45,6 +50,7 @@ def run(path: Path, timeout: float = 300) -> list[Cell]:
     """
     root = str(NOTEBOOKS.parents[1])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    environment.setdefault("XLA_FLAGS", QUICKLY)
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, str(Path(__file__).resolve()), str(path.resolve())],

@@ -274,8 +274,9 @@ def write_all(_: Sphinx) -> None:
     WRITTEN.clear()
     for step in steps:
         step()
-    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    write("changelog.md", re.sub(r"\]\(docs/", "](../", changes))
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):  # GitHub shows these beside the README, the site among its pages
+        text = re.sub(r"\]\(docs/", "](../", (ROOT / name).read_text(encoding="utf-8"))
+        write(name.lower(), re.sub(r"\]\((CHANGELOG|CONTRIBUTING)", lambda match: f"]({match[1].lower()}", text))
     for page in set(OUT.rglob("*.md")) - WRITTEN:  # of names that are gone
         page.unlink()
 
