@@ -282,8 +282,10 @@ def write_all(_: Sphinx) -> None:
 
 
 def to_generated(_: Sphinx, docname: str, source: list[str]) -> None:
-    """Pages link to the changelog and to notebooks where GitHub shows them; on the site they are generated pages."""
+    """Pages link to what GitHub shows; on the site changelog, notebooks and figures have pages that are generated."""
     if "/" not in docname:
+        source[0] = source[0].replace("](validation.md#the-figures)", "](generated/figures/index.md)")
+        source[0] = source[0].replace("the site lists its statements", "[statements](generated/statements.md)")
         source[0] = source[0].replace("](../CHANGELOG.md", "](generated/changelog.md")
         source[0] = re.sub(r"\]\(notebooks/(\w+)\.py\)", r"](generated/notebooks/\1.md)", source[0])
 
