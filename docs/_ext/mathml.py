@@ -11,29 +11,34 @@ from sphinx.application import Sphinx
 
 CONVERTER = LatexToMathML()
 TAG = re.compile(r"\\tag\{([^}]*)\}")
+WIDE, RELATIONS = frozenset({r"\qquad"}), frozenset({"=", "+", "<", ">", r"\le", r"\ge", r"\lt", r"\gt", r"\to"})
+FENCES = ("vert", "Vert", "brace", "angle", "floor", "ceil")
+OPEN = frozenset({"{", "(", "[", r"\left", r"\begin"} | {rf"\l{fence}" for fence in FENCES})
+CLOSE = frozenset({"}", ")", "]", r"\right", r"\end"} | {rf"\r{fence}" for fence in FENCES})
+LONG = 32  # characters of LaTeX from which on a formula within a line may be broken
 
 
 def mathml(latex: str, block: bool) -> str:
-    """The ``<math>`` elements of a formula: one, or one for each part of a block, so that lines can break between them.
+    """The ``<math>`` elements of a formula: several, where lines may break between them, as browsers break none.
 
     Raises:
       math_core.LatexError: for what the converter does not know.
     """
     tags = "".join(f'<span class="eqno">({tag})</span>' for tag in TAG.findall(latex))
     plain = " ".join(TAG.sub("", latex).split())
-    pieces = parts(plain) if block else [plain]
-    return "".join(CONVERTER.convert_with_local_state(piece, displaystyle=block) for piece in pieces) + tags
+    pieces = cut(plain, WIDE, keep=False) if block else cut(plain, RELATIONS) if len(plain) > LONG else [plain]
+    return "<wbr>".join(CONVERTER.convert_with_local_state(piece, displaystyle=block) for piece in pieces) + tags
 
 
-def parts(latex: str) -> list[str]:
-    """A formula cut at the wide spaces that are in no group."""
-    found = [""]
-    for piece in re.split(r"(\\qquad)", latex):
-        inside = found[-1].count("{") != found[-1].count("}") or found[-1].count("\\left") != found[-1].count("\\right")
-        if piece == "\\qquad" and not inside:
+def cut(latex: str, after: frozenset[str], keep: bool = True) -> list[str]:
+    """A formula in pieces that end at certain symbols; inside of groups and fences nothing is cut."""
+    found, depth = [""], 0
+    for token in re.findall(r"\\[a-zA-Z]+|\\.|.", latex):
+        depth += (token in OPEN) - (token in CLOSE)
+        ends = depth == 0 and token in after
+        found[-1] += token if keep or not ends else ""
+        if ends:
             found.append("")
-        else:
-            found[-1] += piece
     return [piece for piece in found if piece.strip()]
 
 

@@ -177,7 +177,7 @@ def write_api() -> None:
 
 def _public_page(package: str, name: str, value: Any) -> str:
     dotted = f"{package}.{name}"
-    parts = [f"# {name.replace('__', chr(92) + '_' * 2) if name.startswith('__') else name}"]
+    parts = ["# " + name.replace("_", r"\_")]
     if inspect.isclass(value):
         parts.append(_autodoc("autoclass", dotted, "   :members:\n"))
     elif callable(value):
