@@ -39,7 +39,8 @@ def cut(latex: str, after: frozenset[str], keep: bool = True) -> list[str]:
         found[-1] += token if keep or not ends else ""
         if ends:
             found.append("")
-    return [piece for piece in found if piece.strip()]
+    pieces = [piece for piece in found if piece.strip()]
+    return [f"{piece}{{}}" for piece in pieces[:-1]] + pieces[-1:]  # an operator at the end keeps its spaces
 
 
 def inline(writer: Any, node: nodes.math) -> None:
