@@ -9,7 +9,7 @@ from typing import Any
 
 COLUMNS = {  # field, head, what it is
     "samples": ("handoffs", "K"),
-    "prediction": ("predicted", "RMSE of the linear process beside a plain run"),
+    "prediction": ("predicted", "RMSE of the linear process that predicts a plain run"),
     "comparison": ("theorem B", "certificate for plain runs"),
     "poisson": ("T3+", "certificate for projected runs with the constant step"),
     "classic": ("T3", "the same by the mixing time"),

@@ -78,7 +78,7 @@ def read_run(place: str) -> ValidationRun:
       place: a directory with ``results.parquet``, or such a file.
 
     Returns:
-      The run. A summary is looked for beside the table only if a directory is given.
+      The run. A summary is looked for only if a directory is given, not next to a table.
 
     Raises:
       ValueError: in one line, if there is no table, if a file cannot be read, or if the schema is not this version's.
@@ -111,7 +111,7 @@ def _manifest(table: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
-        raise ValueError(f"{table}: metadata icsmdp_jax is no manifest, expected a JSON object")
+        raise ValueError(f"{table}: metadata icsmdp_jax is not a manifest, expected a JSON object")
     return manifest
 
 

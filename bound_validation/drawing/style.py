@@ -1,7 +1,7 @@
 """What a marker, a line and a colour mean in the figures of the bound; sizes, fonts and colours are the library's.
 
 Theory and measurement are told apart without colour: markers with error bars are measurements, a solid line is
-guaranteed by a theorem, a dashed one is a sharp prediction, a dotted one stands beside it for comparison, a thin
+guaranteed by a theorem, a dashed one is a sharp prediction, a dotted one is there for comparison, a thin
 dash-dotted one is a fit, and thin long dashes are a slope to compare with, through the first point.
 """
 

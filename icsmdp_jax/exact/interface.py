@@ -19,7 +19,7 @@ BLOCK_ENTRIES = 2**24  # numbers of the rows compared at once
 
 @dataclasses.dataclass(frozen=True)
 class InterfaceModel:
-    """What is left of an IC-SMDP when states are seen through interfaces only (D5).
+    """What is left of an IC-SMDP when only the interfaces are seen (D5).
 
     Attributes:
       model: the IC-SMDP.

@@ -240,7 +240,7 @@ class Returns:
           by_state: whether the table is over states; None lets the shape decide.
 
         Raises:
-          ValueError: if it is no policy of this model, or may be read in both ways.
+          ValueError: if it is not a policy of this model, or may be read in both ways.
         """
         choice, law = self._over_states(np.asarray(policy), by_state)
         moments, decides = self.moments, ~self.model.is_terminal

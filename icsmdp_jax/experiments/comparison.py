@@ -53,7 +53,7 @@ def compare(
     agents: Sequence[str] | None = None,
     judged_from: int = JUDGED_FROM,
 ) -> Result:
-    """Trains the methods and puts them beside what is known exactly.
+    """Trains the methods and compares them with what is known exactly.
 
     Args:
       env: native environment whose interfaces are numbered, with an exact model.

@@ -264,7 +264,7 @@ class Frontier:
             return figure
 
 
-# Where labels stand beside their markers, in points; above them by default.
+# Where labels stand relative to their markers, in points; above them by default.
 BESIDE = {
     "DeepSeek-v3": (0, -5), "DeepSeek-v3.1": (0, -5), "Qwen3-235b-thinking": (0, -5), "random router": (0, -5),
     "DeepSeek-R1": (2, -5), "GPT-5-medium": (0, -6), "oracle router": (4, -7),

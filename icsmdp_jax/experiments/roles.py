@@ -31,7 +31,7 @@ def run(options: Options) -> Result:
     """Compares the methods, then trains the roles in every scheme.
 
     Raises:
-      ValueError: for a name that is no workflow of roles.
+      ValueError: for a name that is not a workflow of roles.
     """
     if options.name not in MAKERS:
         raise ValueError(f"name = {options.name!r}: expected one of {', '.join(MAKERS)}")

@@ -1,4 +1,4 @@
-"""Packet routing on the irregular 6x6 grid: delivery times of all routing rules, beside the published ones.
+"""Packet routing on the irregular 6x6 grid: delivery times of all routing rules, with the published ones.
 
 Many packets are under way at once, so there is no exact oracle; the scale is set by the shortest paths of an empty
 network and by Q-routing, the undiscounted ancestor of IC-Q. Nothing here is read from a table but ``PUBLISHED``.
@@ -48,7 +48,7 @@ NAMES = {
     "random": "random",
 }
 
-LETTERS = {"shortest_path": "S", "q_routing": "Q", "full_echo": "F"}  # beside the published medians in the figure
+LETTERS = {"shortest_path": "S", "q_routing": "Q", "full_echo": "F"}  # next to the published medians in the figure
 
 # Boyan and Littman's own simulator, steady state: median over 19 runs with learning rate 0.5, times 10 000 to 20 000.
 PUBLISHED: dict[str, dict[float, float]] = {

@@ -72,7 +72,7 @@ def _range(reward_low: float, reward_high: float, least: float, most: float) -> 
 def model_value_range(model: TabularModel, moments: KernelMoments | None = None) -> ValueRange:
     """The a-priori range of a finite model: what two applications of ``value_range`` have in common (L6).
 
-    One is to the segments themselves. The other takes the primitive step in the place of the option, since
+    One is to the segments themselves. The other replaces the option by the primitive step, since
     ``Q*(s, o)`` is the expected sum over primitive steps of ``gamma^t`` times what the step pays, a rate or, with the
     last step of a segment, a rate and a lump: every modulus is gamma, or 0 at the last step of an episode. The second
     is the narrower one where durations vary, the first where many segments end an episode. The noise of segment

@@ -47,7 +47,7 @@ fma: Any = intrinsic(_fma)
 
 @scalar
 def rotated(x: Any, by: int) -> Any:
-    """Bits of a uint32 moved up by so many places, round the end."""
+    """Bits of a uint32 rotated to the left by a number of places."""
     return u32(u32(x << u32(by)) | u32(x >> u32(32 - by)))
 
 

@@ -42,7 +42,7 @@ def status(folder: Path, now: float | None = None) -> dict[str, Any]:
       here and ``age_s``, seconds since the last renewal.
 
     Raises:
-      ValueError: in one line, if it is no run directory.
+      ValueError: in one line, if it is not a run directory.
     """
     manifest = read_manifest(folder)
     tasks = manifest.get("tasks", [])

@@ -27,7 +27,7 @@ TABLES = ("seen", "hidden", "reward")
 
 
 class Spans(NamedTuple):
-    """What a file of spans says about handoffs; ``other`` counts the spans that are none."""
+    """What a file of spans says about handoffs; ``other`` counts the spans that are not."""
 
     chunk: Chunk
     notes: list[str]

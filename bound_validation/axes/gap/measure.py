@@ -94,7 +94,7 @@ def sharp(spec: GapSpec, progress: Progress) -> TaskResult:
 
 
 def learned_error(spec: GapSpec, settings: Settings, progress: Progress) -> TaskResult:
-    """Error of tabular IC-Q against ``Q*`` at every gap, one lane per gap, beside T3+ and T1.1 together (T4)."""
+    """Error of tabular IC-Q against ``Q*`` at every gap, one lane per gap, against T3+ and T1.1 together (T4)."""
     lanes, k = cells(spec, learned=True), spec.samples
     key = jax.random.key(spec.seed)
     learned = theorem_run([(cell.known, k) for cell in lanes], key, spec.replicas, settings.chunk, progress)

@@ -1,4 +1,4 @@
-"""The neural axis: projected neural IC-Q beside theorem N, its parts, and the linearisation error on the path."""
+"""The neural axis: projected neural IC-Q against theorem N, its parts, and the linearisation error on the path."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def floors_of(net: NetCertificate) -> tuple[float, float]:
 
 
 def exact_rows(net: NetCertificate, gap: float, samples: Sequence[int]) -> list[Row]:
-    """Approximation beside N3, and the parts of the bound at every number of handoffs."""
+    """Approximation against N3, and the parts of the bound at every number of handoffs."""
     error, bound = net.approximation
     trivial = net.known.interface.norm(net.known.q_phi_table)
     columns: dict[str, Any] = {"term": "approximation", "bound": bound, "trivial": trivial, "radius": net.radius}
@@ -174,7 +174,7 @@ def learned(net: NetCertificate, samples: int, replicas: int, seed: int, chunk: 
 
 
 def run(spec: NeuralSpec, one: NetRun, settings: Settings, progress: Progress) -> TaskResult:
-    """One run beside its bound, the sum of the terms, and its linearisation error beside the certificate."""
+    """One run against its bound, the sum of the terms, and its linearisation error against the certificate."""
     known, k = known_of(spec, one.gap), one.samples
     net = certificate(known, one.width, spec.reach, spec.seed, 0)
     path = learned(net, k, one.replicas, spec.seed + one.width, settings.chunk, progress)

@@ -230,7 +230,7 @@ def claims_of(learner: LearnerSpec, method: str, replicas: int, rows: list[Row])
 
 
 def gap_sweep(spec: ReturnsSpec, progress: Progress) -> TaskResult:
-    """What tabular IC-Q's greedy policy loses against the oracle at every eta, beside the exact loss of ``Q_phi``'s.
+    """What tabular IC-Q's greedy policy loses against the oracle at every eta, with the exact loss of ``Q_phi``'s.
 
     ``Q_phi`` depends on the behaviour policy, so all runs behave as the exact solution assumes: uniformly at random.
     """

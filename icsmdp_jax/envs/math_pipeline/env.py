@@ -8,7 +8,7 @@ Planner, two solvers with different models, verifier and finalizer work on one p
   drawn at random with probability ``noise blur[i]`` and otherwise true, when the problem comes in;
 * interface: agent, its reading, and the blocks left as one number. With ``noise = 0`` it hides nothing;
 * options, four for each role: work and hand over, or pass on without working (``pipeline.MENUS`` says to whom). The
-  planner writes a plan in place of whatever was there; a solver writes a new draft, led by what
+  planner writes a plan that replaces whatever was there; a solver writes a new draft, led by what
   it finds: a sound plan or a right draft multiplies its odds by ``lift``, a flawed or wrong one divides them; the
   verifier goes over a draft, and a wrong one becomes right with probability ``repair``, a right one wrong with
   probability ``harm``; the finalizer's work is to submit the draft;

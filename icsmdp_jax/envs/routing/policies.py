@@ -10,7 +10,7 @@ Three things are ours and not Boyan and Littman's: the step falls with the numbe
 floor; the other estimates for the same destination share in the move, since what delays a packet further on delays it
 by every way; and estimates that are not in use fade, the more slowly the more is known, so that every way is tried
 again some time. ``icq-queue`` sees its own queue, the private state: the receiver adds the wait that it has promised to
-the number that it offers, and nobody is charged with his own wait any more.
+the number that it offers, and no node is charged for its own wait any more.
 
 A rule is a ``Policy``: two pure functions, ``init`` and ``route``, with the numbers that they like as ``rates``.
 """
