@@ -22,9 +22,9 @@ SUMMARY_KEYS = ("bound_holds", "slopes", "claims")
 
 def add_command(commands: Any) -> None:
     """Adds ``compare`` to the parser of the command line (an entry point of this package)."""
-    command = commands.add_parser("compare", help="two validation runs side by side: what changed beyond noise")
+    command = commands.add_parser("compare", help="compare two validation runs: what changed beyond noise")
     command.add_argument("a", metavar="A", help="run directory, or its results.parquet")
-    command.add_argument("b", metavar="B", help="the same, of the other run")
+    command.add_argument("b", metavar="B", help="the other run, likewise")
     command.add_argument("--all", action="store_true", help="list every row, not only those that changed")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(handler=_run)
