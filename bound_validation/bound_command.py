@@ -30,7 +30,7 @@ def add_command(commands: Any) -> None:
                          help="numbers of handoffs")  # fmt: skip
     command.add_argument(
         "--schedule", choices=("constant", "harmonic", "polynomial"), default="constant",
-        help="step sizes by the shared clock k = 0, 1, ...: K^(-1/2); 1/(1 + (1 - kappa) omega k); (1 + omega k)^(-0.7)",
+        help="steps by the shared clock k = 0, 1, ...: K^(-1/2); 1/(1 + (1 - kappa) omega k); (1 + omega k)^(-0.7)",
     )  # fmt: skip
     command.add_argument("--behaviour", default="uniform", help="behaviour policy: 'uniform' or a .npy file [Z, O]")
     command.add_argument("--json", action="store_true", help="print one JSON object")

@@ -255,8 +255,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     learn.add_argument(
         "--schedule", choices=("constant", "harmonic", "polynomial"), default=None,
-        help="step sizes by the shared clock as in 'bound', with a prediction and a certificate for the average (of all "
-        "iterates unless --tail is given); by default step sizes count visits",
+        help="steps by the shared clock as in 'bound', with a prediction and a certificate for the average (of all "
+        "iterates unless --tail is given); by default steps count visits",
     )  # fmt: skip
     learn.add_argument(
         "--audit", type=positive_integer, default=None, metavar="M",
@@ -302,6 +302,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_status(commands)
     for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda found: found.name):
         entry.load()(commands)
+    for listed in commands._get_subactions():  # what the list of commands says, each command says of itself
+        if listed.help:
+            commands.choices[listed.dest].description = f"{listed.help[0].upper()}{listed.help[1:]}."
     return parser
 
 

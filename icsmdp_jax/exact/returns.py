@@ -163,6 +163,9 @@ class Returns:
     model: TabularModel
     behaviour: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        return f"Returns({self.model!r}, {'uniform' if self.behaviour is None else 'given'} behaviour)"
+
     def __post_init__(self) -> None:
         of_type(TabularModel, "a TabularModel; load_model reads a model file", model=self.model)
 

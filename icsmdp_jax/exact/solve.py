@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import linalg as sparse_linalg
 
+from icsmdp_jax.core.words import holding
 from icsmdp_jax.exact.elimination import UNIT, Elimination
 from icsmdp_jax.exact.iterative import solve as solve_linear
 from icsmdp_jax.exact.moments import KernelMoments, Matrix, as_dense, keep_columns, scale_rows
@@ -35,6 +36,9 @@ class Solution(NamedTuple):
     value: np.ndarray
     error_bound: float
     iterations: int
+
+    def __repr__(self) -> str:
+        return holding(self, error_bound=self.error_bound)
 
 
 def backup(reward: np.ndarray, discounted: Matrix, value: np.ndarray, mask: np.ndarray) -> np.ndarray:
