@@ -324,5 +324,5 @@ def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) 
     axes.set_xlabel("load (packets per time unit)")
     axes.set_ylabel("median delivery time (time units)")
     axes.set_ylim(4.4, LIMIT)
-    axes.legend(handles=handles, loc="upper left", handlelength=2.6, fontsize=7)
+    figure.legend(handles=handles, loc="outside right center", handlelength=2.6, fontsize=7)
     return figure
