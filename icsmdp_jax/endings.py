@@ -179,6 +179,6 @@ def _silence() -> None:
 
 
 def _say(line: str) -> None:
-    """A line on stderr, if anybody listens."""
+    """A line on stderr, if stderr is open."""
     with contextlib.suppress(OSError, AttributeError):
         print(line, file=sys.stderr, flush=True)

@@ -10,7 +10,8 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes.gap.spec import GapSpec
 from bound_validation.axis import Settings
-from bound_validation.cell import AnalysedCell, analysed, interface_rows, theorem_run, total_row, value_width
+from bound_validation.bounds import value_width
+from bound_validation.cell import AnalysedCell, analysed, interface_rows, theorem_run, total_row
 from bound_validation.intervals import fitted_slope
 from bound_validation.results import NAN, Row, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, in_range

@@ -14,7 +14,8 @@ from bound_validation import theorem
 from bound_validation.axes.neural.certificate import NetCertificate, certificate
 from bound_validation.axes.neural.spec import NetRun, NeuralSpec
 from bound_validation.axis import Settings
-from bound_validation.cell import AnalysedCell, analysed, oracle_norm, oracle_squares
+from bound_validation.bounds import oracle_norm
+from bound_validation.cell import AnalysedCell, analysed, oracle_squares
 from bound_validation.intervals import Slope, root_interval
 from bound_validation.results import Row
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, in_range

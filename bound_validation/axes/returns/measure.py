@@ -13,7 +13,7 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes.returns.spec import TABLE_STEP, LearnerSpec, ReturnsSpec, StepSetting
 from bound_validation.axis import Settings
-from bound_validation.cell import value_width
+from bound_validation.bounds import value_width
 from bound_validation.results import Row, checked
 from bound_validation.tasks import PROGRAM, Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
