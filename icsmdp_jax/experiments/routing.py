@@ -226,14 +226,14 @@ def remarks(graph: Graph, load: float, found: Mapping[str, Delivery]) -> list[st
     stuck = [NAMES[name] for name, seen in found.items() if is_saturated(seen)]
     if stuck:
         lines.append(
-            f"At load {load:g} the network is saturated under {' and '.join(stuck)}: queues fill up to the limit of "
+            f"At load {load:g} the network is saturated under {'; '.join(stuck)}: queues fill up to the limit of "
             "1000 packets, and the delivery time says more about that limit than about the rule."
         )
     for name, seen in found.items():
         if seen.saturated.any() and not is_saturated(seen):
             lines.append(
                 f"{int(seen.saturated.sum())} of {len(seen.delay)} runs of {NAMES[name]} saturate at load {load:g} "
-                f"and decide the mean, {seen.delay.mean():.3f} time units; the median is {np.median(seen.delay):.3f}."
+                f"and dominate the mean, {seen.delay.mean():.3f} time units; the median is {np.median(seen.delay):.3f}."
             )
     if "random" not in found:
         lines.append(f"Random walks are left out: they cannot carry load {load:g}.")
