@@ -192,7 +192,7 @@ def large(lines: list[Record]) -> str:
 
 
 def scaled(lines: list[Record]) -> str:
-    """Rates and memory of scaling: measured beside the forecast, one row per number of devices."""
+    """Rates and memory of scaling: measured against the forecast, one row per number of devices."""
     rows = []
     for line in lines:
         case, extra = line["case"], line["extra"]

@@ -12,6 +12,7 @@ from scipy.linalg import lu_factor, lu_solve
 from scipy.sparse import linalg as sparse_linalg
 
 from icsmdp_jax.exact.backups import Backups
+from icsmdp_jax.core.words import holding
 from icsmdp_jax.exact.elimination import UNIT, Elimination
 from icsmdp_jax.exact.iterative import solve as solve_linear
 from icsmdp_jax.exact.moments import KernelMoments, Matrix, as_dense
@@ -41,6 +42,9 @@ class Solution(NamedTuple):
     value: np.ndarray
     error_bound: float
     iterations: int
+
+    def __repr__(self) -> str:
+        return holding(self, error_bound=self.error_bound)
 
 
 def backup(reward: np.ndarray, discounted: Matrix, value: np.ndarray, mask: np.ndarray) -> np.ndarray:
