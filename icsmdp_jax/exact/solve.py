@@ -11,8 +11,8 @@ from scipy import sparse
 from scipy.linalg import lu_factor, lu_solve
 from scipy.sparse import linalg as sparse_linalg
 
-from icsmdp_jax.exact.backups import Backups
 from icsmdp_jax.core.words import holding
+from icsmdp_jax.exact.backups import Backups
 from icsmdp_jax.exact.elimination import UNIT, Elimination
 from icsmdp_jax.exact.iterative import solve as solve_linear
 from icsmdp_jax.exact.moments import KernelMoments, Matrix, as_dense
