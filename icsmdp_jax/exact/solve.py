@@ -133,7 +133,9 @@ def modified_policy_iteration(
         return Solution(np.full(reward.shape, -np.inf), np.zeros(count), 0.0, 0)
     backups = Backups(reward, discounted, mask, killing, relative_error, reward_size)
     decides, high = backups.decides, 1 - backups.least
-    alike = backups.most < 1.01 * backups.least  # then a halt may be a change of policy: one is let pass
+    alike = (
+        count > DIRECT_LIMIT and backups.most < 1.01 * backups.least
+    )  # then a halt may be a change of policy: one is let pass
     level, rest = 0.0, np.zeros(count)
     best: tuple[np.ndarray, float, int] | None = None
     error, halts, stalled = np.inf, 0, 0
@@ -161,7 +163,7 @@ def modified_policy_iteration(
         else:
             stalled += 1
         wanted = max(tolerance * max(largest, backups.size), TINY)
-        enough = error <= wanted or high * width <= rounding
+        enough = error <= 0.1 * wanted or high * width <= rounding  # evaluated less, answers would end just inside
         if enough or stalled >= PATIENCE:
             break
         # Starting the evaluation from the middle of the bounds is what makes equal moduli fast, but it can overshoot
@@ -178,8 +180,8 @@ def modified_policy_iteration(
             for _ in range(sweeps):
                 rest, before = np.where(decides, paid + step @ rest, 0.0), rest
                 below, above = value_bounds(rest - before, backups.least, backups.most)
-                first, left = max(first, above - below), (above - below) / wanted
-                if above - below <= SETTLED * first and not 0.01 < left < 100:
+                first, left = max(first, above - below), (above - below) / max(wanted, rounding)
+                if left < 1e-3 or (count > DIRECT_LIMIT and above - below <= SETTLED * first and left > 1e4):
                     break
             if slow:
                 rest = _nearly_evaluated(pays - level * killed, step, decides, rest)
