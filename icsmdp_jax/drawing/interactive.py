@@ -73,7 +73,7 @@ def bars(low: Any, middle: Any, high: Any, colour: Any) -> dict[str, Any]:
 
 
 def save_data(figure: Figure, folder: Path, name: str) -> None:
-    """Writes ``name.json``: ``panels``, each a figure of plotly.js, and ``complete``, whether they show everything.
+    """Writes ``name.json`` if the figure has panels of data: ``panels``, each a figure of plotly.js, and ``complete``, whether they show everything.
 
     ``layout.meta`` says where an axis is linear around 0: below ``linear``, whose decades down to 0 are ``decades``.
     """
@@ -84,6 +84,8 @@ def save_data(figure: Figure, folder: Path, name: str) -> None:
         traces = _KNOWN[axes]() if axes in _KNOWN else None if small else _read(axes, names)
         found.append(None if traces is None else {"data": traces, "layout": _layout(axes)})
     content = {"complete": None not in found, "panels": [panel for panel in found if panel and panel["data"]]}
+    if not content["panels"]:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / f"{name}.json") as stream:
         stream.write(json.dumps(to_plain(_rounded(content)), separators=(",", ":"), allow_nan=False).encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from icsmdp_jax.io import atomic_write, check_folder, file_target, write_json
 from icsmdp_jax.models.files import save_model
+from icsmdp_jax.pages.page import render
 from icsmdp_jax.runtime.policies import ARRAYS, CARD, AgentPolicy, Field, Policy, save_policy
 from icsmdp_jax.traces.encode import KINDS
 from icsmdp_jax.traces.fit import Fit
@@ -53,7 +53,7 @@ def write(fit: Fit, out: str, source: str) -> None:
         np.save(stream, fit.found.behaviour())
     save_policy(folder, policy(fit), written_by="icsmdp fit")
     with atomic_write(folder / REPORT) as stream:
-        stream.write(page.encode("utf-8"))
+        stream.write(page)
     write_json(folder / CONTENT, fit.content)
 
 
@@ -96,16 +96,10 @@ def _field(fit: Fit, f: int) -> Field:
     return Field(log.field_name[f], edges=log.bins(f)) if values is None else Field(log.field_name[f], values=values)
 
 
-def report(content: Mapping[str, Any], source: str) -> str:
-    """The page: no script, nothing loaded from elsewhere."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "ends": ends}
-    template = resources.files(__package__).joinpath("templates", "fit.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
-        content, source=Path(source).name, kinds=KINDS, symbols=SYMBOLS, bars=_bars(content["value"])
-    )
+def report(content: Mapping[str, Any], source: str) -> bytes:
+    """The page: one file, nothing loaded from elsewhere."""
+    given = {"source": Path(source).name, "kinds": KINDS, "symbols": SYMBOLS, "bars": _bars(content["value"])}
+    return render(__package__, "fit.html.j2", {"number": number, "ends": ends}, **content, **given)
 
 
 def number(value: Any) -> str:

@@ -135,8 +135,10 @@ const axisOf = (axis, which, panel, state) => {
     out.autorange = axis.reversed ? "reversed" : true;
   } else if (axis.type === "log") {
     if (axis.tickvals && scale) out.tickvals = axis.tickvals.map((v) => place(v, scale));
-    else { delete out.tickvals; delete out.ticktext; out.dtick = undefined; }
+    else { delete out.tickvals; delete out.ticktext; }
     out.range = axis.range.map((v) => Math.log10(place(v, scale)));
+    const decades = Math.abs(out.range[1] - out.range[0]);
+    if (!out.tickvals && decades > 0.5 && decades < 3) out.dtick = "D2";
   }
   return out;
 };
