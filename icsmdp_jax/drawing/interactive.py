@@ -38,6 +38,7 @@ SIGNS = {
     "varepsilon": "ε", "epsilon": "ε", "star": "⋆", "cdot": "·", "times": "×", "|": "‖", ",": "\u202f", "downarrow": "↓",
     "leq": "≤", "geq": "≥", "alpha": "α", "tau": "τ", "omega": "ω", "mu": "μ", "sigma": "σ", "theta": "θ", "lambda": "λ",
 }  # fmt: skip
+HOLLOW = ("none", "white", "#ffffff")
 _KNOWN: WeakKeyDictionary[Axes, Callable[[], list[Trace]]] = WeakKeyDictionary()
 
 
@@ -77,7 +78,7 @@ def save_data(figure: Figure, folder: Path, name: str) -> None:
 
     ``layout.meta`` says where an axis is linear around 0: below ``linear``, whose decades down to 0 are ``decades``.
     """
-    names = dict(_legend_names(figure))
+    names = _Names(figure)
     found: list[dict[str, Any] | None] = []
     for axes in (one for one in _all_axes(figure) if one.axison):
         small = isinstance(axes.get_figure(root=False), SubFigure)  # small multiples are better seen as a picture
@@ -102,7 +103,7 @@ def _formula(code: str) -> str:
     code = html.escape(code, quote=False).replace("-", "−")
     code = re.sub(r"\\bf\s*\{\((\w)\)\}", r"\\boldgroup{\1}", code)
     code = re.sub(r"\\(bar|overline)\s*\\?(\w+)", lambda m: SIGNS.get(m[2], m[2]) + "\u0304", code)
-    code = re.sub(r"\\(?:rm|mathrm|mathbf|bf|mathit|text)\b\s*", "", code)
+    code = re.sub(r"\\(?:rm|mathrm|mathbf|mathdefault|bf|mathit|text)\b\s*", "", code)
     code = re.sub(r"\\boldgroup\{(\w)\}", r"<b>(\1)</b>", code)
     code = re.sub(r"\\([A-Za-z]+|[|,])\s?", lambda m: SIGNS.get(m[1], m[1] if m[1] in ("max", "min", "log") else ""), code)
     for mark, tag in (("^", "sup"), ("_", "sub")):
@@ -123,14 +124,15 @@ def _layout(axes: Axes) -> dict[str, Any]:
         low, high = getattr(axes, f"get_{which}lim")()
         kind = "linear" if axis.get_scale() == "linear" else "log"
         shown = {"title": text(axis.get_label_text()), "type": kind, "range": [low, high], "reversed": bool(low > high)}
-        places, labels = axis.get_majorticklocs(), [label.get_text() for label in axis.get_majorticklabels()]
+        places = axis.get_majorticklocs()
+        labels = [text(one) for one in axis.get_major_formatter().format_ticks(places)]
         if axis.get_scale() == "symlog":
             to = axis.get_transform()
-            shown["tickvals"], shown["ticktext"] = list(places), [text(one) for one in labels]
+            shown["tickvals"], shown["ticktext"] = list(places), labels
             start, end = to.transform(np.array([0.0, to.linthresh]))
             meta[which] = {"linear": to.linthresh, "decades": (end - start) / to.linthresh / math.log10(to.base)}
         elif kind == "linear" and any(re.search(r"[A-Za-z]", one) for one in labels):  # names of methods, for example
-            shown["tickvals"], shown["ticktext"] = list(places), [text(one) for one in labels]
+            shown["tickvals"], shown["ticktext"] = list(places), labels
         out[f"{which}axis"] = shown
     return out | {"meta": meta, "shapes": _levels(axes)}
 
@@ -149,7 +151,7 @@ def _levels(axes: Axes) -> list[dict[str, Any]]:
     return shapes
 
 
-def _read(axes: Axes, names: dict[Any, str]) -> list[Trace] | None:
+def _read(axes: Axes, names: _Names) -> list[Trace] | None:
     """Traces of what Matplotlib drew; None if there is something that is none of lines, markers, bands and bars."""
     if axes.images or any(not isinstance(patch, Rectangle) for patch in axes.patches):
         return None
@@ -168,13 +170,14 @@ def _read(axes: Axes, names: dict[Any, str]) -> list[Trace] | None:
             outline = collection.get_paths()[0].vertices
             colour = collection.get_facecolor()[0]
             fill = f"rgba({','.join(str(round(255 * part)) for part in colour[:3])},{colour[3]:.2g})"
-            out.append(trace("", outline[:, 0], outline[:, 1], mode="none", fill="toself", fillcolor=fill,
+            out.append(trace(names.of_colour(colour), outline[:, 0], outline[:, 1], mode="none", fill="toself", fillcolor=fill,
                              hoverinfo="skip"))  # fmt: skip
         elif isinstance(collection, LineCollection):
             ends = [(*path.vertices.tolist(), (None, None)) for path in collection.get_paths()]
             x, y = zip(*(point for part in ends for point in part), strict=True)
-            look = lined(collection.get_edgecolor()[0], float(collection.get_linewidth()[0]))
-            out.append(trace("", x, y, mode="lines", line=look, hoverinfo="skip"))
+            colour = collection.get_edgecolor()[0]
+            look = lined(colour, float(collection.get_linewidth()[0]))
+            out.append(trace(names.of_colour(colour), x, y, mode="lines", line=look, hoverinfo="skip"))
         elif isinstance(collection, PathCollection):
             x, y = np.asarray(collection.get_offsets(), float).T
             out.append(trace("", x, y, mode="markers", marker=marked(collection.get_facecolor()[0], "o")))
@@ -188,12 +191,12 @@ def _read(axes: Axes, names: dict[Any, str]) -> list[Trace] | None:
             continue
         (x0, y0), (x1, y1) = patch.get_bbox().get_points()
         look = lined(patch.get_edgecolor(), patch.get_linewidth())
-        out.append(trace(names.get(_look_of(patch), ""), [x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], mode="lines",
+        out.append(trace(names.of(patch), [x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], mode="lines",
                          fill="toself", fillcolor=to_hex(patch.get_facecolor()), line=look))  # fmt: skip
     return out
 
 
-def _line(line: Line2D, names: dict[Any, str]) -> Trace:
+def _line(line: Line2D, names: _Names) -> Trace:
     x, y = (np.ma.filled(np.ma.asarray(data, float), np.nan) for data in line.get_data())
     has_marker, style = line.get_marker() not in ("None", "", " ", None), line.get_linestyle()
     look: Trace = {"mode": "+".join(["lines"] * (style not in ("None", "", " ")) + ["markers"] * has_marker)}
@@ -201,11 +204,11 @@ def _line(line: Line2D, names: dict[Any, str]) -> Trace:
         look["line"] = lined(line.get_color(), line.get_linewidth(), _dashes(line))
     if has_marker:
         edge = line.get_markeredgecolor()
-        filled = to_hex(line.get_markerfacecolor()) not in ("#ffffff",) and line.get_markerfacecolor() != "none"
+        filled = line.get_markerfacecolor() not in HOLLOW
         look["marker"] = marked(line.get_color() if filled else edge, line.get_marker(), filled)
     if line.get_linewidth() < 0.5 and not has_marker or line.get_marker() in ("|",):
         look["hoverinfo"] = "skip"
-    return trace(names.get(_look_of(line), ""), x, y, **look)
+    return trace(names.of(line), x, y, **look)
 
 
 def _ends(points: Line2D, bar: ErrorbarContainer, stems: Any) -> Trace:
@@ -225,18 +228,42 @@ def _look_of(artist: Any) -> Any:
     """What tells artists apart in a legend."""
     if isinstance(artist, Rectangle):
         return "patch", to_hex(artist.get_facecolor()), artist.get_hatch()
-    marker = str(artist.get_marker())
-    return "line", to_hex(artist.get_color()), marker, to_hex(artist.get_markerfacecolor()) if marker != "None" else ""
+    return "line", _colour(artist), str(artist.get_marker()), artist.get_markerfacecolor() in HOLLOW
 
 
-def _legend_names(figure: Figure) -> Iterator[tuple[Any, str]]:
+class _Names:
+    """What the legends of a figure call its artists: by their look, or by a colour that only one entry has."""
+
+    def __init__(self, figure: Figure) -> None:
+        entries = [*_legend_entries(figure)]
+        self.looks = {_look_of(handle): name for handle, name in entries}
+        colours: dict[str, set[str]] = {}
+        for handle, name in entries:
+            colours.setdefault(_colour(handle), set()).add(name)
+        self.colours = {colour: min(found) for colour, found in colours.items() if len(found) == 1}
+
+    def of(self, artist: Any) -> str:
+        return self.looks.get(_look_of(artist)) or self.colours.get(_colour(artist), "")
+
+    def of_colour(self, colour: Any) -> str:
+        return self.colours.get(to_hex(colour), "")
+
+
+def _colour(artist: Any) -> str:
+    if isinstance(artist, Rectangle):
+        return to_hex(artist.get_facecolor())
+    own = artist.get_marker() != "None" and artist.get_markeredgecolor() not in ("white", "auto", "none")
+    return to_hex(artist.get_markeredgecolor() if own else artist.get_color())
+
+
+def _legend_entries(figure: Figure) -> Iterator[tuple[Any, str]]:
     legends = [*figure.legends, *(axes.get_legend() for axes in _all_axes(figure))]
     for sub in figure.subfigs:
         legends += sub.legends
     for legend in (one for one in legends if isinstance(one, Legend)):
         for handle, entry in zip(legend.legend_handles, legend.get_texts(), strict=True):
             if isinstance(handle, (Line2D, Rectangle)):
-                yield _look_of(handle), entry.get_text()
+                yield handle, entry.get_text()
 
 
 def _rounded(value: Any) -> Any:

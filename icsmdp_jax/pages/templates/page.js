@@ -89,7 +89,10 @@ const SHAPES = { square: "M9 2h8v8h-8z", diamond: "M13 1l5 5-5 5-5-5z", "triangl
   "cross-thin": "M13 1v10M8 6h10", "x-thin": "M9 2l8 8M9 10l8-8", "line-ns": "M13 1v10", "line-ew": "M8 6h10",
   "arrow-down": "M13 11l4-6h-8z", star: "M13 0l2 4 4 .5-3 3 1 4-4-2-4 2 1-4-3-3 4-.5z" };
 const CIRCLE = "M9 6a4 4 0 1 0 8 0a4 4 0 1 0-8 0";
-const swatch = (trace) => {
+const swatch = (traces) => {
+  const has = (mode) => traces.find((trace) => trace.mode?.includes(mode));
+  const trace = { ...traces[0], ...has("lines"), ...has("markers"), line: has("lines")?.line,
+    mode: ["lines", "markers"].filter(has).join("+"), fill: has("lines") || has("markers") ? has("lines")?.fill : "toself" };
   const colour = shade([trace.fill ? trace.fillcolor : trace.marker?.color ?? trace.line?.color].flat()[0]);
   const svg = (inner) => `<svg viewBox="0 0 26 12" aria-hidden="true">${inner}</svg>`;
   const symbol = String([trace.marker?.symbol ?? "circle"].flat()[0]), path = SHAPES[symbol.replace("-open", "")] ?? CIRCLE;
@@ -126,10 +129,19 @@ const traceOf = (trace, panel, state) => {
   }
   return out;
 };
-const axisOf = (axis, which, panel, state) => {
+const wrapped = (text, room) => {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const line = lines.at(-1) + (lines.at(-1) && " ") + word;
+    if (line.replace(/<[^>]*>/g, "").length <= room || !lines.at(-1)) lines[lines.length - 1] = line;
+    else lines.push(word);
+  }
+  return lines.join("<br>");
+};
+const axisOf = (axis, which, panel, state, room) => {
   const ink = shade("#000000"), scale = panel.layout.meta?.[which];
   const out = { ...axis, type: state[which], linecolor: ink, showline: true, ticks: "outside", tickcolor: ink, zeroline: false,
-    gridcolor: dark.matches ? "#2a2f35" : "#eceef0", automargin: true, tickangle: 0, nticks: which === "x" ? 5 : 7, exponentformat: "power", title: { text: axis.title, standoff: 6 } };
+    gridcolor: dark.matches ? "#2a2f35" : "#eceef0", automargin: true, tickangle: 0, nticks: which === "x" ? 5 : 7, exponentformat: "power", title: { text: wrapped(axis.title, room), standoff: 6 } };
   if (state[which] !== axis.type) {
     delete out.tickvals; delete out.ticktext; delete out.range;
     out.autorange = axis.reversed ? "reversed" : true;
@@ -138,7 +150,7 @@ const axisOf = (axis, which, panel, state) => {
     else { delete out.tickvals; delete out.ticktext; }
     out.range = axis.range.map((v) => Math.log10(place(v, scale)));
     const decades = Math.abs(out.range[1] - out.range[0]);
-    if (!out.tickvals && decades > 0.5 && decades < 3) out.dtick = "D2";
+    if (!out.tickvals && decades > 0.5 && decades < 3) Object.assign(out, { tickmode: "linear", dtick: "D2" });
   }
   return out;
 };
@@ -149,7 +161,8 @@ const draw = async (panel, plot, state) => {
     hoverlabel: { bgcolor: dark.matches ? "#2a2f35" : "#fff", align: "left" },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     shapes: (panel.layout.shapes ?? []).map((shape) => ({ ...shape, layer: "below", line: { ...shape.line, color: shade(shape.line.color) } })),
-    xaxis: axisOf(panel.layout.xaxis, "x", panel, state), yaxis: axisOf(panel.layout.yaxis, "y", panel, state) };
+    xaxis: axisOf(panel.layout.xaxis, "x", panel, state, (plot.clientWidth - 70) / 6.5),
+    yaxis: axisOf(panel.layout.yaxis, "y", panel, state, (plot.clientHeight - 40) / 6.5) };
   await Plotly.react(plot, panel.data.map((trace) => traceOf(trace, panel, state)), layout, { displayModeBar: false, responsive: true });
 };
 const redraws = [];
@@ -170,7 +183,7 @@ const build = (box) => {
     part.redraw = () => part.drawn && draw(panel, plot, state);
     for (const name of seen) {
       const button = make("button", { type: "button" });
-      const paint = () => { button.innerHTML = swatch(panel.data.find((trace) => trace.name === name)) + name; };
+      const paint = () => { button.innerHTML = swatch(panel.data.filter((trace) => trace.name === name)) + name; };
       button.addEventListener("click", () => {
         const shown = state.hidden.delete(name) || (state.hidden.add(name), false);
         press(button, shown);
