@@ -204,12 +204,18 @@ def traces(curves: list[Curve]) -> list[interactive.Trace]:
             look["line"] = interactive.lined(curve.colour, style["linewidth"], style["linestyle"])
             if len(curve.x) == 1:
                 look["marker"] = interactive.marked(curve.colour, "_")
-            out.append(interactive.trace(curve.label, curve.x, curve.y, meta=[MEANING[curve.kind]] * len(curve.x), **look))
+            out.append(
+                interactive.trace(curve.label, curve.x, curve.y, meta=[MEANING[curve.kind]] * len(curve.x), **look)
+            )
             continue
-        said = [(curve.violated, CROSSED), (~curve.certified, HOLLOW)] + [(curve.vacuous, VACUOUS)] * bool(len(curve.vacuous))
+        said = [(curve.violated, CROSSED), (~curve.certified, HOLLOW)] + [(curve.vacuous, VACUOUS)] * bool(
+            len(curve.vacuous)
+        )
         meta = ["; ".join(words for where, words in said if where[i]) for i in range(len(curve.x))]
         look = interactive.marked(curve.colour, curve.marker)
-        look["symbol"] = [look["symbol"] + ("" if sure or look["symbol"].endswith("open") else "-open") for sure in curve.certified]
+        look["symbol"] = [
+            look["symbol"] + ("" if sure or look["symbol"].endswith("open") else "-open") for sure in curve.certified
+        ]
         crossed = {"color": [ALARM if bad else curve.colour for bad in curve.violated]} if curve.violated.any() else {}
         out.append(interactive.trace(
             curve.label, curve.x, curve.y, mode="markers", marker=look | crossed, meta=meta,

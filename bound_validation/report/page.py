@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,9 @@ def write_report(rows: list[Row], summary: dict[str, Any], figure_paths: Mapping
 
     out = Path(out)
     figures = {name: picture(Path(path), out, FULL_WIDTH, DPI) for name, path in figure_paths.items()}
-    filters = {"number": number, "percent": percent, "verdict": verdict, "interval": interval}
+    filters: dict[str, Callable[..., Any]] = {
+        "number": number, "percent": percent, "verdict": verdict, "interval": interval,
+    }  # fmt: skip
     page = render("bound_validation.report", "report.html.j2", filters, **context(rows, summary, figures))
     target = out / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)

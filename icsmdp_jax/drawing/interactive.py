@@ -35,8 +35,10 @@ SYMBOLS = {
 }  # fmt: skip
 SIGNS = {
     "phi": "φ", "gamma": "γ", "eta": "η", "kappa": "κ", "delta": "δ", "pi": "π", "beta": "β", "Pi": "Π", "infty": "∞",
-    "varepsilon": "ε", "epsilon": "ε", "star": "⋆", "cdot": "·", "times": "×", "|": "‖", ",": "\u202f", "downarrow": "↓",
-    "leq": "≤", "geq": "≥", "alpha": "α", "tau": "τ", "omega": "ω", "mu": "μ", "sigma": "σ", "theta": "θ", "lambda": "λ",
+    "varepsilon": "ε", "epsilon": "ε",
+    "star": "⋆", "cdot": "·", "times": "×", "|": "‖", ",": "\u202f", "downarrow": "↓",
+    "leq": "≤", "geq": "≥", "alpha": "α", "tau": "τ", "omega": "ω", "mu": "μ", "sigma": "σ",
+    "theta": "θ", "lambda": "λ",
 }  # fmt: skip
 HOLLOW = ("none", "white", "#ffffff")
 _KNOWN: WeakKeyDictionary[Axes, Callable[[], list[Trace]]] = WeakKeyDictionary()
@@ -74,7 +76,9 @@ def bars(low: Any, middle: Any, high: Any, colour: Any) -> dict[str, Any]:
 
 
 def save_data(figure: Figure, folder: Path, name: str) -> None:
-    """Writes ``name.json`` if the figure has panels of data: ``panels``, each a figure of plotly.js, and ``complete``, whether they show everything.
+    """Writes ``name.json`` if the figure has panels of data.
+
+    It holds ``panels``, each a figure of plotly.js, and ``complete``, whether they show everything.
 
     ``layout.meta`` says where an axis is linear around 0: below ``linear``, whose decades down to 0 are ``decades``.
     """
@@ -105,7 +109,9 @@ def _formula(code: str) -> str:
     code = re.sub(r"\\(bar|overline)\s*\\?(\w+)", lambda m: SIGNS.get(m[2], m[2]) + "\u0304", code)
     code = re.sub(r"\\(?:rm|mathrm|mathbf|mathdefault|bf|mathit|text)\b\s*", "", code)
     code = re.sub(r"\\boldgroup\{(\w)\}", r"<b>(\1)</b>", code)
-    code = re.sub(r"\\([A-Za-z]+|[|,])\s?", lambda m: SIGNS.get(m[1], m[1] if m[1] in ("max", "min", "log") else ""), code)
+    code = re.sub(
+        r"\\([A-Za-z]+|[|,])\s?", lambda m: SIGNS.get(m[1], m[1] if m[1] in ("max", "min", "log") else ""), code
+    )
     for mark, tag in (("^", "sup"), ("_", "sub")):
         code = re.sub(rf"\{mark}\{{([^{{}}]*)\}}", rf"<{tag}>\1</{tag}>", code)
         code = re.sub(rf"\{mark}(&\w+;|[^\s<{{])", rf"<{tag}>\1</{tag}>", code)
@@ -137,7 +143,7 @@ def _layout(axes: Axes) -> dict[str, Any]:
     return out | {"meta": meta, "shapes": _levels(axes)}
 
 
-def _levels(axes: Axes) -> list[dict[str, Any]]:
+def _levels(axes: Any) -> list[dict[str, Any]]:
     """Lines over the whole width or height."""
     shapes = []
     for line in axes.lines:
@@ -151,7 +157,7 @@ def _levels(axes: Axes) -> list[dict[str, Any]]:
     return shapes
 
 
-def _read(axes: Axes, names: _Names) -> list[Trace] | None:
+def _read(axes: Any, names: _Names) -> list[Trace] | None:
     """Traces of what Matplotlib drew; None if there is something that is none of lines, markers, bands and bars."""
     if axes.images or any(not isinstance(patch, Rectangle) for patch in axes.patches):
         return None
@@ -166,19 +172,20 @@ def _read(axes: Axes, names: _Names) -> list[Trace] | None:
     for collection in axes.collections:
         if collection in skipped or not len(collection.get_paths()):
             continue
-        if isinstance(collection, PolyCollection):
+        kind = type(collection)
+        if issubclass(kind, PolyCollection):
             outline = collection.get_paths()[0].vertices
             colour = collection.get_facecolor()[0]
             fill = f"rgba({','.join(str(round(255 * part)) for part in colour[:3])},{colour[3]:.2g})"
-            out.append(trace(names.of_colour(colour), outline[:, 0], outline[:, 1], mode="none", fill="toself", fillcolor=fill,
-                             hoverinfo="skip"))  # fmt: skip
-        elif isinstance(collection, LineCollection):
+            look = {"mode": "none", "fill": "toself", "fillcolor": fill, "hoverinfo": "skip"}
+            out.append(trace(names.of_colour(colour), outline[:, 0], outline[:, 1], **look))
+        elif issubclass(kind, LineCollection):
             ends = [(*path.vertices.tolist(), (None, None)) for path in collection.get_paths()]
             x, y = zip(*(point for part in ends for point in part), strict=True)
             colour = collection.get_edgecolor()[0]
             look = lined(colour, float(collection.get_linewidth()[0]))
             out.append(trace(names.of_colour(colour), x, y, mode="lines", line=look, hoverinfo="skip"))
-        elif isinstance(collection, PathCollection):
+        elif issubclass(kind, PathCollection):
             x, y = np.asarray(collection.get_offsets(), float).T
             out.append(trace("", x, y, mode="markers", marker=marked(collection.get_facecolor()[0], "o")))
         else:
@@ -196,7 +203,9 @@ def _read(axes: Axes, names: _Names) -> list[Trace] | None:
     return out
 
 
-def _line(line: Line2D, names: _Names) -> Trace:
+def _line(line: Any, names: _Names) -> Trace:
+    x: Any
+    y: Any
     x, y = (np.ma.filled(np.ma.asarray(data, float), np.nan) for data in line.get_data())
     has_marker, style = line.get_marker() not in ("None", "", " ", None), line.get_linestyle()
     look: Trace = {"mode": "+".join(["lines"] * (style not in ("None", "", " ")) + ["markers"] * has_marker)}
@@ -211,7 +220,7 @@ def _line(line: Line2D, names: _Names) -> Trace:
     return trace(names.of(line), x, y, **look)
 
 
-def _ends(points: Line2D, bar: ErrorbarContainer, stems: Any) -> Trace:
+def _ends(points: Any, bar: ErrorbarContainer, stems: Any) -> Trace:
     which = "y" if bar.has_yerr else "x"
     column = 1 if which == "y" else 0
     ends = np.array([sorted(path.vertices[:, column]) for path in stems[0].get_paths()])

@@ -58,7 +58,12 @@ def picture(path: Path, root: Path, full_width: float, dpi: int) -> Picture:
     packed = io.BytesIO()
     few.save(packed, "PNG")
     files = []
-    for text, ending in (("PDF", ".pdf"), ("PNG", ".png"), ("PDF for a single column", "-column.pdf"), ("data", ".json")):
+    for text, ending in (
+        ("PDF", ".pdf"),
+        ("PNG", ".png"),
+        ("PDF for a single column", "-column.pdf"),
+        ("data", ".json"),
+    ):
         beside = path.with_name(path.stem + ending)
         if beside.is_file() and beside.is_relative_to(root):
             files.append((text, beside.relative_to(root).as_posix()))

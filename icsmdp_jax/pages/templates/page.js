@@ -161,8 +161,8 @@ const draw = async (panel, plot, state) => {
     hoverlabel: { bgcolor: dark.matches ? "#2a2f35" : "#fff", align: "left" },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     shapes: (panel.layout.shapes ?? []).map((shape) => ({ ...shape, layer: "below", line: { ...shape.line, color: shade(shape.line.color) } })),
-    xaxis: axisOf(panel.layout.xaxis, "x", panel, state, (plot.clientWidth - 70) / 6.5),
-    yaxis: axisOf(panel.layout.yaxis, "y", panel, state, (plot.clientHeight - 40) / 6.5) };
+    xaxis: axisOf(panel.layout.xaxis, "x", panel, state, (plot.clientWidth - 70) / 7),
+    yaxis: axisOf(panel.layout.yaxis, "y", panel, state, (plot.clientHeight - 60) / 7.5) };
   await Plotly.react(plot, panel.data.map((trace) => traceOf(trace, panel, state)), layout, { displayModeBar: false, responsive: true });
 };
 const redraws = [];
