@@ -47,7 +47,7 @@ def write_report(rows: list[Row], summary: dict[str, Any], figure_paths: Mapping
     target = out / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as stream:
-        stream.write(page)
+        stream.write(page.encode("utf-8"))
     return target
 
 

@@ -168,7 +168,8 @@ def _read(axes: Any, names: _Names) -> list[Trace] | None:
         skipped |= {*caps, *stems}
         if points is not None and points.get_marker() not in ("None", "", None):
             skipped.add(points)
-            out.append(_line(points, names) | _ends(points, bar, stems))
+            named = {"name": text(str(bar.get_label()))} if bar.get_label() else {}
+            out.append(_line(points, names) | _ends(points, bar, stems) | named)
     for collection in axes.collections:
         if collection in skipped or not len(collection.get_paths()):
             continue

@@ -74,7 +74,7 @@ def write_report(results: Sequence[Mapping[str, Any]], out: Path) -> Path:
     )
     target = out / "report.html"
     with atomic_write(target) as stream:
-        stream.write(page)
+        stream.write(page.encode("utf-8"))
     return target
 
 

@@ -76,8 +76,8 @@ def picture(path: Path, root: Path, full_width: float, dpi: int) -> Picture:
     return Picture(base64.b64encode(packed.getvalue()).decode("ascii"), share, files, panels, complete)
 
 
-def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]], **context: Any) -> bytes:
-    """The page of a template in ``package/templates`` that extends ``shell.html.j2``, UTF-8; same input, same bytes.
+def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]], **context: Any) -> str:
+    """The page of a template in ``package/templates`` that extends ``shell.html.j2``; same input, same bytes.
 
     Whatever is not ``Markup`` is escaped; a name that the template uses and nobody gave is an error.
     """
@@ -95,18 +95,19 @@ def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]
     )
     environment.filters |= filters
     page = environment.get_template(template).render(context)
-    if '<div class="panels"' in page:
+    if '<div class="panels"' in page and bundle():
         before, after = page.rsplit("</main>\n", 1)
         page = f'{before}</main>\n<script type="text/plain" id="plotly">{bundle()}</script>\n{after}'
-    return page.encode("utf-8")
+    return page
 
 
 @lru_cache(maxsize=1)
 def bundle() -> str:
-    """plotly.js as its Python package ships it, packed with gzip (a third of its size), base64."""
+    """plotly.js as its Python package ships it, packed with gzip (a third of its size), base64; empty without it."""
     # The script alone: importing plotly would take longer than all else.
     found = importlib.util.find_spec("plotly")
-    assert found is not None and found.submodule_search_locations is not None
+    if found is None or found.submodule_search_locations is None:
+        return ""
     script = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
     return base64.b64encode(gzip.compress(script.read_bytes(), mtime=0)).decode("ascii")
 

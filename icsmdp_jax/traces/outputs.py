@@ -53,7 +53,7 @@ def write(fit: Fit, out: str, source: str) -> None:
         np.save(stream, fit.found.behaviour())
     save_policy(folder, policy(fit), written_by="icsmdp fit")
     with atomic_write(folder / REPORT) as stream:
-        stream.write(page)
+        stream.write(page.encode("utf-8"))
     write_json(folder / CONTENT, fit.content)
 
 
@@ -96,7 +96,7 @@ def _field(fit: Fit, f: int) -> Field:
     return Field(log.field_name[f], edges=log.bins(f)) if values is None else Field(log.field_name[f], values=values)
 
 
-def report(content: Mapping[str, Any], source: str) -> bytes:
+def report(content: Mapping[str, Any], source: str) -> str:
     """The page: one file, nothing loaded from elsewhere."""
     given = {"source": Path(source).name, "kinds": KINDS, "symbols": SYMBOLS, "bars": _bars(content["value"])}
     return render(__package__, "fit.html.j2", {"number": number, "ends": ends}, **content, **given)

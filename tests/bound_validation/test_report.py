@@ -12,6 +12,7 @@ import tomllib
 from fnmatch import fnmatch
 from html.parser import HTMLParser
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,7 @@ def test_links_lead_to_sections_and_files(report, tmp_path):
     assert files == made | {"results.parquet", "summary.json", "manifest.json"}
 
 
+@pytest.mark.skipif(not find_spec("plotly"), reason="plotly is not installed")
 def test_data_of_figures_stays_data(report):
     rows = full_rows()
     page = Page(report(rows, make_summary(rows)))
@@ -155,7 +157,8 @@ def test_order_and_contents(report):
     summary = make_summary(rows)
     source = report(rows, summary)
     page = Page(source)
-    order = ['class="headline', "data:image/png", 'id="verdict"', 'id="shares"', 'id="constants"', 'id="claims"', 'id="slopes"',
+    order = ['class="headline', "data:image/png",
+             'id="verdict"', 'id="shares"', 'id="constants"', 'id="claims"', 'id="slopes"',
              'id="central-limit"', 'id="axis-width"', 'id="axis-gap"', 'id="axis-samples"', 'id="axis-mixing"',
              'id="axis-durations"', 'id="axis-total"', 'id="axis-returns"', 'id="axis-messages"', 'id="a6"',
              'id="run"']  # fmt: skip

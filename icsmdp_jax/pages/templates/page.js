@@ -232,5 +232,5 @@ const build = (box) => {
   box.append(tools, grid);
   box.hidden = false;
 };
-if (window.DecompressionStream) document.querySelectorAll(".panels").forEach(build);
+if (window.DecompressionStream && document.getElementById("plotly")) document.querySelectorAll(".panels").forEach(build);
 dark.addEventListener("change", () => redraws.forEach((redraw) => redraw()));
