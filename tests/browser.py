@@ -21,7 +21,7 @@ WAITING = "const wait = (ms) => new Promise((done) => setTimeout(done, ms));"
 
 
 def axe_source() -> str | None:
-    """The script of the accessibility checker axe-core, named by ``AXE_CORE`` or installed by npm here; None if absent."""
+    """The accessibility checker axe-core, named by ``AXE_CORE`` or installed here by npm; None if absent."""
     path = Path(os.environ.get("AXE_CORE", "node_modules/axe-core/axe.min.js"))
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
@@ -45,8 +45,8 @@ def found(page: Path, script: str, before: str = "", width: int = 1280, dark: bo
     body = (
         f"<script>{before}</script><script>{WAITING} (async () => {{ let result; try {{ result = await (async () => "
         f"{{ {script} }})(); }} catch (error) {{ errors.push(String(error)); }} const out = "
-        "document.createElement('pre'); out.id = 'found-here'; out.textContent = JSON.stringify([errors, result ?? null]);"
-        "document.body.append(out); })();</script>"
+        "document.createElement('pre'); out.id = 'found-here'; "
+        "out.textContent = JSON.stringify([errors, result ?? null]); document.body.append(out); })();</script>"
     )
     source = page.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
