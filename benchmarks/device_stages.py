@@ -224,7 +224,13 @@ def on_chip(folder: Path, tiny: bool) -> Iterator[Record]:
     steady = inputs._replace(step_size=schedules.constant(0.05))
     replicas, samples = (8, CHUNK) if tiny else (256, 5 * CHUNK)
     path = file_of(folder, "tabular, constant steps")
-    for rounding, fuse in (("as the compiler likes", None), ("once", True), ("twice", False)):
+    roundings: dict[str, Any] = {
+        "as the compiler likes": None, "once": True, "twice": False,
+        "once in rewards": (True, False), "once in targets": (False, True),
+        "once in targets only, rewards as the compiler likes": (None, True),
+        "twice in targets only, rewards as the compiler likes": (None, False),
+    }  # fmt: skip
+    for rounding, fuse in roundings.items():
         runs = {
             name: partial(train, learner, [steady], jax.random.key(0), replicas, [samples], executor=name, tuning=how)
             for name, how in (("xla", None), ("pallas", Tuning(fuse=fuse)))

@@ -26,6 +26,6 @@ def float32_products() -> Iterator[None]:
     Accelerators round the factors otherwise: on a GPU to 10 bits, and after forty updates with Adam half of what a net
     had learned was different. A CPU does not care. What was traced inside keeps its precision.
     """
-    chosen = jax.config.jax_default_matmul_precision
+    chosen = jax.config.values["jax_default_matmul_precision"]
     with jax.default_matmul_precision("highest" if chosen is None else chosen):
         yield
