@@ -63,7 +63,8 @@ def test_axe_finds_nothing_serious(page, dark):
       document.querySelectorAll("main details").forEach((one, index) => { one.open = index < 3; });
       await wait(3000);
       const result = await axe.run();
-      return [matchMedia("(prefers-color-scheme: dark)").matches, result.passes.length, result.violations.filter((one) => ["serious", "critical"].includes(one.impact))
+      return [matchMedia("(prefers-color-scheme: dark)").matches, result.passes.length,
+        result.violations.filter((one) => ["serious", "critical"].includes(one.impact))
         .map((one) => [one.id, one.nodes.length, one.nodes[0].html])];"""
     is_dark, passed, serious = found(page, script, before=axe, dark=dark)
     assert is_dark == dark and passed > 15 and serious == []
