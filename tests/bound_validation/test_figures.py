@@ -24,7 +24,7 @@ from bound_validation.report import overview
 from bound_validation.report.figures import NAMES, draw_all
 from bound_validation.results import Row
 from bound_validation.views import PARTS, Fit, fit_of, normalised, select, shares
-from icsmdp_jax.drawing import style
+from icsmdp_jax.drawing import interactive, style
 from tests.bound_validation.synthetic_rows import full_rows, make_summary, model_rows, uncertified, violated
 
 ROWS = [row for row in full_rows() if row.axis != "total" or (row.width != 2 and row.gap != 0.1)]
@@ -294,6 +294,7 @@ def test_missing_numbers_are_left_out():
 def test_a_given_model_has_overview_and_samples(monkeypatch):
     found = {}
     monkeypatch.setattr(style, "save", lambda figure, folder, name: found.setdefault(name, figure) and folder / name)
+    monkeypatch.setattr(interactive, "save_data", lambda figure, folder, name: None)
     rows = violated(model_rows(), "policy_loss")
     draw_all(rows, make_summary(rows, model="mine.npz"), "nowhere")
     assert list(found) == ["overview", "overview-column", "samples", "samples-column"]
@@ -319,10 +320,10 @@ def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path, mo
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 90}):
         second = draw_all(some, SUMMARY, tmp_path / "b")
     assert dict(matplotlib.rcParams) == before
-    assert list(first) == ["agents"] and len(list((tmp_path / "a" / "figures").iterdir())) == 4
+    assert list(first) == ["agents"] and len(list((tmp_path / "a" / "figures").iterdir())) == 5
     for name, path in first.items():
         assert path == tmp_path / "a" / "figures" / f"{name}.png" and Image.open(path).width == style.FULL_WIDTH * 50
-        for kind in (".png", ".pdf"):
+        for kind in (".png", ".pdf", ".json"):
             assert path.with_suffix(kind).read_bytes() == second[name].with_suffix(kind).read_bytes()
         assert b"CreationDate" not in path.with_suffix(".pdf").read_bytes()
         assert not {"Creation Time", "date:create", "Software"} & set(Image.open(path).info)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from bound_validation.results import Row, read_table
+from bound_validation.results import COLUMNS, Row, read_table
 from bound_validation.sweep.cells import UNSETTLED, run_part, work_of
 from bound_validation.sweep.definition import Figure
 from bound_validation.sweep.parts import Part, parts
@@ -93,7 +93,9 @@ def test_the_summary_has_the_keys_of_a_validation_run_and_two_more(finished):
 def test_figures_and_report(finished):
     names = {path.name for path in (finished.place / "figures").iterdir()}
     drawn = ("interface", "spread", "residual", "total", "checks")
-    assert names == {f"{name}{kind}" for name in drawn for kind in (".png", ".pdf", "-column.png", "-column.pdf")}
+    assert names == {
+        f"{name}{kind}" for name in drawn for kind in (".png", ".pdf", ".json", "-column.png", "-column.pdf")
+    }
     page = (finished.place / "report.html").read_text()
     assert "Sweep <code>small</code> over <code>drafts</code>" in page and "The sweep" in page
     assert page.count("data:image/png;base64,") == len(drawn)
@@ -101,7 +103,7 @@ def test_figures_and_report(finished):
 
 
 def numbers(rows: list[Row]) -> list[tuple[Any, ...]]:
-    return [tuple(repr(value) for value in dataclasses.astuple(row)) for row in rows]
+    return [tuple(repr(getattr(row, name)) for name in COLUMNS) for row in rows]
 
 
 def test_an_idle_lane_changes_no_bit(finished):
