@@ -24,6 +24,7 @@ RUN = ("ic_q, two-layer", "IC-Q, tabular")  # compiled and run both ways; the sl
 # Every method and every class is traced quickly, but not every pair of them.
 PAIRS = {f"{method}, {kind}" for method in METHODS for kind in FUNCTION_CLASSES if method != "ic_q" and kind != "mlp"}
 LATER = {name for name in EVERY if name.startswith(("central learner of", "optimiser", "environment routing-"))} | PAIRS
+LATER |= {"environment cpu-sort3", "environment cpu-sort4", "environment workshop", "environment routing"}  # large
 LATER -= {"central learner of planted", "optimiser near the start"}
 
 

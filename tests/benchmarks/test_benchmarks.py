@@ -77,14 +77,10 @@ def test_what_needs_a_missing_library_is_left_out(capsys, monkeypatch):
     assert said.out == "" and "left out" in said.err
 
 
-SLOW = (
-    "devices",
-    "dispatch",
-    "large_models",
-    "learner_throughput",
-    "numba_twin",
+SLOW = (  # many programs, or processes
+    "devices", "dispatch", "environments", "large_models", "learner_throughput", "numba_twin", "random_numbers",
     "scaling",
-)  # many programs, or processes
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
