@@ -7,10 +7,11 @@ import json
 import pytest
 
 from icsmdp_jax.envs import registry
-from icsmdp_jax.experiments import catalogue, command
+from icsmdp_jax.experiments import catalogue, command, planted
 from tests.bound_validation.runs import icsmdp, leftovers, refused, with_blank_figures
 from tests.command_line import parsed, subprocess_run
 
+FEW = ("ic_q", "central_learner", "no_message", "random")
 KEYS = {"environment", "metric", "methods", "message_scalars_per_handoff", "normalised", "exact", "remarks", "checks"}
 
 
@@ -99,8 +100,9 @@ def test_every_experiment_runs(name, tmp_path):
     assert None in found["checks"].values() or not found["checks"]  # too little training to judge everything
 
 
-def test_one_experiment_from_the_command_line(tmp_path):
-    """The cheapest one with everything in it; the others are marked slow."""
+def test_one_experiment_from_the_command_line(tmp_path, monkeypatch):
+    """The cheapest one with everything in it, and of its methods some; all of them are marked slow."""
+    monkeypatch.setattr(planted, "ALL_TABULAR", FEW)
     with with_blank_figures():
         outcome = icsmdp("experiment", "planted", "--preset", "testing", "--seed", "3", "--out", tmp_path, "--json")
     found = parsed(outcome)
