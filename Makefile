@@ -32,7 +32,7 @@ QUICKLY := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expe
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
-.PHONY: help install validate experiments test test-slow coverage lint bench clean
+.PHONY: help install validate experiments test test-slow coverage lint bench bench-device clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -81,6 +81,9 @@ lint: $(STAMP)  ## ruff and mypy
 
 bench: $(STAMP)  ## measure speed; see docs/performance.md
 	$(BIN)/python -m benchmarks.run $(BENCH_ARGS)
+
+bench-device: $(STAMP)  ## the same on an accelerator, beside its CPU; eight minutes
+	$(BIN)/python -m benchmarks.device $(BENCH_ARGS)
 
 clean:  ## remove caches and build products; .venv and results stay
 	rm -rf build dist *.egg-info .cache/jax-tests .cache/numba-tests .pytest_cache .hypothesis .ruff_cache .mypy_cache

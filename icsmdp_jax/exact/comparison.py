@@ -178,7 +178,7 @@ def linear_process(
 
 
 def comparison(process: _Process, steps: Sequence[float] | np.ndarray, samples: Sequence[int], since: int = 0,
-               certify: bool = True) -> Moments:  # fmt: skip
+               certify: bool = True, device: jax.Device | None = None) -> Moments:  # fmt: skip
     """Runs the recursions and reads them off at chosen numbers of handoffs (theorem B).
 
     Args:
@@ -187,6 +187,7 @@ def comparison(process: _Process, steps: Sequence[float] | np.ndarray, samples: 
       samples: increasing numbers of handoffs.
       since: first iterate of the averages.
       certify: whether to run the recursion of the certificate beside the moments.
+      device: where to run; a CPU unless given. Accelerators without float64 arithmetic give other digits.
 
     Returns:
       The moments, float64.
@@ -202,7 +203,7 @@ def comparison(process: _Process, steps: Sequence[float] | np.ndarray, samples: 
     if not counts or sorted(set(counts)) != counts or counts[0] <= since or counts[-1] > len(alphas):
         raise ValueError(f"samples = {counts}: expected increasing numbers above {since} and at most {len(alphas)}")
     with jax.enable_x64(True):
-        device = jax.local_devices(backend="cpu")[0]
+        device = device or jax.local_devices(backend="cpu")[0]
         arrays = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), device), process)
         padded = np.zeros(max(LONGEST, 1 << (counts[-1] - 1).bit_length()))  # one program for all runs up to it
         padded[: counts[-1]] = alphas[: counts[-1]]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icsmdp_jax.core.arguments import one_of, whole
+from icsmdp_jax.core.dtypes import float32_products
 
 if TYPE_CHECKING:
     from icsmdp_jax.models.tabular import TabularModel
@@ -153,7 +154,11 @@ def flax_class(name: str, module: Any, num_agents: int, dim: int = 0) -> ValueCl
         keys = jax.random.split(key, num_agents)
         return jax.vmap(lambda k: module.init(k, example))(keys)
 
-    return ValueClass(name, False, init, _agent_slot, _feature_row, module.apply)
+    def apply(params: Params, view: chex.Array) -> chex.Array:
+        with float32_products():
+            return module.apply(params, view)
+
+    return ValueClass(name, False, init, _agent_slot, _feature_row, apply)
 
 
 @_remembered

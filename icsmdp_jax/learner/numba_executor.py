@@ -26,7 +26,7 @@ from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.schedules import StepSize
 from icsmdp_jax.runs import provenance
 
-EXECUTORS = ("auto", "xla", "numba")
+EXECUTORS = ("auto", "xla", "numba", "pallas")
 WORTH = 20_000_000  # handoffs below which loading numba takes longer than it saves
 STEPS = 2**24  # step sizes that are tabulated at most, over all lanes
 STEP_BLOCK = 2**15  # of them at a time
@@ -36,23 +36,29 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 def chosen(executor: str | None, learner: Learner, lanes: Sequence[Inputs], handoffs: int, samples: int) -> str:
-    """``xla`` or ``numba``, for a run of so many handoffs in all and samples per replica.
+    """``xla``, ``numba`` or ``pallas``, for a run of so many handoffs in all and samples per replica.
 
     Args:
       executor: one of ``EXECUTORS``; the environment variable ``ICSMDP_EXECUTOR``, or else ``auto``, if None.
 
     Raises:
-      ValueError: in one line, for another name, or where ``numba`` is asked for and does not apply.
+      ValueError: in one line, for another name, or where ``numba`` or ``pallas`` is asked for and does not apply.
     """
     wanted = executor or os.environ.get(provenance.EXECUTOR) or "auto"
     if wanted not in EXECUTORS:
         raise ValueError(f"executor = {wanted!r}: expected one of {', '.join(EXECUTORS)}")
     if wanted == "xla" or (wanted == "auto" and handoffs < WORTH):
         return "xla"
-    reason = refusal(learner, lanes, samples)
-    if reason is not None and executor == "numba":
-        raise ValueError(f"executor = 'numba': {reason}")
-    return "xla" if reason is not None else "numba"
+    name = "pallas" if wanted == "pallas" else "numba"
+    if name == "pallas":
+        from icsmdp_jax.learner import pallas_executor  # loads Pallas
+
+        reason = pallas_executor.refusal(learner, lanes, handoffs // (samples * len(lanes)), samples)
+    else:
+        reason = refusal(learner, lanes, samples)
+    if reason is not None and executor == name:
+        raise ValueError(f"executor = {name!r}: {reason}")
+    return "xla" if reason is not None else name
 
 
 def refusal(learner: Learner, lanes: Sequence[Inputs], samples: int) -> str | None:

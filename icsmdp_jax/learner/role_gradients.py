@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from icsmdp_jax.core.dtypes import default_dtypes
+from icsmdp_jax.core.dtypes import default_dtypes, float32_products
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.core.sampling import random_words
@@ -198,6 +198,7 @@ class RoleTrainer:
         pulls = jnp.where(owner[..., None] & inputs.mask, gains, 0.0).astype(logs.dtype)
         return jax.vmap(lambda pull: back(pull)[0])(pulls)
 
+    @float32_products()
     def update(self, key: chex.PRNGKey, state: State, inputs: Inputs) -> tuple[State, Metrics]:
         """One batch, one step."""
         episodes = self.collect(key, state.params, inputs)

@@ -176,7 +176,7 @@ class Run:
       compile_s: seconds spent tracing and compiling.
       run_s: seconds spent computing, compilation left out.
       handoffs: handoffs of all lanes and replicas together.
-      executor: what ran it, ``xla`` or ``numba``.
+      executor: what ran it, ``xla``, ``numba`` or ``pallas``.
     """
 
     snapshots: tuple[Snapshot, ...]
@@ -227,6 +227,7 @@ def train(
     largest_call: int = 20_000_000,
     values: int = 0,
     executor: str | None = None,
+    tuning: Any = None,
 ) -> Run:
     """Runs all replicas of all lanes up to the last checkpoint.
 
@@ -240,7 +241,8 @@ def train(
       progress: called with the number of handoffs (all lanes and replicas) done since its last call.
       largest_call: about how many handoffs one device call may cover, so that progress moves.
       values: numbers that the caller will make of the parameters of one replica, for the forecast of memory.
-      executor: ``xla``, ``numba`` or ``auto``, see ``numba_executor.chosen``; the results do not depend on it.
+      executor: ``xla``, ``numba``, ``pallas`` or ``auto``, see ``numba_executor.chosen``; results do not depend on it.
+      tuning: ``pallas_executor.Tuning`` of the Pallas kernel; its default if None.
 
     Returns:
       A ``Run``.
@@ -258,15 +260,17 @@ def train(
         raise ValueError(f"samples = {counts[-1]}: expected at most {LAST_CHUNK * chunk} in chunks of {chunk}")
     check_memory(learner, lanes[0], len(lanes), replicas, len(counts), chunk, values)
     handoffs = counts[-1] * len(lanes) * replicas
-    if numba_executor.chosen(executor, learner, lanes, handoffs, counts[-1]) == "numba":
-        return _train(learner, lanes, key, replicas, counts, chunk, progress, largest_call, "numba")
+    which = numba_executor.chosen(executor, learner, lanes, handoffs, counts[-1])
+    if which == "numba":
+        return _train(learner, lanes, key, replicas, counts, chunk, progress, largest_call, which)
     size = _lanes_at_once(learner, lanes[0], len(lanes), replicas, counts[-1])
     runs = []
     for first in range(0, len(lanes), size):
         batch = list(lanes[first : first + size])
         missing = size - len(batch)  # a batch of another size would be compiled again
-        run = _train(learner, batch + batch[-1:] * missing, key, replicas, counts, chunk, progress, largest_call)
-        runs.append((run, len(batch)))
+        batch += batch[-1:] * missing
+        run = _train(learner, batch, key, replicas, counts, chunk, progress, largest_call, which, tuning)
+        runs.append((run, size - missing))
     return _joined(runs, replicas)
 
 
@@ -334,7 +338,7 @@ def _joined(runs: Sequence[tuple[Run, int]], replicas: int) -> Run:
     lanes = sum(count for _, count in runs)
     return Run(
         tuple(snapshots), runs[0][0].chunk, sum(run.compile_s for run, _ in runs), sum(run.run_s for run, _ in runs),
-        snapshots[-1].samples * lanes * replicas,
+        snapshots[-1].samples * lanes * replicas, runs[0][0].executor,
     )  # fmt: skip
 
 
@@ -348,6 +352,7 @@ def _train(
     progress: Callable[[int], None] | None,
     largest_call: int,
     executor: str = "xla",
+    tuning: Any = None,
 ) -> Run:
     """``train`` on lanes that fit into memory together."""
     begin = time.perf_counter()
@@ -361,7 +366,11 @@ def _train(
         start = layout.fetch(state._replace(key=jax.random.key_data(state.key)))
         loops = numba_executor.Executor(learner, lanes, start, chunk)
         loops.advance(0)
-    else:
+    elif executor == "pallas":
+        from icsmdp_jax.learner import pallas_executor  # loads Pallas
+
+        inputs, advance = pallas_executor.prepared(learner, lanes, inputs, key, counts[-1], chunk, layout, tuning)
+    if loops is None:
         state = jax.block_until_ready(advance(state, inputs, jnp.int32(0)))  # compiles; zero chunks change nothing
     compile_s = time.perf_counter() - begin
     begin = time.perf_counter()

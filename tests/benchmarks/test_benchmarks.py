@@ -57,7 +57,8 @@ def check(line: dict) -> None:
 def test_the_command_knows_the_benchmarks(capsys):
     assert set(run.NAMES) == set(VARIANTS) == {name for name, _, _ in table.SECTIONS}
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    assert scripts == {*run.NAMES, "__init__", "common", "run", "table"}
+    device = {"device", "device_page", "device_stages"}
+    assert scripts == {*run.NAMES, "__init__", "common", "run", "table"} | device
     run.main(["--list"])
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == len(run.NAMES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import jax
@@ -11,44 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from icsmdp_jax.envs.tabular import tabular_env
-from icsmdp_jax.learner import networks, numba_executor, schedules
+from icsmdp_jax.learner import numba_executor, schedules
 from icsmdp_jax.learner.icq import Inputs, Learner
-from icsmdp_jax.learner.schedules import StepSize
 from icsmdp_jax.learner.train import Run, train
-from icsmdp_jax.models.tabular import TabularModel
-from tests.helpers import as_model, golden, learner_inputs
+from tests.helpers import as_model, golden
+from tests.learner.executors import KINDS, drawn, prepared, same
 from tests.reference.models import random_model
 
 pytest.importorskip("numba")
 CHUNK = 70  # more than a block of the loops, and no multiple of it
 REPLICAS = 11  # likewise of the replicas side by side
-KINDS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "episodic": {"masks": True, "terminals": True},
-    "joint": {"joint_kernel": True, "terminals": True},
-    "lumps": {"lumps": True, "masks": True},
-    "joint lumps": {"joint_kernel": True, "lumps": True},
-    "lists": {"successor_lists": True, "lumps": True, "terminals": True},
-}
-
-
-@cache
-def drawn(kind: str, seed: int) -> TabularModel:
-    return as_model(random_model(np.random.default_rng(seed), **KINDS[kind]))
-
-
-def prepared(
-    model: TabularModel, size: StepSize, clock: str = "visits", radius: float | None = None, data: Any = None
-) -> tuple[Learner, Inputs]:
-    """Learner and inputs on a model, behaviour uniform over what is available."""
-    env, params = tabular_env(model)
-    values = networks.tabular(model.num_interfaces, model.num_options)
-    if data is not None:
-        values = networks.linear(model.num_agents, model.num_options)
-    behaviour = model.option_mask / np.maximum(model.option_mask.sum(axis=1, keepdims=True), 1)
-    inputs = learner_inputs(params, behaviour, size, data, radius or 0.0)
-    return Learner(env, values, clock, radius is not None), inputs
 
 
 def both(learner: Learner, lanes: list[Inputs], seed: int = 0, **more: Any) -> tuple[Run, Run]:
@@ -58,13 +29,6 @@ def both(learner: Learner, lanes: list[Inputs], seed: int = 0, **more: Any) -> t
         for name in ("xla", "numba")
     ]
     return runs[0], runs[1]
-
-
-def same(one: Run, other: Run) -> None:
-    for first, second in zip(one.snapshots, other.snapshots, strict=True):
-        assert np.abs(first.last).max() > 0
-        np.testing.assert_array_equal(first.last.view(np.int32), second.last.view(np.int32))
-        np.testing.assert_array_equal(first.total, second.total)
 
 
 FAST = ("episodic", "joint lumps")  # what the others add is one branch each
@@ -153,7 +117,7 @@ def test_the_choice(monkeypatch):
     assert choice() == "xla" and choice("numba") == "numba"
     with pytest.raises(ValueError, match="executor = 'numba': expected fixed behaviour"):
         choice("numba", who=greedy)
-    with pytest.raises(ValueError, match="executor = 'cuda': expected one of auto, xla, numba"):
+    with pytest.raises(ValueError, match="executor = 'cuda': expected one of auto, xla, numba, pallas"):
         choice("cuda")
     monkeypatch.setattr(numba_executor.importlib.util, "find_spec", lambda name: None)
     assert choice("auto") == "xla"
