@@ -82,15 +82,11 @@ def test_what_needs_a_missing_library_is_left_out(capsys, monkeypatch):
     assert said.out == "" and "left out" in said.err
 
 
-SLOW = (
-    "devices",
-    "dispatch",
-    "large_models",
-    "learner_throughput",
-    "numba_twin",
-    "peers_training",
+SLOW = (  # many programs, or processes
+    "devices", "dispatch", "environments", "large_models", "learner_throughput", "numba_twin", "peers_training",
+    "random_numbers",
     "scaling",
-)  # many programs, or processes
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
