@@ -29,6 +29,7 @@ NAMES = (
     "large_models",
     "devices",
     "scaling",
+    "growth",
     "runtime",
 )
 

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.common import Record
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
@@ -211,6 +213,23 @@ def decisions(lines: list[Record]) -> str:
     return markdown(["", "microseconds, shortest round", "of CPU time"], rows)
 
 
+def exponent(lines: list[Record]) -> float:
+    """Slope of the logarithm of the time over the logarithm of the size, least squares over the larger half."""
+    upper = sorted(lines, key=lambda line: line["case"]["count"])[len(lines) // 2 - 1 :]
+    counts, times = ([np.log(line["case"]["count"]) for line in upper], [np.log(line["low"]) for line in upper])
+    return float(np.polyfit(counts, times, 1)[0])
+
+
+def growing(lines: list[Record]) -> str:
+    """Processor time at each size, and the exponent of its growth."""
+    rows = []
+    for what in dict.fromkeys(line["variant"] for line in lines):
+        own = [line for line in lines if line["variant"] == what]
+        spans = ", ".join(f"{line['case']['count']}: {duration(line['low'])}" for line in own)
+        rows.append([what, spans, f"{exponent(own):.2f}"])
+    return markdown(["", "processor time, shortest of its rounds", "exponent, larger half"], rows)
+
+
 SECTIONS = (
     ("learner_throughput", "Handoffs per second, in millions", throughput),
     ("numba_twin", "IC-Q beside a hand-written Numba program", beside_twin),
@@ -219,6 +238,7 @@ SECTIONS = (
     ("random_numbers", "Ways of drawing random numbers, tabular IC-Q", rates),
     ("devices", "Host devices, tabular IC-Q", rates),
     ("scaling", "Time and memory of a sweep, measured and forecast", scaled),
+    ("growth", "How processor time grows", growing),
     ("solver", "Exact solvers, same certified error", solvers),
     ("exact_analysis", "Parts of `icsmdp analyse`", parts),
     ("large_models", "Exact analysis of large models", large),
