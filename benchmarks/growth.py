@@ -59,12 +59,12 @@ def grown(size: Size) -> dict[str, dict[int, Run]]:
     model = known(10)
     count = size.pick(2, 4, 5)
     chunks, replicas, cells, agents, widths = (
-        [first * by**i for i in range(count)] for first, by in ((4, 4), (16, 4), (1, 2), (5, 2), (32, 2))
+        [first * by**i for i in range(count)] for first, by in ((16, 4), (64, 4), (1, 2), (10, 2), (64, 2))
     )
     return {
         HANDOFFS: {n * CHUNK * 64: learning(model, 64, n) for n in chunks},
         REPLICAS: {n: learning(model, n, 4) for n in replicas},
-        CELLS: {n: learning(model, 64, 20, n) for n in cells},
+        CELLS: {n: learning(model, 64, 60, n) for n in cells},
         AGENTS: {n: learning(known(n), 64, 60) for n in agents},
         STATES: {16 * n: analysing(n) for n in agents},
         WIDTHS: {n: networks(n) for n in widths},
@@ -95,6 +95,8 @@ def draw(lines: list[Record], path: Path) -> None:
         half = counts[len(counts) // 2 - 1 :]
         axis.loglog(half, times[-1] * (half / half[-1]) ** slope, color="#c55a11", label=f"exponent {slope:.2f}")
         axis.set(xlabel=what, ylabel="processor time [s]", ylim=(times.min() / 3, times.max() * 3))
+        axis.set_xticks(counts, [f"{count:,.0f}" if count < 1e5 else f"{count / 1e6:.0f} M" for count in counts])
+        axis.minorticks_off()
         axis.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
