@@ -53,14 +53,14 @@ PEERS = ("Numba twin", "plain loop", "by hand", "QuantEcon", "gymnax", "JaxMARL"
 
 def is_peer(name: str) -> bool:
     """Whether a variant is a program of somebody else, or written for one purpose, and not one of ours."""
-    return any(peer.lower() in name.lower() for peer in PEERS)
+    return name == "rival" or any(peer.lower() in name.lower() for peer in PEERS)
 
 
 def peers(lines: list[Record]) -> str:
     """Every ratio of ours to a peer: median over rounds, range, and by processor time; empty if there is none."""
     rows = []
     for line in lines:
-        if is_peer(line.get("against", "")) and not is_peer(line["variant"]):
+        if is_peer(line.get("against", "")) and not is_peer(line["variant"]) and line["variant"] != "environment only":
             case = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in line["case"].items())
             rows.append([
                 line["variant"], case, line["against"], times(line["ratio"]),
