@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from icsmdp_jax.exact.moments import as_dense, kernel_moments
 from icsmdp_jax.models.tabular import TabularModel, annuities
 from icsmdp_jax.traces.empirical import Empirical
 from icsmdp_jax.traces.log import Log
-from icsmdp_jax.traces.patterns import CUT, END, NOBODY, Handoffs
+from icsmdp_jax.traces.patterns import END, NOBODY, Handoffs
 from icsmdp_jax.traces.record import drawn, segments
 
 
@@ -57,7 +58,7 @@ def simulated(
                 lump[:, 0] if lump.shape[1] == 1 else lump[np.arange(len(state)), place]
             )
         over = end[entered]
-        follower = np.where(over, END, CUT if step == longest - 1 else model.agent[entered])
+        follower = np.where(over, END, model.agent[entered])
         offered = np.where(over, np.nan, value[model.interface[entered]])
         rows.append((
             active, np.full(len(active), step), model.agent[state], z, option, follower, tau, reward, offered,
@@ -94,9 +95,7 @@ def logged(log: Log, found: Empirical, q: np.ndarray, choice: np.ndarray) -> Han
     preferred, chance = _wanted(share[..., :agents], found.taken, choice)
     state = found.state[after]
     offered = np.where(over | (state < 0), np.nan, q.max(axis=1)[found.interface[np.maximum(state, 0)]])
-    runs, run = np.unique(log.run[rows], return_inverse=True)
-    last = np.flatnonzero(np.diff(run, append=len(runs)))
-    follower[last] = np.where(follower[last] == END, END, CUT)
+    run = np.unique(log.run[rows], return_inverse=True)[1]
     reward = log.rate[rows] + log.lump[rows]
     return _complete(
         log.agent_name, run, log.agent[rows], z, option, follower, log.tau[rows], reward, offered, preferred[z],
@@ -104,10 +103,10 @@ def logged(log: Log, found: Empirical, q: np.ndarray, choice: np.ndarray) -> Han
     )  # fmt: skip
 
 
-def _complete(names: Sequence[str], run: np.ndarray, *columns: np.ndarray) -> Handoffs:
+def _complete(names: Sequence[str], run: np.ndarray, *columns: Any) -> Handoffs:
     follower, reward = columns[3], columns[5]
     solved = (np.bincount(run, follower == END) > 0) & (np.bincount(run, reward) > 0)
-    return Handoffs(tuple(names), run, *columns, solved=solved)
+    return Handoffs._make((tuple(names), run, *columns, solved))
 
 
 def _wanted(reached: np.ndarray, mask: np.ndarray, choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -43,7 +43,7 @@ class Handoffs(NamedTuple):
       agent: ``[n]`` int, who decided.
       seen: ``[n]`` int, code of what it saw; codes of different agents may be equal.
       option: ``[n]`` int.
-      follower: ``[n]`` int, who decides next; ``END`` or ``CUT`` behind the last one of a run.
+      follower: ``[n]`` int, who decides next; ``END`` if the run ended, ``CUT`` if nobody knows.
       duration: ``[n]`` primitive steps.
       reward: ``[n]``.
       offered: ``[n]`` value that the follower offered; NaN where there is none.
@@ -122,7 +122,7 @@ def find(handoffs: Handoffs, level: float = LEVEL) -> list[Finding]:
 
 
 def process(handoffs: Handoffs) -> dict[str, Any]:
-    """What a workflow takes, beside what it achieves; None where nothing is there to divide by.
+    """What a workflow takes, beside what it achieves; None where no run ends, or nothing is there to divide by.
 
     Useful is the time of solved runs outside second laps of two to ``LONGEST_LOOP`` agents. An error is a handoff whose
     offer falls short of the one before it in the run by more than a standard deviation of all such changes; a run has
@@ -140,12 +140,12 @@ def process(handoffs: Handoffs) -> dict[str, Any]:
     last = np.searchsorted(h.run, h.run, side="right")
     waits = [np.flatnonzero(h.offered[i + 2 : last[i]] >= h.offered[i]) for i in fell]
     back = [int(found[0]) + 1 for found in waits if len(found)]
-    runs, solved = len(h.solved), int(h.solved.sum())
+    runs, solved, some = len(h.solved), int(h.solved.sum()), bool((h.follower == END).any())
     return {
         "runs": runs,
-        "solved": solved / runs if runs else None,
+        "solved": solved / runs if some else None,
         "handoffs_per_solved": n / solved if solved else None,
-        "useful_share": float(useful / h.duration.sum()) if n else None,
+        "useful_share": float(useful / h.duration.sum()) if some else None,
         "idle": [name for name, time in zip(h.agents, busy, strict=True) if not time],
         "busiest_share": float(busy.max() / busy.sum()) if n else None,
         "errors": len(fell),
@@ -180,7 +180,8 @@ def told(handoffs: Handoffs) -> dict[str, Any]:
     names = [*handoffs.agents, "end"]
     rows = [
         {
-            "from": handoffs.agents[i], "to": names[j], "count": edges["count"][:, i, j].astype(int).tolist(),
+            "from": handoffs.agents[i], "to": names[j], "total": int(edges["count"][:, i, j].sum()),
+            "count": edges["count"][:, i, j].astype(int).tolist(),
             "duration": _plain(edges["duration"][:, i, j]), "offered": _plain(edges["offered"][:, i, j]),
         }
         for i, j in np.argwhere(edges["count"].sum(axis=0) > 0)
