@@ -24,6 +24,7 @@ EXPERIMENTS: dict[str, str] = {
     "orch-workers": f"{HERE}.roles:run",
     "workshop": f"{HERE}.workshop:run",
     "planted": f"{HERE}.planted:run",
+    "communication": f"{HERE}.communication:run",
 }
 ALL = "all"  # stands for every name
 WITH_LOAD = ("routing-6x6",)
@@ -35,7 +36,7 @@ class Options:
     """A request; every experiment takes one and returns a ``Result``.
 
     Attributes:
-      name: registered name of the environment.
+      name: registered name of the environment, or of what is asked of all of them.
       preset: ``"testing"`` (seconds, for the test suite: everything runs, nothing is well measured), ``"quick"`` (a
         minute or two on two cores: what the report shows) or ``"full"``.
       load: packets per time unit, for packet networks; None for the experiment's own choice.

@@ -25,7 +25,7 @@ def test_names() -> None:
     for name in environments():
         assert f"`{name}`" in TEXT
         assert name in headings or name == "planted"  # which docs/theory.md describes
-    assert set(EXPERIMENTS) <= set(environments())
+    assert set(EXPERIMENTS) <= {*environments(), "communication"}
 
 
 def test_pictures(tmp_path) -> None:  # type: ignore[no-untyped-def]
