@@ -18,6 +18,9 @@ def add_command(commands: Any) -> None:
         "--behaviour", default="uniform", help="behaviour policy for --model: 'uniform' or a .npy file"
     )
     add_run_options(command)
+    command.add_argument(
+        "--replica-values", action="store_true", help="write what single replicas gave to replicas.parquet"
+    )
     command.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     command.set_defaults(handler=_run)
 

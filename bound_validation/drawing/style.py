@@ -39,6 +39,7 @@ MEANING = {
 }
 HOLLOW = "A6 not certified"
 CROSSED = "bound violated"
+VACUOUS = "vacuous: the bound is no better than trivial"
 ARROW = "estimate 0: upper end of interval"
 
 _NARROW = ContextVar("narrow", default=False)

@@ -73,6 +73,7 @@ def measure(planted: PlantedModel, constants: dict[str, Any], spec: TrainedSpec,
             row = Row(
                 axis="width", cell=f"width/trained/{index}", series=part, x_name="units per agent and option", x=width,
                 width=width, measured=value, ci_low=low, ci_high=high, samples=spec.samples, tail_samples=1,
+                function_class="neural", step_rule="adam",
                 **constants | {"replicas": spec.starts},
             )  # fmt: skip
             result.rows.append(checked(row))
