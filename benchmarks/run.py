@@ -22,6 +22,7 @@ NAMES = (
     "learner_throughput",
     "numba_twin",
     "dispatch",
+    "peers_training",
     "environments",
     "random_numbers",
     "solver",

@@ -171,6 +171,9 @@ def parts(lines: list[Record]) -> str:
     found = {(line["variant"], line["case"]["states"]): line for line in lines}
     names = dict.fromkeys(line["variant"] for line in lines)
     rows = [[name, *(duration(found[name, count]["value"]) for count in counts)] for name in names]
+    if "the same by hand" in names:
+        compared = (ratio(found["whole analysis", count]) for count in counts)
+        rows.append(["whole analysis, times as fast as by hand", *compared])
     return markdown(["", *(f"{count} states" for count in counts)], rows)
 
 
@@ -230,10 +233,25 @@ def growing(lines: list[Record]) -> str:
     return markdown(["", "processor time, shortest of its rounds", "exponent, larger half"], rows)
 
 
+def trained(lines: list[Record]) -> str:
+    """Rates of peers_training, in groups that were measured together."""
+    rows = [
+        [
+            line["variant"], *(str(line["case"][name]) for name in ("width", "layers", "batch")),
+            million(line["value"]), f"{million(line['low'])} to {million(line['high'])}", ratio(line),
+            f"{line.get('ratio_cpu', 1.0):.2f}",
+        ]
+        for line in lines
+    ]  # fmt: skip
+    head = ["", "width", "hidden layers", "batch", "M steps/s", "range", "times as fast", "by CPU time"]
+    return markdown(head, rows)
+
+
 SECTIONS = (
     ("learner_throughput", "Handoffs per second, in millions", throughput),
     ("numba_twin", "IC-Q beside a hand-written Numba program", beside_twin),
     ("dispatch", "Networks of width 256, one for all agents or one for each", own_networks),
+    ("peers_training", "Training on CartPole, IC-Q beside DQN", trained),
     ("environments", "Environments under random options, 1024 copies", environments),
     ("random_numbers", "Ways of drawing random numbers, tabular IC-Q", rates),
     ("devices", "Host devices, tabular IC-Q", rates),

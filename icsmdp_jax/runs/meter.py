@@ -303,9 +303,8 @@ class Meter:
         if self._bar is not None:
             report = self.report()
             left = "" if report.seconds_left is None else f", about {duration(report.seconds_left)} left"
-            self._bar.set_postfix_str(
-                f"cells {report.cells_done}/{report.cells}, compiling {report.compile_s:.0f} s{left}", refresh=False
-            )
+            cells = f"cells {report.cells_done}/{report.cells}, " if report.cells > 1 else ""
+            self._bar.set_postfix_str(f"{cells}compiling {report.compile_s:.0f} s{left}", refresh=False)
             self._bar.update(amount)
 
     def _beat(self) -> None:
@@ -368,10 +367,8 @@ def _fits(name: str, value: Any) -> bool:
 
 def sentence(report: Report) -> str:
     """One line for people."""
-    parts = [
-        f"{report.cells_done} of {report.cells} cells",
-        f"{100 * report.work_done / max(report.work, 1):.0f} % of the work",
-    ]
+    parts = [f"{report.cells_done} of {report.cells} cells"] if report.cells > 1 else []
+    parts.append(f"{100 * report.work_done / max(report.work, 1):.0f} % of the work")
     if report.handoffs_per_second is not None:
         parts.append(f"{scaled(report.handoffs_per_second)} handoffs/s")
     parts.append(f"{duration(report.elapsed_s)} so far, {duration(report.compile_s)} of it compiling")
