@@ -1,9 +1,9 @@
 """How does IC-Q on a CPU compare with a hand-written Numba program: alias tables, xoshiro, one replica after the other?
 
-The twin is what somebody would write who needs this one learner and nothing else: it draws two 64-bit words a handoff
+The twin is what one would write who needs only this learner: it draws two 64-bit words a handoff
 from xoshiro256++, has alias cells of eight bytes, steps of each entry's own count, averages of all iterates and a
 thread for each core. Equal work, other random numbers.
-It runs twice, with its steps by their formula and with tabulated ones, beside the two executors of ``train``.
+It runs twice, with its steps by their formula and with tabulated ones, next to the two executors of ``train``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ scalar = njit(nogil=True, error_model="numpy", forceinline=True)
 
 @scalar
 def turned(x: Any, by: int) -> Any:
-    """Bits of a uint64 moved up by so many places, round the end."""
+    """Bits of a uint64 rotated to the left by a number of places."""
     return u64(u64(x << u64(by)) | u64(x >> u64(64 - by)))
 
 

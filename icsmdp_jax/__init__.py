@@ -1,12 +1,20 @@
 """Learning to hand off: interface-constrained semi-Markov decision processes in JAX.
 
+    import jax
     import icsmdp_jax as ic
 
     env, params = ic.make("planted", gap=0.2)            # any environment of ic.environments()
     print(ic.analyse(env.exact_model(params)))            # what is known without sampling
     icq = ic.setup(env, params, method="ic_q")            # any method of ic.METHODS
-    state, curves = ic.train(icq, key, updates=1500)
-    print(ic.evaluate(icq, state, key))
+    state, curves = ic.train(icq, jax.random.key(0), updates=1500)
+    print(ic.evaluate(icq, state, jax.random.key(1)))
+
+Environments: make, environments, register, tabular_env; to write one: Environment, EnvSpec, Handoff, Ended, arrive,
+no_segment; to test one: check_environment, Checked.
+Models and exact results: TabularModel, load_model, save_model, from_gym, from_quantecon, from_mdptoolbox; analyse
+(Analysis), solve (Solved), advise (Advice), Returns.
+Learning: METHODS, setup (Setup), train (Curves), evaluate (Evaluation), compare_methods (MethodComparison); constant,
+polynomial and ramp for step sizes and exploration.
 
 Names are loaded when they are first used: importing the package imports neither jax nor numpy.
 """

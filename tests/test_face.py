@@ -149,6 +149,14 @@ def test_constants_have_the_names_of_the_json() -> None:
     assert repr(known).count("\n") == 0 and len(repr(known)) < 100
 
 
+def test_what_an_analysis_holds_is_shown_in_one_line() -> None:
+    known = ic.analyse(golden(MODEL))
+    z, o = known.num_interfaces, known.num_options
+    assert repr(known.q_phi).startswith(f"Solution(q [{z}, {o}], value [{z}], error_bound ")
+    parts = (known, known.q_star, known.interface, known.fixed, known.limit, known.returns, known.gap, known.ais)
+    assert all("\n" not in repr(part) and len(repr(part)) < 300 for part in parts)
+
+
 @pytest.mark.parametrize(
     ("gap", "loss", "certified", "said"),
     [
@@ -278,6 +286,7 @@ def test_an_evaluation_is_as_long_as_the_discount_lasts(gamma: float, handoffs: 
     assert horizon_of(ic.setup(model)) == handoffs
 
 
+@pytest.mark.slow
 def test_methods_side_by_side_where_interfaces_are_vectors(capsys: pytest.CaptureFixture[str]) -> None:
     """IC-Q solves the corridor; what earns most is known in closed form."""
     found = ic.compare_methods(

@@ -157,7 +157,7 @@ def make(name: str, /, **overrides: Any) -> tuple[Environment, Any]:
 
     Args:
       name: one of ``environments()``.
-      **overrides: arguments of its maker, in the place of the name's own or of the defaults.
+      **overrides: arguments of its maker that replace the name's own or the defaults.
 
     Returns:
       ``(env, params)``.

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.core.words import holding
 from icsmdp_jax.exact.fixed_point import Projection
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.iterative import EPS, ROUNDING
@@ -47,6 +48,9 @@ class CentralLimit:
     standard_error_iid: float = 0.0
     residual: float = 0.0
     relative_error: float = 0.0
+
+    def __repr__(self) -> str:
+        return holding(self, coefficient=self.coefficient, coefficient_iid=self.coefficient_iid)
 
     @property
     def warnings(self) -> list[str]:

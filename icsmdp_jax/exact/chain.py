@@ -35,7 +35,7 @@ class BehaviourChain:
       states: ``[n]`` int, their indices in the model.
       stationary: ``[S]`` stationary law ``d``; positive at ``states``, 0 at terminal and at transient states.
       start: ``[S]`` law of the state that replaces a terminal handoff; zeros in a continuing model.
-      sparse: whether the analysis uses iterative solvers and bounds in place of square arrays over states.
+      sparse: whether the analysis uses iterative solvers and bounds instead of square arrays over states.
       residual: ``sum_s |(d P - d)(s)|``.
       relative_error: certified bound on the relative error of every ``d(s)``.
       elimination: factors of ``I - P``; None where the law was found by iteration.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.core.words import holding
 from icsmdp_jax.exact.chain import BehaviourChain, behaviour_chain
 from icsmdp_jax.exact.moments import BELOW_ONE, SMALL, KernelMoments, Matrix, compact, kernel_moments
 from icsmdp_jax.exact.solve import Solution, evaluate_policy, modified_policy_iteration, optimal_q
@@ -19,7 +20,7 @@ BLOCK_ENTRIES = 2**24  # numbers of the rows compared at once
 
 @dataclasses.dataclass(frozen=True)
 class InterfaceModel:
-    """What is left of an IC-SMDP when states are seen through interfaces only (D5).
+    """What is left of an IC-SMDP when only the interfaces are seen (D5).
 
     Attributes:
       model: the IC-SMDP.
@@ -42,6 +43,9 @@ class InterfaceModel:
     reward: np.ndarray
     discounted: Matrix
     killing: np.ndarray
+
+    def __repr__(self) -> str:
+        return holding(self)
 
     @cached_property
     def pair_weight(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.linalg import lu_factor, lu_solve
 from scipy.sparse import linalg as sparse_linalg
 
+from icsmdp_jax.core.words import holding
 from icsmdp_jax.exact.backups import Backups
 from icsmdp_jax.exact.elimination import UNIT, Elimination
 from icsmdp_jax.exact.iterative import solve as solve_linear
@@ -41,6 +42,9 @@ class Solution(NamedTuple):
     value: np.ndarray
     error_bound: float
     iterations: int
+
+    def __repr__(self) -> str:
+        return holding(self, error_bound=self.error_bound)
 
 
 def backup(reward: np.ndarray, discounted: Matrix, value: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -129,7 +133,9 @@ def modified_policy_iteration(
         return Solution(np.full(reward.shape, -np.inf), np.zeros(count), 0.0, 0)
     backups = Backups(reward, discounted, mask, killing, relative_error, reward_size)
     decides, high = backups.decides, 1 - backups.least
-    alike = backups.most < 1.01 * backups.least  # then a halt may be a change of policy: one is let pass
+    alike = (
+        count > DIRECT_LIMIT and backups.most < 1.01 * backups.least
+    )  # then a halt may be a change of policy: one is let pass
     level, rest = 0.0, np.zeros(count)
     best: tuple[np.ndarray, float, int] | None = None
     error, halts, stalled = np.inf, 0, 0
@@ -157,7 +163,7 @@ def modified_policy_iteration(
         else:
             stalled += 1
         wanted = max(tolerance * max(largest, backups.size), TINY)
-        enough = error <= wanted or high * width <= rounding
+        enough = error <= 0.1 * wanted or high * width <= rounding  # evaluated less, answers would end just inside
         if enough or stalled >= PATIENCE:
             break
         # Starting the evaluation from the middle of the bounds is what makes equal moduli fast, but it can overshoot
@@ -174,8 +180,8 @@ def modified_policy_iteration(
             for _ in range(sweeps):
                 rest, before = np.where(decides, paid + step @ rest, 0.0), rest
                 below, above = value_bounds(rest - before, backups.least, backups.most)
-                first, left = max(first, above - below), (above - below) / wanted
-                if above - below <= SETTLED * first and not 0.01 < left < 100:
+                first, left = max(first, above - below), (above - below) / max(wanted, rounding)
+                if left < 1e-3 or (count > DIRECT_LIMIT and above - below <= SETTLED * first and left > 1e4):
                     break
             if slow:
                 rest = _nearly_evaluated(pays - level * killed, step, decides, rest)

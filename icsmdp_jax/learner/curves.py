@@ -214,7 +214,7 @@ def recorded(
       look: what is recorded of the state at the end of each part.
 
     Returns:
-      The state and the curves, with what ``look`` found in the place of returns.
+      The state and the curves, with what ``look`` found instead of returns.
     """
     key_init, key_run = jax.random.split(key)
 

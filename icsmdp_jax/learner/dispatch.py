@@ -37,7 +37,7 @@ class Places(NamedTuple):
     """Places for rows, ``C`` of them for each of ``M`` groups of rows of one slot.
 
     Attributes:
-      row: ``[M, C]`` int32, the row whose values a place holds; R, which is no row, on places that are left over.
+      row: ``[M, C]`` int32, the row whose values a place holds; R, which is not a row, on places that are left over.
       source: ``[M, C]`` int32, the row that a place reads. Places left over read the last row of the same slot, so
         that no network is fed what its agent has never seen; R, which reads zeros, if there is none.
     """

@@ -23,7 +23,7 @@ from icsmdp_jax.learner.schedules import StepSize
 
 
 def check_parts(env: Any, values: Any) -> None:
-    """Refuses what is no environment, no function class, or a table for interfaces that are no numbers.
+    """Refuses what is not an environment or a function class, and tables for interfaces that are not numbers.
 
     Raises:
       ValueError: in one line.
@@ -121,7 +121,7 @@ def check_leaves(wanted: dict[str, Any], found: dict[str, Any]) -> None:
 
 
 def check_factory(optimiser: Any) -> None:
-    """Refuses what is no maker of an optimiser; the learning rate is the schedule's.
+    """Refuses what does not make an optimiser; the learning rate is the schedule's.
 
     Raises:
       ValueError: in one line.
@@ -133,7 +133,7 @@ def check_factory(optimiser: Any) -> None:
 
 
 def check_transformation(optimiser: Any) -> None:
-    """Refuses what is no optimiser.
+    """Refuses what is not an optimiser.
 
     Raises:
       ValueError: in one line.
@@ -145,7 +145,7 @@ def check_transformation(optimiser: Any) -> None:
 
 
 def check_step_size(step_size: Any) -> None:
-    """Refuses what is no schedule.
+    """Refuses what is not a schedule.
 
     Raises:
       ValueError: in one line.
@@ -157,7 +157,7 @@ def check_step_size(step_size: Any) -> None:
 
 
 def check_hyper(hyper: Any, explore: str) -> None:
-    """Refuses traced inputs that are none, or out of range where they are known.
+    """Refuses what is not traced inputs, and inputs out of range where they are known.
 
     Raises:
       ValueError: in one line.

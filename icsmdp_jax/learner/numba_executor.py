@@ -36,7 +36,7 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 def chosen(executor: str | None, learner: Learner, lanes: Sequence[Inputs], handoffs: int, samples: int) -> str:
-    """``xla``, ``numba`` or ``pallas``, for a run of so many handoffs in all and samples per replica.
+    """``xla``, ``numba`` or ``pallas``, for a run with these numbers of handoffs in all and of samples per replica.
 
     Args:
       executor: one of ``EXECUTORS``; the environment variable ``ICSMDP_EXECUTOR``, or else ``auto``, if None.
@@ -235,7 +235,7 @@ class Executor:
         return known
 
     def advance(self, chunks: int) -> bool:
-        """Runs so many chunks of every replica; False, with the state as it was, if a value would not be finite."""
+        """Runs that many chunks of every replica; False, with the state as it was, if a value would not be finite."""
         lanes, replicas = self.index.shape
         done, most = self.chunks * self.length, chunks * self.length
         count = done + most if self._learner.clock == "epoch" else int(self.seen.max(initial=0)) + most

@@ -238,9 +238,9 @@ class Meter:
         """How far the run is now.
 
         The forecast is the work that is left at the speed measured so far, compile time taken off, and for each task
-        to come the compile time of the median task. Where all tasks say how long they take beside each other, it goes
-        by that instead. Nothing is said before a tenth of the work is done, or a hundredth of it and half a minute was
-        measured.
+        to come the compile time of the median task. Where all tasks say how long they take relative to each other, it
+        uses that instead. It says nothing before a tenth of the work is done, or a hundredth of it and half a minute
+        was measured.
         """
         now = self._now()
         with self._lock:
@@ -314,7 +314,7 @@ class Meter:
                 self._line = self._now()
                 try:
                     print(sentence(self.report()), file=sys.stderr, flush=True)
-                except OSError:  # nobody reads on; the file is still renewed
+                except OSError:  # stderr is closed; the file is still renewed
                     self._show = False
 
     def _save(self) -> None:

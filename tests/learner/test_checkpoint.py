@@ -66,7 +66,7 @@ def test_a_resumed_training_has_the_bits_of_one_that_was_not_interrupted(net: ic
         ("ic_q", {"network": "linear", "width": 4}),
         ("ic_q", {"network": "mlp", "width": 4, "target_network": True, "target": "n-handoff"}),
         ("federated", {"network": "mlp", "width": 4}),
-        ("own_turn", {"network": "mlp", "width": 4}),
+        ("no_message", {"network": "mlp", "width": 4}),
         ("central", {}),
     ],
 )
