@@ -29,7 +29,7 @@ QUICKLY := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expe
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
-.PHONY: help install validate experiments test test-slow coverage lint bench bench-device clean
+.PHONY: help install validate experiments test test-slow coverage lint bench bench-device docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -82,6 +82,15 @@ bench: $(STAMP)  ## measure speed; see docs/performance.md
 bench-device: $(STAMP)  ## the same on an accelerator, beside its CPU; eight minutes
 	$(BIN)/python -m benchmarks.device $(BENCH_ARGS)
 
+docs: $(VENV)/.installed-docs  ## build the documentation site; prints where its first page is
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo $(CURDIR)/docs/_build/html/index.html
+
+$(VENV)/.installed-docs: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]" -c constraints.txt
+	@touch $@
+
 clean:  ## remove caches and build products; .venv and results stay
-	rm -rf build dist *.egg-info .cache/jax-tests .cache/numba-tests .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf build dist *.egg-info docs/_build docs/generated .cache/jax-tests .cache/numba-tests
+	rm -rf .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The one place that measures a cell: runs of IC-Q, and rows that set what they give beside every term of the bound.
+"""The one place that measures a cell: runs of IC-Q, and rows that compare their results with every term of the bound.
 
 A cell is a model with a function class. Its rows come in the theorem's order: the interface (exact), the spread, bias
 and RMSE of tail averages (P2), the residual of average iterates (T3, T3.1), the approximation (exact, T2), and the
@@ -132,7 +132,7 @@ def feature_errors(
 
 
 def interface_rows(cell: AnalysedCell, forms: Sequence[str] = FORMS) -> list[Row]:
-    """Interface gap and policy loss, exact, beside forms of Theorem 1 (T1, T1.1, T1.2, T1.3)."""
+    """Interface gap and policy loss, exact, against forms of Theorem 1 (T1, T1.1, T1.2, T1.3)."""
     ais, gap, interface = cell.known.ais, cell.known.gap, cell.known.interface
     modulus, killing = interface.gamma_bar, interface.least_killing
     every = {
@@ -147,7 +147,7 @@ def interface_rows(cell: AnalysedCell, forms: Sequence[str] = FORMS) -> list[Row
 
 
 def limit_rows(cell: AnalysedCell, tables: np.ndarray, samples: int, series: Sequence[str] = LIMIT) -> list[Row]:
-    """Spread (beside the central limit), bias and RMSE of the tail average around ``Q_m`` (D10, P2).
+    """Spread (against the central limit), bias and RMSE of the tail average around ``Q_m`` (D10, P2).
 
     Args:
       cell: the cell.
@@ -184,7 +184,7 @@ def _scaled(interface: InterfaceModel, tables: np.ndarray) -> np.ndarray:
 def residual_row(
     cell: AnalysedCell, tables: np.ndarray, samples: int, series: str = "residual", decaying: bool = False
 ) -> Row:
-    """RMSE of ``[replicas, Z, O]`` average iterates to ``Q_m``, projected, beside the best of T3+ and T3 (or T3.1).
+    """RMSE of ``[replicas, Z, O]`` average iterates to ``Q_m``, projected, against the best of T3+ and T3 (or T3.1).
 
     The column ``alternative`` has the root of T3 or T3.1, which is not checked.
     """
@@ -197,7 +197,7 @@ def residual_row(
 def plain_row(
     cell: AnalysedCell, tables: np.ndarray, samples: int, series: str, prediction: float, certificate: float
 ) -> Row:
-    """The same of a plain run, beside prediction and certificate of theorem B; a linear class has no certificate."""
+    """The same of a plain run, against prediction and certificate of theorem B; a linear class has no certificate."""
     unclaimed = {} if cell.known.basis is None else {"term": "", "trivial": NAN}
     rule = {"step_rule": series.removesuffix("_plain")}
     return _residual(cell, tables, samples, series, prediction=prediction, bound=certificate, **unclaimed, **rule)
@@ -212,14 +212,14 @@ def _residual(cell: AnalysedCell, tables: np.ndarray, samples: int, series: str,
 
 
 def approximation_row(cell: AnalysedCell) -> Row:
-    """Distance of ``Q_m`` from ``Q_phi``, exact, beside T2."""
+    """Distance of ``Q_m`` from ``Q_phi``, exact, against T2."""
     error, bound = approximation(cell.known)
     trivial = cell.known.interface.norm(cell.known.q_phi_table)
     return cell.row("approximation", error, term="approximation", bound=bound, trivial=trivial)
 
 
 def total_row(cell: AnalysedCell, tables: np.ndarray, samples: int, series: str = "total", **columns: Any) -> Row:
-    """RMSE of ``[replicas, Z, O]`` average iterates to ``Q*``, constant step, beside the sum of the terms (T4)."""
+    """RMSE of ``[replicas, Z, O]`` average iterates to ``Q*``, constant step, against the sum of the terms (T4)."""
     squares = oracle_squares(cell.known, tables)
     return cell.row(
         series, root_interval(squares), term="total", bound=total_bound(cell.known, samples),
@@ -263,7 +263,7 @@ class Learned:
         return self.run.handoffs
 
     def tables(self, lane: int, samples: int) -> np.ndarray:
-        """``[replicas, Z, O]`` average of one lane after so many handoffs."""
+        """``[replicas, Z, O]`` average of one lane after that many handoffs."""
         average = self.run.average(self.checkpoints.index(samples), samples // 2 if self.tail else 0)
         params, known = jax.tree.map(lambda leaf: leaf[lane], average), self.lanes[lane]
         return tables_of(function_class(known), params, features(known), known.interface)

@@ -21,7 +21,7 @@ ROUNDING = 1e-9  # float64 noise allowed where a bound itself is (nearly) zero, 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One measurement of one cell beside everything the theory says about it.
+    """One measurement of one cell, with everything the theory says about it.
 
     Attributes:
       axis: width, gap, samples, mixing, durations, total, agents, audit, returns, messages or model.
@@ -131,7 +131,7 @@ class Row:
 
     @property
     def constants(self) -> dict[str, Any]:
-        """The constants of its cell's model, with zero for what is rounding noise beside 1 or beside its values."""
+        """The constants of its cell's model, with 0 for rounding noise compared with 1 or with its values."""
         values = {name: getattr(self, name) for name in CONSTANTS}
         noise = {name: 1e-12 * (self.scale if name in REWARDS else 1.0) for name in values}
         return {k: 0.0 if isinstance(v, float) and abs(v) < noise[k] else v for k, v in values.items()}
@@ -140,7 +140,7 @@ class Row:
 def checked(row: Row) -> Row:
     """The row with its interval completed, unless a single replica tells none; ``holds`` and ``informative`` decided.
 
-    An infinite bound or one without a trivial value beside it is neither informative nor vacuous.
+    An infinite bound, or one without a trivial value to compare it with, is neither informative nor vacuous.
     """
     known = row.replicas != 1
     low = row.measured if known and math.isnan(row.ci_low) else row.ci_low

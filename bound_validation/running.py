@@ -247,7 +247,7 @@ class Ending:
       constants: the lines of the table of constants.
       figures: draws into the run directory; paths of the PNG files by name.
       summary: further keys of the summary.
-      seconds: what all this takes, beside ``Task.seconds``.
+      seconds: what all this takes, in the units of ``Task.seconds``.
     """
 
     arrange: Callable[[list[Row]], list[Row]] = list

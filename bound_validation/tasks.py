@@ -21,7 +21,7 @@ TERM_OF = {"residual": "residual", "approximation": "approximation", "interface"
 
 
 def about(handoffs: float, more: float = 0.0) -> float:
-    """``Task.seconds`` of a task that compiles one program and simulates so many handoffs, and what it does besides."""
+    """``Task.seconds`` of a task that compiles one program, simulates this many handoffs and does ``more``."""
     return PROGRAM + HANDOFF * handoffs + more
 
 
@@ -77,7 +77,7 @@ def dominance(name: str, where: str, rows: Iterable[Row]) -> list[Claim]:
 
     Args:
       name: of the claim.
-      where: words for ``Largest measured term {where}: ...``, with the number of cells in the place of ``{}``.
+      where: words for ``Largest measured term {where}: ...``, where ``{}`` becomes the number of cells.
       rows: those of which the terms are taken, by their series; all others are ignored.
     """
     found: dict[str, dict[str, float]] = {}

@@ -1,4 +1,4 @@
-"""The documentation is run: every shell and Python block of README.md and two pages, in order.
+"""The documentation is run: every shell and Python block of README.md and four pages, in order.
 
 Each document gets an empty directory with a copy of ``examples/`` and runs there as a reader would run it,
 except that ``make`` only shows what it would do and that sample counts and presets are small. A ``text``
@@ -23,7 +23,7 @@ from icsmdp_jax import cli
 from tests.bound_validation.runs import declared
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "docs/tutorial.md", "docs/practice.md"]
+DOCUMENTS = ["README.md", "docs/start.md", "docs/tutorial.md", "docs/practice.md", "docs/reproducibility.md"]
 RUN = {"bash", "sh", "python"}
 SHOWN = {"text", "bibtex"}  # not run
 SMALLER = [
@@ -126,6 +126,7 @@ def pages() -> list[str]:
     return [
         "README.md",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
         *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")),
     ]
 

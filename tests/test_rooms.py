@@ -22,7 +22,7 @@ ORDER: dict[str, list[set[str]]] = {
         {"models", "runs", "runtime", "pages"},
         {"exact"},
         {"envs"},
-        {"learner"},
+        {"adapters", "learner"},
         {"traces"},
         {"drawing"},
         {"experiments"},

@@ -115,7 +115,7 @@ def draw_panel(axes: Axes, panel: Panel, index: int | None = None, room: float |
 
 
 def room_of(axes: Axes) -> float:
-    """Width in points of the axes' place in the figure, with the labels beside them."""
+    """Width in points of the axes' place in the figure, with their labels."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     share = len(axes.get_subplotspec().colspan) / axes.get_gridspec().ncols  # type: ignore[union-attr]

@@ -19,7 +19,7 @@ NAMES = ("overview", *(name for name, axis in AXES.items() if axis.figure is not
 def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path, columns: bool = True) -> dict[str, Path]:
     """Draws every figure for which there are rows, as PNG and PDF in ``out/figures``; same rows, same bytes.
 
-    Beside each lie ``NAME.json``, its data for a page, and ``NAME-column``, the same for a single column of a page; an
+    Next to each are ``NAME.json``, its data for a page, and ``NAME-column``, the same for a single column of a page; an
     axis from outside has one if its figure is then as narrow.
 
     Args:
@@ -29,7 +29,7 @@ def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path, columns:
       columns: whether to draw those for a single column as well.
 
     Returns:
-      Paths of the wide PNG files by name, in the order of the report; the PDF lies beside each.
+      Paths of the wide PNG files by name, in the order of the report; each has its PDF next to it.
     """
     from bound_validation.drawing.style import single_column
     from bound_validation.report import overview

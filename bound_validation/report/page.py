@@ -200,7 +200,7 @@ def _constants(summary: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _central_limit(rows: list[Row]) -> dict[str, Any] | None:
-    """Measured spread beside what P2 predicts, with and without the Poisson terms."""
+    """Measured spread against what P2 predicts, with and without the Poisson terms."""
     found = select(rows, "samples", "spread") + [
         row for row in rows if row.axis in ("mixing", "sweep") and row.series == "spread"
     ]

@@ -1,4 +1,4 @@
-"""Figures of a sweep, one for each measured term: measurements with intervals and what the theory says beside them."""
+"""Figures of a sweep, one for each measured term: measurements with intervals, and what the theory says."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class TabularModel:
       reward_noise: half-width ``h >= 0`` of the uniform noise added to the segment reward.
       lump_reward: ``[S, O]`` reward paid with the last primitive step of the option, hence discounted by
         ``gamma^(tau-1)``.
-      lump_reward_next: ``[S, O, S]``, or ``[S, O, W]`` beside successor lists: the same, by the state entered. Two
+      lump_reward_next: ``[S, O, S]``, or ``[S, O, W]`` with successor lists: the same, by the state entered. Two
         listed entries may name one next state and pay different lumps: the reward is then random given that state.
       transition: ``[S, O, S]`` next handoff state, given state and option.
       duration: ``[S, O, T]`` pmf of ``tau = 1..T``, independent of the next state.
@@ -189,7 +189,7 @@ class TabularModel:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
     def seen_through(self, interface: Array, available: Array) -> TabularModel:
-        """The same states and kernel, neither checked nor copied again, seen through other interfaces.
+        """The same states and kernel, neither checked nor copied again, with other interfaces.
 
         Args:
           interface: ``[S]`` int, interfaces that do not mix agents.

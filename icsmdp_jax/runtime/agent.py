@@ -4,8 +4,8 @@ policy = load_policy("desk-policy")
 triage = Agent(policy, "triage", store="triage.db", epsilon=0.1)
 choice = triage.act({"topic": "billing"})             # an option and its probability, for the log
 triage.wait("ticket-17/0", segment)                   # the option has ended: the segment waits for its scalar
-scalar = triage.offer({"topic": "billing"})           # all that the agent ever tells anybody
-triage.receive("ticket-17/0", 1.25)                   # all that it ever learns from anybody
+scalar = triage.offer({"topic": "billing"})           # all that the agent ever tells anyone
+triage.receive("ticket-17/0", 1.25)                   # all that it ever learns from anyone
 """
 
 from __future__ import annotations

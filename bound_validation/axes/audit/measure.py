@@ -1,4 +1,4 @@
-"""The audit axis: the certificate that a learned table gives of itself beside its error, and how often it errs (T5)."""
+"""The audit axis: certificates of learned tables against true errors, and how often certificates err (T5)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def audited(known: Analysis, tables: np.ndarray, key: jax.Array, handoffs: int) 
 
 
 def audit_rows(cell: AnalysedCell, tables: np.ndarray, found: Audit, samples: int) -> list[Row]:
-    """Error beside its certificate, without and with the model, and shares of intervals that miss (T5).
+    """Error against its certificate, without and with the model, and shares of intervals that miss (T5).
 
     Args:
       cell: the cell.

@@ -115,7 +115,7 @@ def _returns(axes: Axes, rows: list[Row], kinds: tuple[str, ...]) -> None:
 
 
 def _rounding(shifts: list[Row]) -> Panel:
-    """How far rounding moves the values, beside what L1 allows rounding to the nearest level."""
+    """How far rounding moves the values, and what L1 allows rounding to the nearest level."""
     nearest, random = ([row for row in shifts if row.group == kind] for kind in ("nearest", "random"))
     curves = [
         *line(nearest, "bound", "bound, nearest", BLACK),
@@ -128,7 +128,7 @@ def _rounding(shifts: list[Row]) -> Panel:
 
 
 def _lies(shifts: list[Row]) -> Panel:
-    """How far liars move the values, with clipping and without, beside what the width of the range allows."""
+    """How far liars move the values, with clipping and without, and what the width of the range allows."""
     curves: list[Curve] = []
     for kind in ("high", "low"):
         colour, marker = LOOKS[kind]

@@ -104,7 +104,7 @@ def tasks(spec: MessagesSpec, settings: Settings) -> list[Task]:
 def simulate(spec: MessagesSpec, model: TabularModel, lanes: list[Lane]) -> tuple[np.ndarray, float]:
     """Runs tabular IC-Q through every channel; replica r meets the same handoffs in all of them.
 
-    It behaves uniformly at random, so that what is heard changes nothing but values.
+    It behaves uniformly at random, so that messages change only values.
 
     Returns:
       ``[channels, replicas, parts, Z, O]`` float64 tables after each part of the run, and seconds of compilation.

@@ -1,4 +1,4 @@
-"""The neural axis: projected neural IC-Q beside theorem N, its parts, and the linearisation error on the path."""
+"""The neural axis: projected neural IC-Q against theorem N, its parts, and the linearisation error on the path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bound_validation import theorem
 from bound_validation.axes.neural.certificate import NetCertificate, certificate
 from bound_validation.axes.neural.spec import NetRun, NeuralSpec
 from bound_validation.axis import Settings
-from bound_validation.cell import AnalysedCell, analysed, oracle_norm, oracle_squares
+from bound_validation.bounds import oracle_norm
+from bound_validation.cell import AnalysedCell, analysed, oracle_squares
 from bound_validation.intervals import Slope, root_interval
 from bound_validation.results import Row, by_replica
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, in_range
@@ -108,7 +109,7 @@ def floors_of(net: NetCertificate) -> tuple[float, float]:
 
 
 def exact_rows(net: NetCertificate, gap: float, samples: Sequence[int]) -> list[Row]:
-    """Approximation beside N3, and the parts of the bound at every number of handoffs."""
+    """Approximation against N3, and the parts of the bound at every number of handoffs."""
     error, bound = net.approximation
     trivial = net.known.interface.norm(net.known.q_phi_table)
     columns: dict[str, Any] = {"term": "approximation", "bound": bound, "trivial": trivial, "radius": net.radius}
@@ -174,7 +175,7 @@ def learned(net: NetCertificate, samples: int, replicas: int, seed: int, chunk: 
 
 
 def run(spec: NeuralSpec, one: NetRun, settings: Settings, progress: Progress) -> TaskResult:
-    """One run beside its bound, the sum of the terms, and its linearisation error beside the certificate."""
+    """One run against its bound, the sum of the terms, and its linearisation error against the certificate."""
     known, k = known_of(spec, one.gap), one.samples
     net = certificate(known, one.width, spec.reach, spec.seed, 0)
     path = learned(net, k, one.replicas, spec.seed + one.width, settings.chunk, progress)

@@ -13,7 +13,7 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes.returns.spec import TABLE_STEP, LearnerSpec, ReturnsSpec, StepSetting
 from bound_validation.axis import Settings
-from bound_validation.cell import value_width
+from bound_validation.bounds import value_width
 from bound_validation.results import Row, by_replica, checked
 from bound_validation.tasks import PROGRAM, Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
@@ -232,7 +232,7 @@ def claims_of(learner: LearnerSpec, method: str, replicas: int, rows: list[Row])
 
 
 def gap_sweep(spec: ReturnsSpec, progress: Progress) -> TaskResult:
-    """What tabular IC-Q's greedy policy loses against the oracle at every eta, beside the exact loss of ``Q_phi``'s.
+    """What tabular IC-Q's greedy policy loses against the oracle at every eta, with the exact loss of ``Q_phi``'s.
 
     ``Q_phi`` depends on the behaviour policy, so all runs behave as the exact solution assumes: uniformly at random.
     """

@@ -2,7 +2,7 @@
 
 Two-layer nets ``m^(-1/2) sum_r b_r relu(w_r . x)`` with fixed signs learn by IC-Q in many environments side by side,
 under the behaviour policy of the axis. Every start is trained twice, on independent data. What the two runs have in
-common is systematic (too few units, or too few updates); what they differ in is what the data left undecided.
+common is systematic (too few units, or too few updates); what they differ in is due to the data.
 """
 
 from __future__ import annotations
