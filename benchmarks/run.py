@@ -30,6 +30,7 @@ NAMES = (
     "large_models",
     "devices",
     "scaling",
+    "growth",
     "runtime",
 )
 

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.common import Record
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
@@ -51,14 +53,14 @@ PEERS = ("Numba twin", "plain loop", "by hand", "QuantEcon", "gymnax", "JaxMARL"
 
 def is_peer(name: str) -> bool:
     """Whether a variant is a program of somebody else, or written for one purpose, and not one of ours."""
-    return any(peer.lower() in name.lower() for peer in PEERS)
+    return name == "rival" or any(peer.lower() in name.lower() for peer in PEERS)
 
 
 def peers(lines: list[Record]) -> str:
     """Every ratio of ours to a peer: median over rounds, range, and by processor time; empty if there is none."""
     rows = []
     for line in lines:
-        if is_peer(line.get("against", "")) and not is_peer(line["variant"]):
+        if is_peer(line.get("against", "")) and not is_peer(line["variant"]) and line["variant"] != "environment only":
             case = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in line["case"].items())
             rows.append([
                 line["variant"], case, line["against"], times(line["ratio"]),
@@ -228,6 +230,23 @@ def trained(lines: list[Record]) -> str:
     return markdown(head, rows)
 
 
+def exponent(lines: list[Record]) -> float:
+    """Slope of the logarithm of the time over the logarithm of the size, least squares over the larger half."""
+    upper = sorted(lines, key=lambda line: line["case"]["count"])[len(lines) // 2 - 1 :]
+    counts, times = ([np.log(line["case"]["count"]) for line in upper], [np.log(line["low"]) for line in upper])
+    return float(np.polyfit(counts, times, 1)[0])
+
+
+def growing(lines: list[Record]) -> str:
+    """Processor time at each size, and the exponent of its growth."""
+    rows = []
+    for what in dict.fromkeys(line["variant"] for line in lines):
+        own = [line for line in lines if line["variant"] == what]
+        spans = ", ".join(f"{line['case']['count']}: {duration(line['low'])}" for line in own)
+        rows.append([what, spans, f"{exponent(own):.2f}"])
+    return markdown(["", "processor time, shortest of its rounds", "exponent, larger half"], rows)
+
+
 SECTIONS = (
     ("learner_throughput", "Handoffs per second, in millions", throughput),
     ("numba_twin", "IC-Q beside a hand-written Numba program", beside_twin),
@@ -237,6 +256,7 @@ SECTIONS = (
     ("random_numbers", "Ways of drawing random numbers, tabular IC-Q", rates),
     ("devices", "Host devices, tabular IC-Q", rates),
     ("scaling", "Time and memory of a sweep, measured and forecast", scaled),
+    ("growth", "How processor time grows", growing),
     ("solver", "Exact solvers, same certified error", solvers),
     ("exact_analysis", "Parts of `icsmdp analyse`", parts),
     ("large_models", "Exact analysis of large models", large),

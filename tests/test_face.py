@@ -286,6 +286,7 @@ def test_an_evaluation_is_as_long_as_the_discount_lasts(gamma: float, handoffs: 
     assert horizon_of(ic.setup(model)) == handoffs
 
 
+@pytest.mark.slow
 def test_methods_side_by_side_where_interfaces_are_vectors(capsys: pytest.CaptureFixture[str]) -> None:
     """IC-Q solves the corridor; what earns most is known in closed form."""
     found = ic.compare_methods(

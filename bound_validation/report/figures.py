@@ -19,7 +19,7 @@ NAMES = ("overview", *(name for name, axis in AXES.items() if axis.figure is not
 def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path, columns: bool = True) -> dict[str, Path]:
     """Draws every figure for which there are rows, as PNG and PDF in ``out/figures``; same rows, same bytes.
 
-    Next to each are ``NAME.json``, its data for a page, and ``NAME-column``, the same for a single column of a page; an
+    Next to each lie ``NAME.json``, its data for a page, and ``NAME-column``, the same for a single column of a page; an
     axis from outside has one if its figure is then as narrow.
 
     Args:

@@ -82,7 +82,7 @@ found.figure(y_label="tickets solved, discounted")
 # %% [markdown]
 # ## A name for it
 #
-# Registered, it can be made by name, here and by `icsmdp learn --env` in a program that imports the module.
+# Once registered, it is made by name, like those that come along.
 
 # %%
 ic.register("triage", lambda gamma=0.95: (Triage(), {"gamma": jnp.float32(gamma)}), "three desks and a ticket")

@@ -42,6 +42,9 @@ VARIANTS = {
     "large_models": {"dense analysis", "sparse analysis"},
     "devices": {"1 host device", "2 host devices"},
     "scaling": {"1 device", "2 devices", "program for 8 devices"},
+    "growth": {
+        "handoffs", "replicas", "cells", "agents", "states of an exact analysis", "width of a network",
+    },
     "runtime": {"act, table", "act, table on disk", "act, linear", "act, mlp", "absorb, table on disk"},
 }  # fmt: skip
 
@@ -82,15 +85,11 @@ def test_what_needs_a_missing_library_is_left_out(capsys, monkeypatch):
     assert said.out == "" and "left out" in said.err
 
 
-SLOW = (
-    "devices",
-    "dispatch",
-    "large_models",
-    "learner_throughput",
-    "numba_twin",
-    "peers_training",
+SLOW = (  # many programs, or processes
+    "devices", "dispatch", "environments", "growth", "large_models", "learner_throughput", "numba_twin",
+    "peers_training", "random_numbers",
     "scaling",
-)  # many programs, or processes
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_each_prints_json_lines(name, capsys, tmp_path):
         check(line)
         assert line["benchmark"] == name
     assert {line["variant"] for line in lines} - {"rival", *RIVALS} == VARIANTS[name]
-    assert any("against" in line for line in lines)
+    assert any("against" in line for line in lines) or name == "growth"
     tables = table.render(out)
     assert tables.count("|---|") == 1 + bool(table.peers(lines)) and f"(`{name}`)" in tables
     if name == "solver":

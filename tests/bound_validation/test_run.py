@@ -19,7 +19,7 @@ from bound_validation import theorem
 from bound_validation.axes.gap import measure as gap
 from bound_validation.axes.width import measure as width
 from bound_validation.axis import PRESETS, SETTINGS
-from bound_validation.report.figures import NAMES
+from bound_validation.report.figures import NAMES, draw_all
 from bound_validation.results import COLUMNS, NAN, Row, read_table
 from bound_validation.running import summarise, verdict
 from bound_validation.tasks import Claim, Task, TaskResult, in_range
@@ -72,6 +72,13 @@ def test_testing_preset_leaves_what_the_contract_names(testing):
     for path in (place / "figures").iterdir():
         assert path.read_bytes()[:4] in (b"\x89PNG", b"%PDF", b'{"co'), path
     assert leftovers(place) == []
+
+
+@pytest.mark.slow
+def test_figures_of_the_testing_preset(testing, summary, tmp_path):
+    """Laid out and saved; the run itself left blank pictures. Rows that are made up: test_figures.py."""
+    drawn = draw_all(read_table(testing[0] / "results.parquet"), summary, tmp_path)
+    assert tuple(drawn) == NAMES and min(path.stat().st_size for path in drawn.values()) > 10_000
 
 
 def test_report_stands_alone(testing):

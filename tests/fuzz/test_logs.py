@@ -133,7 +133,7 @@ def test_mutated_logs_are_fitted_or_refused(tmp_path: Path) -> None:
         assert "</html>" in report(done.content, "log") and len(policy(done).agents) > 0
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_mutated_logs(tmp_path: Path, count: int) -> None:
     with strict_warnings():
         for seed in range(count):

@@ -19,6 +19,7 @@ from bound_validation.sweep.run import run_sweep, tasks
 from examples.own_sweep import drafts
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.learner.train import Traces
+from tests.bound_validation.runs import with_blank_figures
 from tests.bound_validation.sweep.small import exact, small, without_figures
 
 SERIES = {"gap", "gap_value_aware", "gap_mass_span", "policy_loss", "spread", "bias", "rmse", "residual", "total"}
@@ -36,7 +37,8 @@ def finished(tmp_path_factory) -> Finished:
     """One run with everything in it: three cells in two parts, both schedules, two numbers of handoffs."""
     place = tmp_path_factory.mktemp("sweep")
     before = sum(Traces.values())
-    summary = run_sweep(small(), place)
+    with with_blank_figures("bound_validation.sweep.figure.save"):
+        summary = run_sweep(small(), place)
     assert summary is not None
     return Finished(place, summary, read_table(place / "results.parquet"), sum(Traces.values()) - before)
 
