@@ -41,6 +41,9 @@ ENVIRONMENTS: dict[str, Entry] = {
     "math-pipeline": Entry(
         f"{HERE}.math_pipeline:math_pipeline", "planner, solvers, verifier and finalizer work on a draft"
     ),
+    "semantic-cache": Entry(
+        f"{HERE}.semantic_cache:semantic_cache", "a front agent answers from its cache, or hands on to models"
+    ),
     "cpu-sort2": Entry(
         SORTING, "agents of instruction classes write a program that sorts two values", {"num_values": 2}
     ),
