@@ -6,6 +6,8 @@ topics drift, that is, a phase that everybody can see changes now and then. Dist
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 TOPICS = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [-0.6, 0.0, 0.8]])
@@ -34,6 +36,7 @@ def chord(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.linalg.norm(one[:, None] - other[None], axis=2)
 
 
+@lru_cache(maxsize=8)
 def fine_net(count: int, draws: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     """Points far from one another among drawn queries, and how many queries are nearest to each.
 
