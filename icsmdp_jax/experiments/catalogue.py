@@ -17,6 +17,7 @@ EXPERIMENTS: dict[str, str] = {
     "expert-routing": f"{HERE}.experts:run",
     "math-pipeline": f"{HERE}.mathematics:run",
     "semantic-cache": f"{HERE}.caching:run",
+    "federated-routing": f"{HERE}.federated:run",
     "cpu-sort2": f"{HERE}.sorting:run",
     "cpu-sort3": f"{HERE}.sorting:run",
     "cpu-sort4": f"{HERE}.sorting:run",
