@@ -22,7 +22,7 @@ import numpy as np
 
 from icsmdp_jax.core.arguments import expect, whole
 from icsmdp_jax.envs.expert_routing.env import BUSY, TEAM
-from icsmdp_jax.envs.expert_routing.queries import DIFFICULTIES, experts
+from icsmdp_jax.envs.expert_routing.queries import DIFFICULTIES, Experts, experts
 from icsmdp_jax.envs.expert_routing.table import KINDS
 from icsmdp_jax.envs.finite import one_hot
 from icsmdp_jax.envs.listed import Listed, ListedParams, Listing, listed_env, listed_params
@@ -123,7 +123,7 @@ def states() -> tuple[np.ndarray, ...]:
     return tuple(axis[keep] for axis in every)
 
 
-def team():  # type: ignore[no-untyped-def]
+def team() -> Experts:
     """The models' numbers: those of expert-routing with its default arguments, without any noise of reading."""
     return experts(TEAM, None, 2.5, 2000.0, 3.0, 0.5, 0.3, 0.0, (0.0,) * len(TEAM), BUSY)
 
@@ -143,8 +143,8 @@ def covered(coverage: int) -> np.ndarray:
 def mixes(focus: float) -> np.ndarray:
     """``[clients, prompts]`` law of each client's prompts."""
     own = np.arange(PROMPTS) // EACH // 2 == np.arange(CLIENTS)[:, None]
-    law = (1 - focus) / PROMPTS + focus * own / np.maximum(own.sum(axis=1, keepdims=True), 1)
-    return law / law.sum(axis=1, keepdims=True)
+    own = own | ~own.any(axis=1, keepdims=True)
+    return (1 - focus) / PROMPTS + focus * own / own.sum(axis=1, keepdims=True)
 
 
 @cache
