@@ -57,7 +57,7 @@ def run(options: Options) -> Result:
         figures={"frontier": study.frontier_figure, "coverage": study.coverage_figure},
         agents=AGENTS,
     )
-    routers = {name: over_replicas(found) for name, found in study.earned[COVERAGE].items()}
+    routers = {name: over_replicas(study.earned[COVERAGE][name]) for name in NAMES}
     routers["best_router"] = exactly(study.best)
     own = Returns(env.exact_model(params))
     analysed = {name: _scaled(own, value) for name, value in routers.items()}

@@ -43,6 +43,7 @@ def test_the_experiment_runs() -> None:
     result = run(Options("federated-routing", preset="testing"))
     assert {table.name for table in result.tables} >= {"coverage", "frontier", "sizes"}
     assert result.message_scalars_per_handoff == 1 and set(result.checks.values()) == {None}
+    assert result.methods["ic_q"].replicas == result.settings["replicas"]
     assert set(result.methods) == set(result.normalised) > {"kmeans_federated", "mlp_local", "best_router"}
     json.dumps(result.as_json(), allow_nan=False)
     for draw in result.figures.values():
