@@ -21,15 +21,18 @@ EXTRAS := dev,$(if $(filter cpu,$(JAX)),numba,$(JAX))
 
 # One process per core, four at most: each loads jax and compiles for itself. A file stays in one process, so
 # that its tests share what is compiled; BLAS keeps to one thread, since the processes fill the cores already.
-PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+# Bytecode is written, whatever the shell says: rewriting the asserts of all files takes longer than many of them run.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 # Compiling is most of the work of the suite, and programs of tests run for moments: optimised less and by plainer
-# emitters (where jaxlib has both) they compile in a quarter of the time. The whole suite, test-slow, compiles as users do.
+# emitters (where jaxlib has both) they compile in a quarter of the time. Nor do they keep lines of source, which are
+# looked up for every operation. The whole suite, test-slow, compiles as users do.
 QUICKLY := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true \
-  --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters --xla_cpu_parallel_codegen_split_count=1 $$XLA_FLAGS"
+  --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters --xla_cpu_parallel_codegen_split_count=1 $$XLA_FLAGS" \
+  JAX_TRACEBACK_IN_LOCATIONS_LIMIT=0
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DELETE_ON_ERROR:
-.PHONY: help install validate experiments test test-slow coverage lint bench bench-device clean
+.PHONY: help install validate experiments test test-slow coverage lint bench bench-device docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 20
@@ -82,6 +85,15 @@ bench: $(STAMP)  ## measure speed; see docs/performance.md
 bench-device: $(STAMP)  ## the same on an accelerator, beside its CPU; eight minutes
 	$(BIN)/python -m benchmarks.device $(BENCH_ARGS)
 
+docs: $(VENV)/.installed-docs  ## build the documentation site; prints where its first page is
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo $(CURDIR)/docs/_build/html/index.html
+
+$(VENV)/.installed-docs: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]" -c constraints.txt
+	@touch $@
+
 clean:  ## remove caches and build products; .venv and results stay
-	rm -rf build dist *.egg-info .cache/jax-tests .cache/numba-tests .pytest_cache .hypothesis .ruff_cache .mypy_cache
+	rm -rf build dist *.egg-info docs/_build docs/generated .cache/jax-tests .cache/numba-tests
+	rm -rf .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

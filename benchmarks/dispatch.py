@@ -1,4 +1,4 @@
-"""What does a network of one's own cost each agent, against one network that all agents share?
+"""What does it cost to give each agent its own network, compared with one network that all agents share?
 
 The whole learner in both cases: acting, offers, gradients and Adam, in an environment that costs next to nothing.
 """

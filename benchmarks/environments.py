@@ -1,4 +1,4 @@
-"""How many handoffs a second does each environment run, beside two environments that people know?
+"""How many handoffs a second does each environment run, compared with two well-known environments?
 
 Uniformly random options, 1024 copies, automatic restart, nothing learned. gymnax's CartPole and JaxMARL's switch_riddle
 run in the same process if they are installed (``pip install -e ".[rivals]"``), each in its own usual way: a key for

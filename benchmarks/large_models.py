@@ -2,7 +2,7 @@
 
 Random successor lists with 4 options of 4 successors each and an interface for every five states, each analysed in a
 process of its own, so that the peak is that of one analysis. Up to the number of states at which the package changes
-over, the dense analysis runs beside the one for large models.
+over, the dense analysis runs as well as the one for large models.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How many handoffs a second does IC-Q learn from, against the number of replicas?
 
-Tabular and linear IC-Q, beside the same environment without learning and a plain loop in Python and NumPy.
+Tabular and linear IC-Q, the same environment without learning, and a plain loop in Python and NumPy.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """How does IC-Q on a CPU compare with a hand-written Numba program: alias tables, xoshiro, one replica after the other?
 
-The twin is what somebody would write who needs this one learner and nothing else: it draws two 64-bit words a handoff
+The twin is what one would write who needs only this learner: it draws two 64-bit words a handoff
 from xoshiro256++, has alias cells of eight bytes, steps of each entry's own count, averages of all iterates and a
 thread for each core. Equal work, other random numbers.
-It runs twice, with its steps by their formula and with tabulated ones, beside the two executors of ``train``.
+It runs twice, with its steps by their formula and with tabulated ones, next to the two executors of ``train``.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,13 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from numba import njit
 
-from benchmarks import common
+from benchmarks import run
 from benchmarks.common import Record, Size, bench_model, race, record
 from benchmarks.learner_throughput import learners
 from icsmdp_jax.devices.cores import usable_cores
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.numba_executor import packed
-from icsmdp_jax.learner.numba_kernels import cell_of, side_of
 from icsmdp_jax.learner.train import CHUNK, train
 
 NAME = "numba_twin"
@@ -37,7 +37,7 @@ scalar = njit(nogil=True, error_model="numpy", forceinline=True)
 
 @scalar
 def turned(x: Any, by: int) -> Any:
-    """Bits of a uint64 moved up by so many places, round the end."""
+    """Bits of a uint64 rotated to the left by a number of places."""
     return u64(u64(x << u64(by)) | u64(x >> u64(64 - by)))
 
 
@@ -49,6 +49,20 @@ def xoshiro(a: Any, b: Any, c: Any, d: Any) -> Any:
     c, d = u64(c ^ a), u64(d ^ b)
     b, a = u64(b ^ c), u64(a ^ d)
     return word, a, b, u64(c ^ moved), turned(d, 45)
+
+
+@scalar
+def cell_of(word: Any, row: Any, count: Any) -> Any:
+    """Index of an alias cell, and the position in it."""
+    product = u64(word) * count
+    return row * count + (product >> u64(32)), product & u64(0xFFFFFFFF)
+
+
+@scalar
+def side_of(cell: Any, position: Any) -> Any:
+    """Outcome of a packed cell: threshold in 32 bits, then lower and upper code in 16 each; no branch."""
+    below = (position - (cell >> u64(32))) >> u64(63)
+    return (cell >> (below << u64(4))) & u64(0xFFFF)
 
 
 @scalar
@@ -175,7 +189,7 @@ def twin(learner: Learner, inputs: Inputs, replicas: int, most: int, formula: bo
     state = generator.integers(0, len(p.agent), replicas).astype(np.uint32)
     function = tables if plain else linear
 
-    def run(handoffs: int) -> np.ndarray:
+    def averages(handoffs: int) -> np.ndarray:
         average = np.empty((replicas, n))
         share = -(-replicas // (4 * threads))
 
@@ -186,34 +200,36 @@ def twin(learner: Learner, inputs: Inputs, replicas: int, most: int, formula: bo
             list(pool.map(work, range(0, replicas, share)))
         return average
 
-    return run
+    return averages
 
 
 def measure(size: Size) -> Iterator[Record]:
-    """Handoffs per second of the twin and of both executors at each number of replicas."""
+    """Handoffs per second of both executors beside each twin, at each number of replicas; whole calls of ``train``."""
     known = bench_model()
-    repetitions = size.pick(1, 3, 5)
+    repetitions = size.pick(1, 3, 7)
     key = jax.random.key(0)
     for kind in ("tabular", "linear"):
         learner, inputs = learners(known)[kind]
+        most = size.pick(0, 24_000_000, 64_000_000) // (1 if kind == "tabular" else 2)
         for replicas in size.pick((8,), (64, 1024), (64, 1024, 8192)):
-            handoffs = CHUNK * max(1, size.pick(0, 4_000_000, 16_000_000) // (2 * CHUNK * replicas))
-            samples = handoffs * (2 if kind == "tabular" else 1)
-            work = samples * replicas
-            runs: dict[str, Callable[[], Any]] = {
-                name: partial(train, learner, [inputs], key, replicas, [samples], executor=name) for name in EXECUTORS
-            }
-            for name in (TWIN, TABULATED):
-                runs[name] = partial(twin(learner, inputs, replicas, samples, name == TWIN), samples)
-            for run in runs.values():
-                run()
+            runs: dict[str, Callable[[], Any]] = {}
+            work = {}
+            for name in (*EXECUTORS, TWIN, TABULATED):
+                samples = CHUNK * max(1, most // (CHUNK * replicas * (16 if name == "xla" else 1)))
+                work[name] = samples * replicas
+                if name in EXECUTORS:
+                    runs[name] = partial(train, learner, [inputs], key, replicas, [samples], executor=name)
+                else:
+                    runs[name] = partial(twin(learner, inputs, replicas, samples, name == TWIN), samples)
+                runs[name]()
             times = race(runs, repetitions)
             for name, timing in times.items():
-                base = None if name == TWIN else (TWIN, times[TWIN], work)
-                case = {"learner": kind, "replicas": replicas}
-                facts = {"handoffs": work, "numba": metadata.version("numba")}
-                yield record(NAME, case, name, timing, base, work, "handoffs/s", **facts)
+                for other in [None] if name == TWIN else [TWIN] if name != "numba" else [TWIN, TABULATED]:
+                    base = None if other is None else (other, times[other], work[other])
+                    case = {"learner": kind, "replicas": replicas}
+                    facts = {"handoffs": work[name], "numba": metadata.version("numba")}
+                    yield record(NAME, case, name, timing, base, work[name], "handoffs/s", **facts)
 
 
 if __name__ == "__main__":
-    common.main(measure, __doc__)
+    run.main([NAME, *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""Runs the benchmarks and prints one JSON line per measurement.
+"""Runs the benchmarks and prints one JSON line per measurement, and in the end all ratios to programs of others.
 
 make bench BENCH_ARGS="--quick"
 python -m benchmarks.run solver devices --out benchmarks/results/mine.jsonl
@@ -15,12 +15,14 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks import table
 from benchmarks.common import Record, emit, size_arguments
 
 NAMES = (
     "learner_throughput",
     "numba_twin",
     "dispatch",
+    "peers_training",
     "environments",
     "random_numbers",
     "solver",
@@ -28,6 +30,7 @@ NAMES = (
     "large_models",
     "devices",
     "scaling",
+    "growth",
     "runtime",
 )
 
@@ -79,6 +82,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{name}: {time.perf_counter() - begin:.0f} s", file=sys.stderr)
     if chosen.out is not None:
         write(chosen.out, lines)
+    beside = table.peers(lines)
+    if beside:
+        print(f"\n{table.where(lines)}\n\n{beside}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def work(cells: int, replicas: int, samples: int, repetitions: int) -> None:
 
 
 def ask(devices: int, cells: int, replicas: int, samples: int, repetitions: int) -> dict[str, Any]:
-    """What a process with so many host devices finds; on an accelerator, with the devices that there are."""
+    """What a process with this number of host devices finds; on an accelerator, with the devices that there are."""
     environment = dict(os.environ)
     if jax.default_backend() == "cpu":
         others = [f for f in os.environ.get("XLA_FLAGS", "").split() if "host_platform_device_count" not in f]
@@ -81,7 +81,7 @@ def ask(devices: int, cells: int, replicas: int, samples: int, repetitions: int)
 
 
 def measure(size: Size) -> Iterator[Record]:
-    """Handoffs per second on one and two devices, beside the forecast, and programs for up to 256 devices."""
+    """Handoffs per second on one and two devices, against the forecast, and programs for up to 256 devices."""
     learner, inputs = learners(bench_model())["tabular"]
     repetitions = size.pick(1, 5, 9)
     base_rate: dict[int, float] = {}

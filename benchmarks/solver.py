@@ -2,7 +2,8 @@
 
 Our modified policy iteration against plain value iteration with the sup-norm rule, and against exact policy
 iteration, on dense random models with a discount of 0.99 per handoff: the same for all of them (a Markov decision
-process), or spread from 0.95 to 0.99 (a semi-Markov one).
+process), or spread from 0.95 to 0.99 (a semi-Markov one). Where it is installed (the extra "rivals"), modified policy
+iteration of QuantEcon's DiscreteDP solves those of one discount, also a large sparse one; its problem is made ahead.
 """
 
 from __future__ import annotations
@@ -12,22 +13,25 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from benchmarks import common
 from benchmarks.common import Record, Size, race, record
 from icsmdp_jax.exact.solve import evaluate_policy, modified_policy_iteration
 
 NAME = "solver"
-PLAIN = "plain value iteration"
+PLAIN, OURS = "plain value iteration", "modified policy iteration"
+QUANTECON = "QuantEcon, modified policy iteration"
+LISTED = (4, 4)  # options and successors of the sparse problem
 ACCURACY = 1e-8  # certified error, relative to 1 + max |V|
 GAMMA = 0.99
 
 
 class Problem(NamedTuple):
-    """``reward [n, O]`` and ``discounted [n*O, n]``, dense float64."""
+    """``reward [n, O]`` and ``discounted [n*O, n]``, dense or compressed rows, float64."""
 
     reward: np.ndarray
-    discounted: np.ndarray
+    discounted: Any
 
 
 class Answer(NamedTuple):
@@ -44,6 +48,45 @@ def random_problem(states: int, options: int, least: float) -> Problem:
     kernel = rng.random((states * options, states))
     kernel *= (rng.uniform(least, GAMMA, states * options) / kernel.sum(axis=1))[:, None]
     return Problem(rng.random((states, options)), kernel)
+
+
+def listed_problem(states: int) -> Problem:
+    """Uniform rewards and lists of random successors, one modulus."""
+    rng = np.random.default_rng(1)
+    options, successors = LISTED
+    rows = states * options
+    law = rng.random((rows, successors))
+    law *= GAMMA / law.sum(axis=1, keepdims=True)
+    ends = np.arange(rows + 1) * successors
+    kernel = sparse.csr_array((law.ravel(), rng.integers(states, size=law.size), ends), shape=(rows, states))
+    kernel.sum_duplicates()
+    return Problem(rng.random((states, options)), kernel)
+
+
+def quantecon(problem: Problem) -> Callable[[Problem], Answer] | None:
+    """Their solver of a problem of one discount; None where it is not installed.
+
+    They stop by the same bracket (L2) and name no error: ``epsilon`` is what their value is within of the best.
+    """
+    try:
+        from quantecon.markov import DiscreteDP
+    except ImportError:
+        return None
+    (states, options), chances = problem.reward.shape, problem.discounted / GAMMA
+    if sparse.issparse(chances):
+        pairs = (np.repeat(np.arange(states), options), np.tile(np.arange(options), states))
+        made = DiscreteDP(problem.reward.ravel(), sparse.csr_matrix(chances), GAMMA, *pairs)
+    else:
+        made = DiscreteDP(problem.reward, chances.reshape(states, options, states), GAMMA)
+    largest = float(np.abs(modified(problem).q).max())
+
+    def solve(problem: Problem) -> Answer:
+        epsilon = ACCURACY * (1 + largest)
+        found = made.solve(method="modified_policy_iteration", epsilon=epsilon, max_iter=10**6)
+        q = problem.reward + (problem.discounted @ found.v).reshape(problem.reward.shape)
+        return Answer(q, epsilon, found.num_iter)
+
+    return solve
 
 
 def modified(problem: Problem) -> Answer:
@@ -80,7 +123,7 @@ def policy_iteration(problem: Problem) -> Answer:
 
 METHODS: dict[str, Callable[[Problem], Answer]] = {
     PLAIN: value_iteration,
-    "modified policy iteration": modified,
+    OURS: modified,
     "exact policy iteration": policy_iteration,
 }
 
@@ -88,26 +131,35 @@ METHODS: dict[str, Callable[[Problem], Answer]] = {
 def measure(size: Size) -> Iterator[Record]:
     """Seconds to the same certified accuracy, on a model with one modulus and on one with many."""
     states, options = size.pick(30, 500, 2000), size.pick(2, 8, 8)
-    for least in (GAMMA, 0.95):
-        problem = random_problem(states, options, least)
+    problems = [(random_problem(states, options, least), least) for least in (GAMMA, 0.95)]
+    problems.append((listed_problem(size.pick(500, 10_000, 100_000)), GAMMA))
+    for problem, least in problems:
+        methods = METHODS if isinstance(problem.discounted, np.ndarray) else {OURS: modified}
+        rival = quantecon(problem) if least == GAMMA else None
+        if rival is not None:
+            methods = {QUANTECON: rival, **methods}
         answers: dict[str, Answer] = {}
 
-        def solve(name: str, problem: Problem = problem, answers: dict[str, Answer] = answers) -> None:
-            answers[name] = METHODS[name](problem)
+        def solve(
+            name: str, problem: Problem = problem, methods: dict = methods, answers: dict[str, Answer] = answers
+        ) -> None:
+            answers[name] = methods[name](problem)
 
-        runs = {name: partial(solve, name) for name in METHODS}
+        runs = {name: partial(solve, name) for name in methods}
         # At full size plain value iteration takes minutes: once, and without a turn to warm up.
         times = race(runs, 1)
         if size is not Size.TINY:
             others = {name: run for name, run in runs.items() if size is Size.QUICK or name != PLAIN}
-            times |= race(others, size.pick(0, 3, 5))
-        case = {"states": states, "options": options, "least_modulus": least, "largest_modulus": GAMMA}
+            times |= race(others, size.pick(0, 3, 7))
+        count, choices = problem.reward.shape
+        case = {"states": count, "options": choices, "least_modulus": least, "largest_modulus": GAMMA}
+        first = QUANTECON if rival is not None else next(iter(methods))
         for name, answer in answers.items():
-            base = None if name == PLAIN else (PLAIN, times[PLAIN], 1.0)
+            base = None if name == first else (first, times[first], 1.0)
             facts: dict[str, Any] = {
                 "rounds": answer.rounds,
                 "certified_error": answer.error,
-                "difference": float(np.abs(answer.q - answers[PLAIN].q).max()),
+                "difference": float(np.abs(answer.q - answers[OURS].q).max()),
             }
             yield record(NAME, case, name, times[name], base, **facts)
 

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.common import Record
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
@@ -36,11 +38,38 @@ def duration(value: float) -> str:
     return f"{value * 1e3:.0f} ms" if value >= 0.01 else f"{value * 1e3:.1f} ms"
 
 
+def times(value: float) -> str:
+    """A ratio, two digits below 10."""
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
 def ratio(line: Record) -> str:
     """How many times as fast as what it was measured against."""
-    if "ratio" not in line:
-        return "1"
-    return f"{line['ratio']:.2f}" if line["ratio"] < 10 else f"{line['ratio']:.0f}"
+    return times(line["ratio"]) if "ratio" in line else "1"
+
+
+PEERS = ("Numba twin", "plain loop", "by hand", "QuantEcon", "gymnax", "JaxMARL", "rejax", "purejaxrl", "Stoix")
+
+
+def is_peer(name: str) -> bool:
+    """Whether a variant is a program of somebody else, or written for one purpose, and not one of ours."""
+    return name == "rival" or any(peer.lower() in name.lower() for peer in PEERS)
+
+
+def peers(lines: list[Record]) -> str:
+    """Every ratio of ours to a peer: median over rounds, range, and by processor time; empty if there is none."""
+    rows = []
+    for line in lines:
+        if is_peer(line.get("against", "")) and not is_peer(line["variant"]) and line["variant"] != "environment only":
+            case = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in line["case"].items())
+            rows.append([
+                line["variant"], case, line["against"], times(line["ratio"]),
+                f"{times(line['ratio_low'])} to {times(line['ratio_high'])}", times(line["ratio_cpu"]),
+                duration(line["value"]) if line["unit"] == "s" else f"{million(line['value'])} M/s",
+                str(line["repetitions"]),
+            ])  # fmt: skip
+    head = ["", "of", "beside", "times as fast", "range", "by CPU time", "ours", "rounds"]
+    return markdown(head, rows) if rows else ""
 
 
 def throughput(lines: list[Record]) -> str:
@@ -56,14 +85,15 @@ def beside_twin(lines: list[Record]) -> str:
     """Rates of numba_twin, with both ratios."""
     rows = [
         [
-            line["variant"], line["case"]["learner"], str(line["case"]["replicas"]), million(line["value"]),
+            line["variant"], line["case"]["learner"], str(line["case"]["replicas"]), line.get("against", ""),
+            million(line["value"]),
             f"{million(line['low'])} to {million(line['high'])}", million(line["extra"]["handoffs"] / line["cpu_s"]),
             ratio(line), f"{line.get('ratio_cpu', 1.0):.2f}",
         ]
         for line in lines
     ]  # fmt: skip
-    head = ["", "learner", "replicas", "M handoffs/s", "range", "M per CPU second", "times as fast", "by CPU time"]
-    return markdown(head, rows)
+    head = ["", "learner", "replicas", "beside", "M handoffs/s", "range", "M per CPU second"]
+    return markdown([*head, "times as fast", "by CPU time"], rows)
 
 
 def rates(lines: list[Record]) -> str:
@@ -141,6 +171,9 @@ def parts(lines: list[Record]) -> str:
     found = {(line["variant"], line["case"]["states"]): line for line in lines}
     names = dict.fromkeys(line["variant"] for line in lines)
     rows = [[name, *(duration(found[name, count]["value"]) for count in counts)] for name in names]
+    if "the same by hand" in names:
+        compared = (ratio(found["whole analysis", count]) for count in counts)
+        rows.append(["whole analysis, times as fast as by hand", *compared])
     return markdown(["", *(f"{count} states" for count in counts)], rows)
 
 
@@ -161,7 +194,7 @@ def large(lines: list[Record]) -> str:
 
 
 def scaled(lines: list[Record]) -> str:
-    """Rates and memory of scaling: measured beside the forecast, one row per number of devices."""
+    """Rates and memory of scaling: measured against the forecast, one row per number of devices."""
     rows = []
     for line in lines:
         case, extra = line["case"], line["extra"]
@@ -183,14 +216,47 @@ def decisions(lines: list[Record]) -> str:
     return markdown(["", "microseconds, shortest round", "of CPU time"], rows)
 
 
+def trained(lines: list[Record]) -> str:
+    """Rates of peers_training, in groups that were measured together."""
+    rows = [
+        [
+            line["variant"], *(str(line["case"][name]) for name in ("width", "layers", "batch")),
+            million(line["value"]), f"{million(line['low'])} to {million(line['high'])}", ratio(line),
+            f"{line.get('ratio_cpu', 1.0):.2f}",
+        ]
+        for line in lines
+    ]  # fmt: skip
+    head = ["", "width", "hidden layers", "batch", "M steps/s", "range", "times as fast", "by CPU time"]
+    return markdown(head, rows)
+
+
+def exponent(lines: list[Record]) -> float:
+    """Slope of the logarithm of the time over the logarithm of the size, least squares over the larger half."""
+    upper = sorted(lines, key=lambda line: line["case"]["count"])[len(lines) // 2 - 1 :]
+    counts, times = ([np.log(line["case"]["count"]) for line in upper], [np.log(line["low"]) for line in upper])
+    return float(np.polyfit(counts, times, 1)[0])
+
+
+def growing(lines: list[Record]) -> str:
+    """Processor time at each size, and the exponent of its growth."""
+    rows = []
+    for what in dict.fromkeys(line["variant"] for line in lines):
+        own = [line for line in lines if line["variant"] == what]
+        spans = ", ".join(f"{line['case']['count']}: {duration(line['low'])}" for line in own)
+        rows.append([what, spans, f"{exponent(own):.2f}"])
+    return markdown(["", "processor time, shortest of its rounds", "exponent, larger half"], rows)
+
+
 SECTIONS = (
     ("learner_throughput", "Handoffs per second, in millions", throughput),
     ("numba_twin", "IC-Q beside a hand-written Numba program", beside_twin),
     ("dispatch", "Networks of width 256, one for all agents or one for each", own_networks),
+    ("peers_training", "Training on CartPole, IC-Q beside DQN", trained),
     ("environments", "Environments under random options, 1024 copies", environments),
     ("random_numbers", "Ways of drawing random numbers, tabular IC-Q", rates),
     ("devices", "Host devices, tabular IC-Q", rates),
     ("scaling", "Time and memory of a sweep, measured and forecast", scaled),
+    ("growth", "How processor time grows", growing),
     ("solver", "Exact solvers, same certified error", solvers),
     ("exact_analysis", "Parts of `icsmdp analyse`", parts),
     ("large_models", "Exact analysis of large models", large),
@@ -198,15 +264,23 @@ SECTIONS = (
 )
 
 
+def where(lines: list[Record]) -> str:
+    """What the lines were measured on, as one sentence."""
+    machine = lines[0]["machine"]
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("jax", "jaxlib", "numpy", "scipy"))
+    return (
+        f"Measured {machine['date']} on {machine['cores']} cores of a processor that calls itself {machine['cpu']} "
+        f"({machine['platform']}), Python {machine['python']}, {versions}."
+    )
+
+
 def render(path: Path) -> str:
     """All tables of a file, under a line that says what they were measured on."""
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    machine = lines[0]["machine"]
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("jax", "jaxlib", "numpy", "scipy"))
-    out = [
-        f"Measured {machine['date']} on {machine['cores']} cores of a processor that calls itself {machine['cpu']} "
-        f"({machine['platform']}), Python {machine['python']}, {versions}."
-    ]
+    out = [where(lines)]
+    beside = peers(lines)
+    if beside:
+        out += ["**Beside programs of others** (all of the lines below that name one)", beside]
     for name, title, table in SECTIONS:
         chosen = [line for line in lines if line["benchmark"] == name]
         if chosen:

@@ -51,7 +51,7 @@ class Axis:
       claims: ``(rows) -> list[Claim]``: what only all rows of the axis together can say; None if nothing.
       figure: ``(rows, summary) -> Figure | None``; None for an axis without a figure of its own.
       words: its ``Section`` of the report; None for a plain heading.
-      accelerated: presets in the place of those above where handoffs are simulated on a GPU or TPU.
+      accelerated: presets that replace those above where handoffs are simulated on a GPU or TPU.
       given: whether it is about a given model file, not about planted models.
 
     Example:

@@ -9,7 +9,7 @@ from typing import Any
 
 COLUMNS = {  # field, head, what it is
     "samples": ("handoffs", "K"),
-    "prediction": ("predicted", "RMSE of the linear process beside a plain run"),
+    "prediction": ("predicted", "RMSE of the linear process that predicts a plain run"),
     "comparison": ("theorem B", "certificate for plain runs"),
     "poisson": ("T3+", "certificate for projected runs with the constant step"),
     "classic": ("T3", "the same by the mixing time"),
@@ -23,14 +23,14 @@ def add_command(commands: Any) -> None:
     from icsmdp_jax.cli import positive_integer
 
     command = commands.add_parser(
-        "bound", help="what K handoffs guarantee on a model, and what they are predicted to give"
+        "bound", help="compute what K handoffs guarantee on a model, and what they are predicted to give"
     )
-    command.add_argument("model", metavar="MODEL.npz")
+    command.add_argument("model", metavar="MODEL.npz", help="model file")
     command.add_argument("--samples", required=True, nargs="+", type=positive_integer, metavar="K",
                          help="numbers of handoffs")  # fmt: skip
     command.add_argument(
         "--schedule", choices=("constant", "harmonic", "polynomial"), default="constant",
-        help="steps on the shared clock k = 0, 1, ...: K^(-1/2); 1/(1 + (1 - kappa) omega k); (1 + omega k)^(-0.7)",
+        help="steps by the shared clock k = 0, 1, ...: K^(-1/2); 1/(1 + (1 - kappa) omega k); (1 + omega k)^(-0.7)",
     )  # fmt: skip
     command.add_argument("--behaviour", default="uniform", help="behaviour policy: 'uniform' or a .npy file [Z, O]")
     command.add_argument("--json", action="store_true", help="print one JSON object")

@@ -1,4 +1,4 @@
-"""The one place that measures a cell: runs of IC-Q, and rows that set what they give beside every term of the bound.
+"""The one place that measures a cell: runs of IC-Q, and rows that compare their results with every term of the bound.
 
 A cell is a model with a function class. Its rows come in the theorem's order: the interface (exact), the spread, bias
 and RMSE of tail averages (P2), the residual of average iterates (T3, T3.1), the approximation (exact, T2), and the
@@ -27,7 +27,7 @@ from bound_validation.bounds import (
     value_width,
 )
 from bound_validation.intervals import root_interval, spread_interval
-from bound_validation.results import NAN, Row, checked
+from bound_validation.results import NAN, Row, by_replica, checked
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.fixed_point import projected_fixed_point, projection, whiten
@@ -74,7 +74,8 @@ class AnalysedCell:
     @cached_property
     def columns(self) -> dict[str, Any]:
         """Columns that all its rows share."""
-        return {**self.place, **constants(self.known)}
+        kind = "tabular" if self.known.basis is None else "linear"
+        return {"function_class": kind, **self.place, **constants(self.known)}
 
     def row(self, series: str, measured: float | tuple[float, float, float], **columns: Any) -> Row:
         """One row.
@@ -131,7 +132,7 @@ def feature_errors(
 
 
 def interface_rows(cell: AnalysedCell, forms: Sequence[str] = FORMS) -> list[Row]:
-    """Interface gap and policy loss, exact, beside forms of Theorem 1 (T1, T1.1, T1.2, T1.3)."""
+    """Interface gap and policy loss, exact, against forms of Theorem 1 (T1, T1.1, T1.2, T1.3)."""
     ais, gap, interface = cell.known.ais, cell.known.gap, cell.known.interface
     modulus, killing = interface.gamma_bar, interface.least_killing
     every = {
@@ -141,11 +142,12 @@ def interface_rows(cell: AnalysedCell, forms: Sequence[str] = FORMS) -> list[Row
         "policy_loss": (gap.policy_loss, theorem.policy_loss_bound(gap.bound)),
     }
     shared = {"term": "interface", "trivial": value_width(cell.known)}
-    return [cell.row(form, every[form][0], bound=every[form][1], **shared) for form in forms]
+    nothing: dict[str, Any] = {"function_class": "", "step_rule": ""}  # a property of the model alone
+    return [cell.row(form, every[form][0], bound=every[form][1], **shared, **nothing) for form in forms]
 
 
 def limit_rows(cell: AnalysedCell, tables: np.ndarray, samples: int, series: Sequence[str] = LIMIT) -> list[Row]:
-    """Spread (beside the central limit), bias and RMSE of the tail average around ``Q_m`` (D10, P2).
+    """Spread (against the central limit), bias and RMSE of the tail average around ``Q_m`` (D10, P2).
 
     Args:
       cell: the cell.
@@ -165,8 +167,12 @@ def limit_rows(cell: AnalysedCell, tables: np.ndarray, samples: int, series: Seq
         "bias": (errors.bias, max(errors.raw_bias - 2 * noise, 0.0), errors.raw_bias + 2 * noise),
         "rmse": root_interval(errors.squares),
     }
-    shared = {"samples": samples, "tail_samples": tail, "replicas": replicas}
-    return [cell.row(name, every[name], **shared, **(lines if name == "spread" else {})) for name in series]
+    shared = {"samples": samples, "tail_samples": tail, "replicas": replicas, "step_rule": "polynomial"}
+    further = {
+        "spread": {**lines, **by_replica("spread", np.sqrt(errors.deviations))},
+        "rmse": by_replica("rms", np.sqrt(errors.squares)),
+    }
+    return [cell.row(name, every[name], **shared, **further.get(name, {})) for name in series]
 
 
 def _scaled(interface: InterfaceModel, tables: np.ndarray) -> np.ndarray:
@@ -178,43 +184,47 @@ def _scaled(interface: InterfaceModel, tables: np.ndarray) -> np.ndarray:
 def residual_row(
     cell: AnalysedCell, tables: np.ndarray, samples: int, series: str = "residual", decaying: bool = False
 ) -> Row:
-    """RMSE of ``[replicas, Z, O]`` average iterates to ``Q_m``, projected, beside the best of T3+ and T3 (or T3.1).
+    """RMSE of ``[replicas, Z, O]`` average iterates to ``Q_m``, projected, against the best of T3+ and T3 (or T3.1).
 
     The column ``alternative`` has the root of T3 or T3.1, which is not checked.
     """
     return _residual(
         cell, tables, samples, series, bound=residual_bound(cell.known, samples, decaying),
-        alternative=classic_bound(cell.known, samples, decaying),
+        alternative=classic_bound(cell.known, samples, decaying), step_rule="decaying" if decaying else "constant",
     )  # fmt: skip
 
 
 def plain_row(
     cell: AnalysedCell, tables: np.ndarray, samples: int, series: str, prediction: float, certificate: float
 ) -> Row:
-    """The same of a plain run, beside prediction and certificate of theorem B; a linear class has no certificate."""
+    """The same of a plain run, against prediction and certificate of theorem B; a linear class has no certificate."""
     unclaimed = {} if cell.known.basis is None else {"term": "", "trivial": NAN}
-    return _residual(cell, tables, samples, series, prediction=prediction, bound=certificate, **unclaimed)
+    rule = {"step_rule": series.removesuffix("_plain")}
+    return _residual(cell, tables, samples, series, prediction=prediction, bound=certificate, **unclaimed, **rule)
 
 
 def _residual(cell: AnalysedCell, tables: np.ndarray, samples: int, series: str, **columns: Any) -> Row:
     interface, q = cell.known.interface, cell.known.fixed.q
     shared = {"term": "residual", "trivial": interface.norm(q), "samples": samples, "tail_samples": samples}
     squares = measure_errors(interface, tables, q).squares
-    return cell.row(series, root_interval(squares), **{**shared, "replicas": len(tables), **columns})
+    kept = by_replica("rms", np.sqrt(squares))
+    return cell.row(series, root_interval(squares), **{**shared, "replicas": len(tables), **kept, **columns})
 
 
 def approximation_row(cell: AnalysedCell) -> Row:
-    """Distance of ``Q_m`` from ``Q_phi``, exact, beside T2."""
+    """Distance of ``Q_m`` from ``Q_phi``, exact, against T2."""
     error, bound = approximation(cell.known)
     trivial = cell.known.interface.norm(cell.known.q_phi_table)
     return cell.row("approximation", error, term="approximation", bound=bound, trivial=trivial)
 
 
 def total_row(cell: AnalysedCell, tables: np.ndarray, samples: int, series: str = "total", **columns: Any) -> Row:
-    """RMSE of ``[replicas, Z, O]`` average iterates to ``Q*``, constant step, beside the sum of the terms (T4)."""
+    """RMSE of ``[replicas, Z, O]`` average iterates to ``Q*``, constant step, against the sum of the terms (T4)."""
+    squares = oracle_squares(cell.known, tables)
     return cell.row(
-        series, root_interval(oracle_squares(cell.known, tables)), term="total", bound=total_bound(cell.known, samples),
-        trivial=oracle_norm(cell.known), samples=samples, tail_samples=samples, replicas=len(tables), **columns,
+        series, root_interval(squares), term="total", bound=total_bound(cell.known, samples),
+        trivial=oracle_norm(cell.known), samples=samples, tail_samples=samples, replicas=len(tables),
+        step_rule="constant", **by_replica("rms", np.sqrt(squares)), **columns,
     )  # fmt: skip
 
 
@@ -253,7 +263,7 @@ class Learned:
         return self.run.handoffs
 
     def tables(self, lane: int, samples: int) -> np.ndarray:
-        """``[replicas, Z, O]`` average of one lane after so many handoffs."""
+        """``[replicas, Z, O]`` average of one lane after that many handoffs."""
         average = self.run.average(self.checkpoints.index(samples), samples // 2 if self.tail else 0)
         params, known = jax.tree.map(lambda leaf: leaf[lane], average), self.lanes[lane]
         return tables_of(function_class(known), params, features(known), known.interface)

@@ -30,7 +30,7 @@ class Certificate(NamedTuple):
 
     Attributes:
       samples: handoffs K.
-      prediction: RMSE of the linear process beside the run (theorem B).
+      prediction: RMSE of the linear process that the run is compared with (theorem B).
       comparison: certificate of theorem B, for plain runs.
       poisson: T3+, for projected runs with a step that it covers.
       classic: T3, likewise.
@@ -81,7 +81,7 @@ def forecast(known: Analysis, samples: Sequence[int], schedule: str) -> tuple[li
       Two lists, one number for each K.
 
     Raises:
-      ValueError: as in ``steps``, and if the moments of the model, or so many handoffs, do not fit into memory.
+      ValueError: as in ``steps``, and if the moments of the model, or this many handoffs, do not fit into memory.
     """
     _check_memory(max(samples))
     interface, tabular = known.interface, known.basis is None

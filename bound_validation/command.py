@@ -9,13 +9,18 @@ from typing import Any
 def add_command(commands: Any) -> None:
     """Adds ``validate`` to the parser of the command line (an entry point of this package)."""
     command = commands.add_parser("validate", help="measure every term of the bound against theory, with a report")
-    command.add_argument("--preset", choices=("testing", "quick", "full"), default="quick")
+    command.add_argument(
+        "--preset", choices=("testing", "quick", "full"), default="quick", help="size of the run (default: quick)"
+    )
     command.add_argument("--out", required=True, help="run directory")
     command.add_argument("--model", default=None, help="validate on this model file instead of the planted models")
     command.add_argument(
         "--behaviour", default="uniform", help="behaviour policy for --model: 'uniform' or a .npy file"
     )
     add_run_options(command)
+    command.add_argument(
+        "--replica-values", action="store_true", help="write what single replicas gave to replicas.parquet"
+    )
     command.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     command.set_defaults(handler=_run)
 

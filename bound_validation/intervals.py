@@ -101,7 +101,7 @@ class Slope:
 
     @property
     def passed(self) -> bool | None:
-        """Whether the slope lies in the admitted range, by its interval; None if there is no range, or undecided."""
+        """Whether the slope is in the admitted range, by its interval; None without a range or if that cannot tell."""
         if self.target_low is None or self.target_high is None:
             return None
         return judged(self.slope, self.ci_low, self.ci_high, self.target_low, self.target_high)

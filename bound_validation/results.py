@@ -14,14 +14,14 @@ from icsmdp_jax.io import to_plain as to_plain
 from icsmdp_jax.io import write_json as write_json
 
 NAN = float("nan")
-SCHEMA = 4  # of the table and of the manifest, see docs/table.md
+SCHEMA = 5  # of the table and of the manifest, see docs/table.md
 TERMS = ("approximation", "interface", "residual", "total")
 ROUNDING = 1e-9  # float64 noise allowed where a bound itself is (nearly) zero, relative to the row's scale and values
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One measurement of one cell beside everything the theory says about it.
+    """One measurement of one cell, with everything the theory says about it.
 
     Attributes:
       axis: width, gap, samples, mixing, durations, total, agents, audit, returns, messages or model.
@@ -51,6 +51,11 @@ class Row:
       gamma, gamma_bar, kappa, epsilon, delta, value_norm, omega, mixing_time, width_constant, clt_coefficient,
         clt_coefficient_iid, reward_max, radius, action_gap, q_norm: the constants of the cell's model; NaN where they
         do not enter.
+      function_class: tabular, aggregated (tables that are constant on groups of interfaces), linear or neural; empty
+        where nothing is approximated.
+      step_rule: constant, polynomial, harmonic, decaying (that of T3.1) or adam; empty where nothing is learned.
+      statistic: how ``measured`` comes from ``values``: their mean, rms, or spread, see ``by_replica``. Not a column.
+      values: one number for each replica, in the order of their keys, where they are kept. Not a column.
     """
 
     axis: str
@@ -91,6 +96,10 @@ class Row:
     radius: float = NAN
     action_gap: float = NAN
     q_norm: float = NAN
+    function_class: str = ""
+    step_rule: str = ""
+    statistic: str = dataclasses.field(default="", compare=False, repr=False)
+    values: tuple[float, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
     @property
     def ratio(self) -> float:
@@ -122,7 +131,7 @@ class Row:
 
     @property
     def constants(self) -> dict[str, Any]:
-        """The constants of its cell's model, with zero for what is rounding noise beside 1 or beside its values."""
+        """The constants of its cell's model, with 0 for rounding noise compared with 1 or with its values."""
         values = {name: getattr(self, name) for name in CONSTANTS}
         noise = {name: 1e-12 * (self.scale if name in REWARDS else 1.0) for name in values}
         return {k: 0.0 if isinstance(v, float) and abs(v) < noise[k] else v for k, v in values.items()}
@@ -131,7 +140,7 @@ class Row:
 def checked(row: Row) -> Row:
     """The row with its interval completed, unless a single replica tells none; ``holds`` and ``informative`` decided.
 
-    An infinite bound or one without a trivial value beside it is neither informative nor vacuous.
+    An infinite bound, or one without a trivial value to compare it with, is neither informative nor vacuous.
     """
     known = row.replicas != 1
     low = row.measured if known and math.isnan(row.ci_low) else row.ci_low
@@ -144,8 +153,21 @@ def checked(row: Row) -> Row:
     return dataclasses.replace(row, ci_low=low, ci_high=high, holds=holds, informative=informative)
 
 
-COLUMNS = [field.name for field in dataclasses.fields(Row)]
-CONSTANTS = (*COLUMNS[COLUMNS.index("note") + 1 :], "certified")  # columns that say which model a row is about
+def by_replica(statistic: str, values: Any) -> dict[str, Any]:
+    """Columns of a row that keep what single replicas gave.
+
+    Args:
+      statistic: ``mean``, ``rms`` (root of the mean square) or ``spread`` (root of the sum of squares over n - 1).
+      values: ``[replicas]`` numbers.
+    """
+    return {"statistic": statistic, "values": tuple(float(value) for value in values)}
+
+
+COLUMNS = [field.name for field in dataclasses.fields(Row) if field.name not in ("statistic", "values")]
+CONSTANTS = (
+    *COLUMNS[COLUMNS.index("gamma") : COLUMNS.index("function_class")],
+    "certified",
+)  # columns that say which model a row is about
 REWARDS = (  # constants in units of reward
     "epsilon", "value_norm", "clt_coefficient", "clt_coefficient_iid", "reward_max", "radius", "action_gap", "q_norm",
 )  # fmt: skip
@@ -158,11 +180,33 @@ def write_table(path: str | os.PathLike[str], rows: list[Row], metadata: dict[st
     import pyarrow.parquet as pq
 
     kinds = {"str": pa.string(), "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}
-    columns = {name: pa.array([getattr(r, name) for r in rows], kinds[str(_TYPES[name])]) for name in COLUMNS}
+    columns: dict[str, Any] = {
+        name: pa.array([getattr(r, name) for r in rows], kinds[str(_TYPES[name])]) for name in COLUMNS
+    }
     columns["ratio"] = pa.array([r.ratio for r in rows], pa.float64())
     table = pa.table(columns).replace_schema_metadata(metadata or {})
     with atomic_write(path) as stream:
         pq.write_table(table, stream)
+
+
+def write_replicas(path: str | os.PathLike[str], rows: list[Row]) -> None:
+    """Writes ``replicas.parquet``: one row for each replica of each row that keeps its values (``by_replica``)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kept = [row for row in rows if row.values]
+    counts = [len(row.values) for row in kept]
+    names = ("axis", "cell", "series", "term", "samples", "statistic")
+    columns: dict[str, Any] = {
+        name: pa.array(
+            [getattr(row, name) for row in kept for _ in row.values], pa.int64() if name == "samples" else pa.string()
+        )
+        for name in names
+    }
+    columns["replica"] = pa.array([index for count in counts for index in range(count)], pa.int64())
+    columns["value"] = pa.array([value for row in kept for value in row.values], pa.float64())
+    with atomic_write(path) as stream:
+        pq.write_table(pa.table(columns), stream)
 
 
 def read_table(path: str | os.PathLike[str]) -> list[Row]:

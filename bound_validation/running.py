@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bound_validation.axis import SETTINGS, resolved
-from bound_validation.results import SCHEMA, Row, write_table
-from bound_validation.tasks import Claim, Task, TaskResult
+from bound_validation.results import SCHEMA, Row, write_replicas, write_table
+from bound_validation.tasks import Claim, Progress, Task, TaskResult
 from icsmdp_jax.core.arguments import of_type, one_of, shown
 from icsmdp_jax.devices.cores import usable_cores
 from icsmdp_jax.io import check_folder, to_plain, write_json
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from icsmdp_jax.exact.constants import Analysis
 
 MOST_AGENTS = 30  # whose handoff graph can be read
+REPLICAS = "replicas.parquet"
 PACKAGES = ("bound_validation",)  # whose sources decide about the numbers, besides icsmdp_jax
 
 
@@ -45,7 +46,8 @@ def run_command(args: argparse.Namespace) -> int:
     check_folder(args.out)
     set_compilation_cache()
     hosts.join(args)
-    summary = validate(Path(args.out), args.preset, args.model, args.behaviour, args.resume, args.overwrite)
+    summary = validate(Path(args.out), args.preset, args.model, args.behaviour, args.resume, args.overwrite,
+                       args.replica_values)  # fmt: skip
     return report(summary, args.json)
 
 
@@ -117,6 +119,7 @@ def validate(
     behaviour: str = "uniform",
     resume: bool = False,
     overwrite: bool = False,
+    replica_values: bool = False,
 ) -> Summary | None:
     """Runs a preset of every axis, on planted models or on a model file, and writes everything into ``out``.
 
@@ -127,6 +130,7 @@ def validate(
       behaviour: with a model, ``uniform`` or a ``.npy`` file.
       resume: whether to keep what is finished in ``out``.
       overwrite: whether to start over whatever is in ``out``; with ``resume``, only if it is another run.
+      replica_values: whether to write what single replicas gave to ``replicas.parquet``; part of the configuration.
 
     Returns:
       The summary, as written to ``summary.json``; None on all processes but the first one.
@@ -174,7 +178,7 @@ def validate(
         figures = partial(figures_of_model, settings.known, columns=settings.columns)
     ending = dataclasses.replace(VALIDATION, summary={"warnings": warnings}, figures=figures)
     at_once = 1 if accelerator or model is not None else min(settings.at_once, usable_cores())
-    return execute(out, tasks, about, resume, overwrite, ending, at_once)
+    return execute(out, tasks, about, resume, overwrite, ending, at_once, replica_values)
 
 
 def _plain(spec: Any) -> Any:
@@ -243,7 +247,7 @@ class Ending:
       constants: the lines of the table of constants.
       figures: draws into the run directory; paths of the PNG files by name.
       summary: further keys of the summary.
-      seconds: what all this takes, beside ``Task.seconds``.
+      seconds: what all this takes, in the units of ``Task.seconds``.
     """
 
     arrange: Callable[[list[Row]], list[Row]] = list
@@ -265,6 +269,7 @@ def execute(
     overwrite: bool = False,
     ending: Ending = VALIDATION,
     at_once: int = 1,
+    replica_values: bool = False,
 ) -> Summary | None:
     """Runs tasks in a run directory and writes table, summary, figures and report.
 
@@ -276,12 +281,17 @@ def execute(
       overwrite: as in ``validate``.
       ending: what is made of the rows.
       at_once: tasks at once, see ``engine.run``.
+      replica_values: whether to write ``replicas.parquet``.
 
     Returns:
       The summary; None on all processes but the first one.
     """
     from bound_validation.report.page import write_report
 
+    if replica_values:
+        about = {**about, "replica_values": True}
+    else:
+        tasks = [dataclasses.replace(task, run=partial(_bare, task.run)) for task in tasks]
     manifest = {"schema": SCHEMA, "tasks": [t.name for t in tasks], **about, **provenance.record(PACKAGES)}
     out = Path(out)
     summary = Summary()
@@ -295,11 +305,17 @@ def execute(
         summary.update(summarise(total, manifest, done.seconds))
         summary.update({"constants": ending.constants(total.rows), "warnings": [], **ending.summary})
         write_table(out / TABLE, total.rows, {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)})
+        if replica_values:
+            write_replicas(out / REPLICAS, total.rows)
         summary["report"] = str(write_report(total.rows, summary, ending.figures(total.rows, summary, out), out))
         write_json(out / FINISHED, summary)
 
     done = engine.run(out, tasks, manifest, resume, overwrite, finish=finish, at_once=at_once, ending=ending.seconds)
     return summary if done.primary else None
+
+
+def _bare(run: Callable[[Progress], Any], progress: Progress) -> TaskResult:
+    return run(progress).without_values()
 
 
 def summarise(total: TaskResult, manifest: dict[str, Any], run_s: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bound_validation.intervals import Slope, judged
-from bound_validation.results import NAN, Row
+from bound_validation.results import COLUMNS, NAN, Row
 from icsmdp_jax.io import to_plain
 from icsmdp_jax.runs.tasks import Progress, Task
 
@@ -21,7 +21,7 @@ TERM_OF = {"residual": "residual", "approximation": "approximation", "interface"
 
 
 def about(handoffs: float, more: float = 0.0) -> float:
-    """``Task.seconds`` of a task that compiles one program and simulates so many handoffs, and what it does besides."""
+    """``Task.seconds`` of a task that compiles one program, simulates this many handoffs and does ``more``."""
     return PROGRAM + HANDOFF * handoffs + more
 
 
@@ -77,7 +77,7 @@ def dominance(name: str, where: str, rows: Iterable[Row]) -> list[Claim]:
 
     Args:
       name: of the claim.
-      where: words for ``Largest measured term {where}: ...``, with the number of cells in the place of ``{}``.
+      where: words for ``Largest measured term {where}: ...``, where ``{}`` becomes the number of cells.
       rows: those of which the terms are taken, by their series; all others are ignored.
     """
     found: dict[str, dict[str, float]] = {}
@@ -92,6 +92,12 @@ def dominance(name: str, where: str, rows: Iterable[Row]) -> list[Claim]:
     text = ", ".join(f"{term} in {largest.count(term)}" for term in names)
     return [Claim(name, f"Largest measured term {where.format(len(cells))}: {text}.", float(len(set(largest))),
                   "reported", None)]  # fmt: skip
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """A row as a dictionary; what no row of a run without ``--replica-values`` has is left out."""
+    record = dict(vars(row))
+    return record if row.values else {key: record[key] for key in COLUMNS}
 
 
 @dataclasses.dataclass
@@ -120,11 +126,16 @@ class TaskResult:
         self.compile_s += other.compile_s
         self.handoffs += other.handoffs
 
+    def without_values(self) -> TaskResult:
+        """The result without what single replicas gave."""
+        bare = [dataclasses.replace(row, statistic="", values=()) for row in self.rows]
+        return dataclasses.replace(self, rows=bare)
+
     def plain(self) -> dict[str, Any]:
         """The result as JSON-ready data; floats survive the round trip bit for bit, NaN and infinity as null."""
         return to_plain(
             {
-                "rows": [dataclasses.asdict(row) for row in self.rows],
+                "rows": [_plain(row) for row in self.rows],
                 "slopes": {name: dataclasses.asdict(slope) for name, slope in self.slopes.items()},
                 "claims": [dataclasses.asdict(claim) for claim in self.claims],
                 "compile_s": self.compile_s,
@@ -138,7 +149,10 @@ class TaskResult:
 
         def restored(kind: type[Any], record: dict[str, Any]) -> Any:
             floats = {f.name for f in dataclasses.fields(kind) if f.type == "float"}
-            return kind(**{k: NAN if v is None and k in floats else v for k, v in record.items()})
+            out: dict[str, Any] = {k: NAN if v is None and k in floats else v for k, v in record.items()}
+            if "values" in out:
+                out["values"] = tuple(NAN if value is None else value for value in out["values"])
+            return kind(**out)
 
         return TaskResult(
             rows=[restored(Row, record) for record in content["rows"]],

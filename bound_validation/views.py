@@ -77,7 +77,7 @@ def select(rows: list[Row], axis: str, series: str, group: str | None = None) ->
 
 
 def limited_by_width(nets: list[Row], spreads: list[Row]) -> list[Row]:
-    """The trained nets most of whose squared error is no spread between runs from one start."""
+    """The trained nets most of whose squared error is not spread between runs from one start."""
     spread = {row.x: row.measured for row in spreads}
     return [row for row in nets if spread.get(row.x, math.inf) ** 2 < MOSTLY * row.measured**2]
 

@@ -1,4 +1,4 @@
-"""A model of one's own in ten lines of NumPy: two agents, a writer and an editor, who pass a text on.
+"""A custom model in ten lines of NumPy: two agents, a writer and an editor, who pass a text on.
 
 The text is poor or good, which neither of them sees. Run ``python examples/own_model.py --out mine.npz``.
 """

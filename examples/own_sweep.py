@@ -70,7 +70,7 @@ SWEEP = bv.Sweep(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="run directory")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted run")
     args = parser.parse_args()
     set_compilation_cache()  # as every icsmdp command does: a second run does not compile again
     summary = bv.run(SWEEP, args.out, args.resume)

@@ -1,7 +1,7 @@
 """A planner, two solvers and a verifier on mathematics problems: twelve interfaces, one model file (D1).
 
 A problem arrives at the planner, who hands it to one of two solvers; the solver hands a draft to the
-verifier, who submits it, mends it or returns the problem to the planner. Nobody sees whether the draft is
+verifier, who submits it, mends it or returns the problem to the planner. No agent sees whether the draft is
 right: the verifier forms a noisy verdict. Durations are generated tokens, in blocks; rewards are US cents.
 
 Accuracies, prices and costs come from the tables of LLMRouterBench (github.com/ynulihao/LLMRouterBench);
@@ -45,7 +45,7 @@ PASS_IF_RIGHT, PASS_IF_WRONG = 0.95, 0.05  # the verifier's verdict
 PLANNER, SOLVER_A, SOLVER_B, VERIFIER = range(4)  # agents
 AIME, LIVE = range(2)  # field `kind` of the artifact
 BARE, PLANNED = range(2)  # field `plan`
-WRONG, RIGHT = range(2)  # field `draft`, which nobody sees
+WRONG, RIGHT = range(2)  # field `draft`, which no agent sees
 DOUBT, PASS = range(2)  # the verifier's private state
 BARE_TO_A, PLAN_TO_A, BARE_TO_B = range(3)  # the planner's options
 ANSWER, ANSWER_AND_CHECK = range(2)  # a solver's options

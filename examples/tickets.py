@@ -34,7 +34,7 @@ FOLLOWED = 0.7  # how often people do what the rules say
 
 
 def by_hand(agent: str, facts: dict[str, Any]) -> str:
-    """The routing that somebody wrote down."""
+    """The routing by hand-written rules."""
     if agent == "triage":
         return f"to {facts['stated']}"
     return "answer"

@@ -1,6 +1,6 @@
 """The command ``icsmdp``: analyse, advise, solve, learn, export, envs, experiment, fit, status, and what others add.
 
-Exit codes and what is said of errors: ``icsmdp_jax.endings``. With ``--json`` one JSON object goes to stdout and
+``icsmdp_jax.endings`` defines exit codes and error lines. With ``--json`` one JSON object goes to stdout and
 everything else to stderr. JAX is not imported before a command needs it, and the persistent compilation cache is set up
 before its first array.
 """
@@ -222,7 +222,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_model(analyse)
     analyse.set_defaults(handler=_analyse)
 
-    advise = commands.add_parser("advise", help="whose interface is the bottleneck, and what to show to whom")
+    advise = commands.add_parser("advise", help="find whose interface is the bottleneck, and what to show to whom")
     _add_model(advise)
     advise.add_argument(
         "--error", type=float, default=None, metavar="X",
@@ -238,29 +238,37 @@ def build_parser() -> argparse.ArgumentParser:
 
     learn = commands.add_parser("learn", help="run IC-Q on a model or an environment")
     _add_model(learn, "?")
-    learn.add_argument("--env", default=None, metavar="NAME", help="an environment instead of a model: icsmdp envs")
+    learn.add_argument(
+        "--env", default=None, metavar="NAME", help="an environment instead of a model file; icsmdp envs lists them"
+    )
     learn.add_argument("--samples", type=positive_integer, required=True, help="handoffs per replica")
-    learn.add_argument("--replicas", type=positive_integer, default=32)
-    learn.add_argument("--seed", type=seed, default=0)
-    learn.add_argument("--function-class", choices=FUNCTION_CLASSES, default="tabular")
-    learn.add_argument("--width", type=positive_integer, default=32, help="features or hidden units per agent")
-    learn.add_argument("--tail", type=positive_integer, default=None, help="handoffs in the tail average")
+    learn.add_argument("--replicas", type=positive_integer, default=32, help="independent runs (default: 32)")
+    learn.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default: 0)")
+    learn.add_argument(
+        "--function-class", choices=FUNCTION_CLASSES, default="tabular", help="form of the values (default: tabular)"
+    )
+    learn.add_argument(
+        "--width", type=positive_integer, default=32, help="features or hidden units per agent (default: 32)"
+    )
+    learn.add_argument(
+        "--tail", type=positive_integer, default=None, help="handoffs in the tail average (default: the last half)"
+    )
     learn.add_argument(
         "--schedule", choices=("constant", "harmonic", "polynomial"), default=None,
-        help="steps on the shared clock as in 'bound', with prediction and certificate of the average (by default of "
-        "all iterates); without it steps count visits",
+        help="steps by the shared clock as in 'bound', with a prediction and a certificate for the average (of all "
+        "iterates unless --tail is given); by default steps count visits",
     )  # fmt: skip
     learn.add_argument(
         "--audit", type=positive_integer, default=None, metavar="M",
-        help="M further handoffs with what was learned frozen: its largest residual and a bound on its error",
+        help="run M further handoffs without learning, to measure the largest residual and bound the error",
     )  # fmt: skip
     learn.add_argument("--out", required=True, help="where to write q_last and q_average (.npz)")
     learn.set_defaults(handler=_learn)
 
-    export = commands.add_parser("export", help="write a policy that icsmdp_jax.runtime follows, without JAX")
+    export = commands.add_parser("export", help="write a policy for icsmdp_jax.runtime, which needs no JAX")
     _add_model(export)
     export.add_argument(
-        "--learned", default=None, metavar="FILE", help="what 'learn --out' wrote; by default the exact Q_phi"
+        "--learned", default=None, metavar="FILE", help="output of 'learn --out' (default: the exact Q_phi)"
     )
     export.add_argument("--out", required=True, help="folder for policy.safetensors and policy.json")
     export.set_defaults(handler=_export)
@@ -274,9 +282,11 @@ def build_parser() -> argparse.ArgumentParser:
     experiment.add_argument(
         "--out", default=None, help="directory for result.json (or oracle.json), tables and figures"
     )
-    experiment.add_argument("--preset", choices=("testing", "quick", "full"), default="quick")
-    experiment.add_argument("--seed", type=seed, default=0)
-    experiment.add_argument("--load", type=float, default=None, help="packets per time unit (routing-6x6)")
+    experiment.add_argument(
+        "--preset", choices=("testing", "quick", "full"), default="quick", help="size of the runs (default: quick)"
+    )
+    experiment.add_argument("--seed", type=seed, default=0, help="seed of all random numbers (default: 0)")
+    experiment.add_argument("--load", type=float, default=None, help="packets per time unit (routing-6x6 only)")
     experiment.add_argument(
         "--oracle-only", action="store_true", help="compute exact quantities only, without learning"
     )
@@ -292,6 +302,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_status(commands)
     for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda found: found.name):
         entry.load()(commands)
+    for listed in commands._get_subactions():  # what the list of commands says, each command says of itself
+        if listed.help:
+            commands.choices[listed.dest].description = f"{listed.help[0].upper()}{listed.help[1:]}."
     return parser
 
 

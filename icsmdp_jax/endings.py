@@ -153,7 +153,7 @@ def _signals_as_exceptions() -> Iterator[None]:
 
 
 def _never_fail_to_encode() -> None:
-    """Writes what the terminal's encoding lacks as ``\\u00e9``, and names of files that are no text as ``\\udce9``."""
+    """Writes what the terminal's encoding lacks as ``\\u00e9``, and names of files that are not text as ``\\udce9``."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             with contextlib.suppress(OSError, ValueError):
@@ -179,6 +179,6 @@ def _silence() -> None:
 
 
 def _say(line: str) -> None:
-    """A line on stderr, if anybody listens."""
+    """A line on stderr, if stderr is open."""
     with contextlib.suppress(OSError, AttributeError):
         print(line, file=sys.stderr, flush=True)

@@ -90,7 +90,7 @@ def _writable(path: Path) -> bool:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
-    """Opens a temporary file beside the target, which takes its place only when the block ends well.
+    """Opens a temporary file next to the target, which takes its place only when the block ends well.
 
     Symbolic links stay, and what they point to is replaced. An existing file keeps its permissions, and its owner as
     far as that is allowed.
@@ -100,7 +100,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]
       mode: ``"wb"``, or ``"w"`` for text, which is UTF-8.
 
     Raises:
-      ValueError: in one line, for what exists and is no regular file, and for places that cannot be written to.
+      ValueError: in one line, for what exists and is not a regular file, and for places that cannot be written to.
     """
     target, found = file_target(path)
     temporary = target.with_name(f".{target.name[:LONGEST]}.{secrets.token_hex(6)}.part")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
 import platform
 import shutil
+from collections.abc import Generator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,23 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("NUMBA_CACHE_DIR", str(ROOT / ".cache" / "numba-tests"))
     config.add_cleanup(lambda: os.environ.pop(CACHE, None))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """One worker after the other: the first rewrites the asserts of all files, the others read its bytecode."""
+    place = ROOT / ".cache" / "collection.lock"
+    place.parent.mkdir(exist_ok=True)
+    with open(place, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return (yield)
+
+
+def pytest_collection_finish() -> None:
+    """What importing and collecting made stays until the end: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def processor() -> str:

@@ -7,10 +7,11 @@ import json
 import pytest
 
 from icsmdp_jax.envs import registry
-from icsmdp_jax.experiments import catalogue, command
-from tests.bound_validation.runs import icsmdp, leftovers, refused
+from icsmdp_jax.experiments import catalogue, command, planted
+from tests.bound_validation.runs import icsmdp, leftovers, refused, with_blank_figures
 from tests.command_line import parsed, subprocess_run
 
+FEW = ("ic_q", "central_learner", "no_message", "random")
 KEYS = {"environment", "metric", "methods", "message_scalars_per_handoff", "normalised", "exact", "remarks", "checks"}
 
 
@@ -99,9 +100,12 @@ def test_every_experiment_runs(name, tmp_path):
     assert None in found["checks"].values() or not found["checks"]  # too little training to judge everything
 
 
-def test_one_experiment_from_the_command_line(tmp_path):
-    """The cheapest one with everything in it; the others are marked slow."""
-    found = parsed(icsmdp("experiment", "planted", "--preset", "testing", "--seed", "3", "--out", tmp_path, "--json"))
+def test_one_experiment_from_the_command_line(tmp_path, monkeypatch):
+    """The cheapest one with everything in it, and of its methods some; all of them are marked slow."""
+    monkeypatch.setattr(planted, "ALL_TABULAR", FEW)
+    with with_blank_figures():
+        outcome = icsmdp("experiment", "planted", "--preset", "testing", "--seed", "3", "--out", tmp_path, "--json")
+    found = parsed(outcome)
     assert set(found) >= KEYS and found["configuration"]["seed"] == 3
     assert {"ic_q", "exact_oracle", "central_learner", "no_message", "random"} <= set(found["methods"])
     assert found["message_scalars_per_handoff"] == 1.0

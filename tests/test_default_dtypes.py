@@ -24,6 +24,10 @@ RUN = ("ic_q, two-layer", "IC-Q, tabular")  # compiled and run both ways; the sl
 # Every method and every class is traced quickly, but not every pair of them.
 PAIRS = {f"{method}, {kind}" for method in METHODS for kind in FUNCTION_CLASSES if method != "ic_q" and kind != "mlp"}
 LATER = {name for name in EVERY if name.startswith(("central learner of", "optimiser", "environment routing-"))} | PAIRS
+# Large, or another one is made of the same parts.
+LATER |= {f"environment {name}" for name in ("cpu-sort3", "cpu-sort4", "workshop", "routing", "voting", "orch-workers")}
+LATER |= {"full_information, mlp", "federated, mlp", "target n-handoff", "target watkins", "explore boltzmann"}
+LATER |= {"IC-Q, linear", "IC-Q, mlp", "roles, linear", "packets, random", "packets, full-echo", "packets, icq-queue"}
 LATER -= {"central learner of planted", "optimiser near the start"}
 
 

@@ -54,6 +54,7 @@ def test_unknown_names_are_attribute_errors() -> None:
 RESULTS = {
     "Advice",
     "Analysis",
+    "Checkpoint",
     "Curves",
     "Evaluation",
     "METHODS",
@@ -63,7 +64,14 @@ RESULTS = {
     "Solved",
     "__version__",
 }
-LONG = {"Checked", "check_environment", "compare_methods", "evaluate", "read_table", "run", "verdict"}  # they compile
+LONG = {  # they compile, or import much
+    "Checked", "SaveCheckpoint", "check_environment", "compare_methods", "evaluate", "from_gymnax", "plot_curves",
+    "read_table", "run", "save_checkpoint", "to_gymnasium", "to_gymnax", "to_jaxmarl", "to_pettingzoo", "verdict",
+}  # fmt: skip
+NEEDS = {  # what is installed with an extra only
+    "TensorBoard": "tensorboardX", "WandB": "wandb", "from_gymnax": "gymnax", "to_gymnasium": "gymnasium",
+    "to_gymnax": "gymnax", "to_jaxmarl": "jaxmarl", "to_pettingzoo": "pettingzoo",
+}  # fmt: skip
 EXAMPLES = [(package, name) for package in (ic, bv) for name in package.__all__ if name not in RESULTS]
 
 
@@ -74,6 +82,8 @@ EXAMPLES = [(package, name) for package in (ic, bv) for name in package.__all__ 
 )
 def test_every_name_that_is_called_has_an_example_that_runs(package: Any, name: str) -> None:
     """What only a call returns is shown in the example of the function that returns it."""
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     registered = dict(registry.ENVIRONMENTS)
     found = doctest.DocTestFinder(recurse=False).find(getattr(package, name), name, globs={})
     assert sum(len(one.examples) for one in found) >= 2
@@ -139,6 +149,14 @@ def test_constants_have_the_names_of_the_json() -> None:
     assert repr(known).count("\n") == 0 and len(repr(known)) < 100
 
 
+def test_what_an_analysis_holds_is_shown_in_one_line() -> None:
+    known = ic.analyse(golden(MODEL))
+    z, o = known.num_interfaces, known.num_options
+    assert repr(known.q_phi).startswith(f"Solution(q [{z}, {o}], value [{z}], error_bound ")
+    parts = (known, known.q_star, known.interface, known.fixed, known.limit, known.returns, known.gap, known.ais)
+    assert all("\n" not in repr(part) and len(repr(part)) < 300 for part in parts)
+
+
 @pytest.mark.parametrize(
     ("gap", "loss", "certified", "said"),
     [
@@ -152,6 +170,11 @@ def test_the_sentence(gap: float, loss: float, certified: bool, said: str) -> No
     table = {**sizes, "interface_gap": gap, "policy_loss": loss, "a6_certified": certified}
     found = words.sentence(table, 1.0)
     assert said in found and found.startswith("1 agent with 2 interfaces on 3 states: ")
+
+
+def test_dust_of_rounding_is_shown_as_0() -> None:
+    known = ic.analyse(golden("desk"))
+    assert any(0 < row["epsilon"] < 1e-15 for row in known.by_agent) and "e-17" not in str(known)
 
 
 def test_models_are_shown_in_one_line() -> None:
@@ -268,6 +291,7 @@ def test_an_evaluation_is_as_long_as_the_discount_lasts(gamma: float, handoffs: 
     assert horizon_of(ic.setup(model)) == handoffs
 
 
+@pytest.mark.slow
 def test_methods_side_by_side_where_interfaces_are_vectors(capsys: pytest.CaptureFixture[str]) -> None:
     """IC-Q solves the corridor; what earns most is known in closed form."""
     found = ic.compare_methods(

@@ -62,7 +62,8 @@ def test_constraints_pin_each_name_once_per_python():
 
 def test_constraints_cover_what_the_project_requires():
     required = list(project()["project"]["dependencies"])
-    required += project()["project"]["optional-dependencies"]["dev"]
+    for extra in ("dev", "docs"):
+        required += project()["project"]["optional-dependencies"][extra]
     names = {canonical(re.match(NAME, requirement)[0]) for requirement in required}
     assert names <= {name for name, _, _ in pins()}
 
@@ -90,7 +91,7 @@ def test_ci_runs_the_tests():
     assert lines[0].startswith("#!") and "set -euo pipefail" in lines and "make test" in lines
 
 
-TARGETS = ("help", "install", "validate", "test", "test-slow", "coverage", "lint", "bench", "clean")
+TARGETS = ("help", "install", "validate", "test", "test-slow", "coverage", "lint", "bench", "docs", "clean")
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -1,4 +1,4 @@
-"""The documentation is run: every shell and Python block of README.md and two pages, in order.
+"""The documentation is run: every shell and Python block of README.md and four pages, in order.
 
 Each document gets an empty directory with a copy of ``examples/`` and runs there as a reader would run it,
 except that ``make`` only shows what it would do and that sample counts and presets are small. A ``text``
@@ -23,7 +23,7 @@ from icsmdp_jax import cli
 from tests.bound_validation.runs import declared
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "docs/tutorial.md", "docs/practice.md"]
+DOCUMENTS = ["README.md", "docs/start.md", "docs/tutorial.md", "docs/practice.md", "docs/reproducibility.md"]
 RUN = {"bash", "sh", "python"}
 SHOWN = {"text", "bibtex"}  # not run
 SMALLER = [
@@ -62,13 +62,33 @@ def executable(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
+BLANK = """
+import sys
+
+from icsmdp_jax.cli import main
+from tests.bound_validation.runs import with_blank_figures
+
+with with_blank_figures():
+    sys.exit(main())
+"""
+
+
 @pytest.fixture
-def desk(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+def blank(request: pytest.FixtureRequest) -> bool:
+    """Whether the figures of a document's runs are blank: not under ``make test-slow``."""
+    return not request.config.getoption("-m").startswith("slow")
+
+
+@pytest.fixture
+def desk(tmp_path: Path, blank: bool) -> tuple[Path, dict[str, str]]:
     """A directory like a fresh checkout, and an environment in which ``icsmdp`` and ``make`` are found."""
     tools = tmp_path / "tools"
     tools.mkdir()
     # Not the installed script: this is what pyproject.toml declares, for the code that is being tested.
     program = f"{sys.executable} -c 'import sys; from icsmdp_jax.cli import main; sys.exit(main())'"
+    if blank:  # laying out and saving the figures of a report takes longer than all else that README.md does
+        (tools / "blank.py").write_text(BLANK)
+        program = f"{sys.executable} {tools / 'blank.py'}"
     executable(tools / "icsmdp", f'#!/bin/sh\nexec {program} "$@"\n')
     executable(tools / "make", f'#!/bin/sh\nexec {shutil.which("make")} -n -C "{ROOT}" "$@"\n')
     executable(tools / "python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -126,6 +146,7 @@ def pages() -> list[str]:
     return [
         "README.md",
         "CHANGELOG.md",
+        "CONTRIBUTING.md",
         *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")),
     ]
 

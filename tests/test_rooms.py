@@ -19,10 +19,10 @@ HANDOFF = {"icsmdp_jax.core.handoff"}
 ORDER: dict[str, list[set[str]]] = {
     "icsmdp_jax": [
         {"io", "core", "devices", "endings"},
-        {"models", "runs", "runtime"},
+        {"models", "runs", "runtime", "pages"},
         {"exact"},
         {"envs"},
-        {"learner"},
+        {"adapters", "learner"},
         {"traces"},
         {"drawing"},
         {"experiments"},

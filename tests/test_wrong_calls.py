@@ -160,7 +160,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: tabular_setup(step_size=1e-3), "step_size = 0.001: expected a StepSize"),
     (lambda: tabular_setup(exploration=0.1), "exploration = 0.1: expected a Ramp"),
     (lambda: tabular_setup(network=networks.mlp(3, 9, 4)), "values: [9] values for each interface"),
-    (lambda: ic.setup(golden("plain"), 3), "params = int: expected None beside a TabularModel"),
+    (lambda: ic.setup(golden("plain"), 3), "params = int: expected None with a TabularModel"),
     (lambda: ic.train(ENV, KEY, 3), "one = Vectors: expected what setup returned"),
     (lambda: ic.train(tabular_setup(), KEY, 0), "updates = 0: expected a whole number of at least 1"),
     (lambda: ic.train(tabular_setup(), KEY, 4, seeds=0), "seeds = 0: expected a whole number of at least 1"),

@@ -22,9 +22,9 @@ SUMMARY_KEYS = ("bound_holds", "slopes", "claims")
 
 def add_command(commands: Any) -> None:
     """Adds ``compare`` to the parser of the command line (an entry point of this package)."""
-    command = commands.add_parser("compare", help="two validation runs side by side: what changed beyond noise")
+    command = commands.add_parser("compare", help="compare two validation runs: what changed beyond noise")
     command.add_argument("a", metavar="A", help="run directory, or its results.parquet")
-    command.add_argument("b", metavar="B", help="the same, of the other run")
+    command.add_argument("b", metavar="B", help="the other run, likewise")
     command.add_argument("--all", action="store_true", help="list every row, not only those that changed")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(handler=_run)
@@ -78,7 +78,7 @@ def read_run(place: str) -> ValidationRun:
       place: a directory with ``results.parquet``, or such a file.
 
     Returns:
-      The run. A summary is looked for beside the table only if a directory is given.
+      The run. A summary is looked for only if a directory is given, not next to a table.
 
     Raises:
       ValueError: in one line, if there is no table, if a file cannot be read, or if the schema is not this version's.
@@ -111,7 +111,7 @@ def _manifest(table: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
-        raise ValueError(f"{table}: metadata icsmdp_jax is no manifest, expected a JSON object")
+        raise ValueError(f"{table}: metadata icsmdp_jax is not a manifest, expected a JSON object")
     return manifest
 
 

@@ -63,7 +63,7 @@ def key_of(row: Row) -> Key:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """One row of A beside the same row of B.
+    """One row of A compared with the same row of B.
 
     Attributes:
       key: what identifies the row.

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Affine2D, ScaledTranslation
 
-from bound_validation.drawing.style import ALARM, LINE
+from bound_validation.drawing.style import ALARM, CROSSED, HOLLOW, LINE, MEANING, VACUOUS
 from bound_validation.results import ROUNDING, Row
 from bound_validation.views import Fit
+from icsmdp_jax.drawing import interactive
 from icsmdp_jax.drawing.style import BLACK, GREY
 
 Kind = Literal["measured", "bound", "prediction", "alternative", "fit", "reference"]
@@ -42,6 +43,7 @@ class Curve:
       violated: ``[n]`` bool; crossed out in red.
       limit: ``[n]`` bool; only the upper end of the interval is positive and drawn, as an arrow that points down.
       marker: of measured curves.
+      vacuous: ``[n]`` bool; the bound is claimed, and no better than what is trivial (D12).
     """
 
     kind: Kind
@@ -55,6 +57,7 @@ class Curve:
     violated: np.ndarray
     limit: np.ndarray
     marker: str = "o"
+    vacuous: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=bool))
 
 
 def measured(rows: list[Row], label: str = "", colour: str = BLACK, marker: str = "o") -> list[Curve]:
@@ -69,7 +72,8 @@ def measured(rows: list[Row], label: str = "", colour: str = BLACK, marker: str 
     certified = np.array([row.certified or row.holds >= 0 or not row.term for row in rows])
     violated = np.array([row.holds == 0 for row in rows])
     limit = (y <= ROUNDING) & (high > ROUNDING)
-    return [Curve("measured", label, colour, x, y, low, high, certified, violated, limit, marker)]
+    vacuous = np.array([row.informative == 0 for row in rows])
+    return [Curve("measured", label, colour, x, y, low, high, certified, violated, limit, marker, vacuous)]
 
 
 def line(rows: list[Row], field: Field, label: str = "", colour: str = BLACK, kind: Kind | None = None) -> list[Curve]:
@@ -188,3 +192,33 @@ def cross(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     style: dict[str, Any] = dict(linestyle="none", marker="x", zorder=9, clip_on=False)
     axes.plot(x, y, markersize=10, color="white", markeredgewidth=3.4, **style)
     axes.plot(x, y, markersize=9, color=ALARM, markeredgewidth=2.0, **style)
+
+
+def traces(curves: list[Curve]) -> list[interactive.Trace]:
+    """The curves as data of plotly.js; what is said of a point, such as a violated bound, comes with it."""
+    out = []
+    for curve in curves:
+        if curve.kind != "measured":
+            style = LINE[curve.kind]
+            look: dict[str, Any] = {"mode": "lines" if len(curve.x) > 1 else "markers+lines"}
+            look["line"] = interactive.lined(curve.colour, style["linewidth"], style["linestyle"])
+            if len(curve.x) == 1:
+                look["marker"] = interactive.marked(curve.colour, "_")
+            out.append(
+                interactive.trace(curve.label, curve.x, curve.y, meta=[MEANING[curve.kind]] * len(curve.x), **look)
+            )
+            continue
+        said = [(curve.violated, CROSSED), (~curve.certified, HOLLOW)] + [(curve.vacuous, VACUOUS)] * bool(
+            len(curve.vacuous)
+        )
+        meta = ["; ".join(words for where, words in said if where[i]) for i in range(len(curve.x))]
+        look = interactive.marked(curve.colour, curve.marker)
+        look["symbol"] = [
+            look["symbol"] + ("" if sure or look["symbol"].endswith("open") else "-open") for sure in curve.certified
+        ]
+        crossed = {"color": [ALARM if bad else curve.colour for bad in curve.violated]} if curve.violated.any() else {}
+        out.append(interactive.trace(
+            curve.label, curve.x, curve.y, mode="markers", marker=look | crossed, meta=meta,
+            error_y=interactive.bars(curve.low, curve.y, curve.high, curve.colour),
+        ))  # fmt: skip
+    return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
-from bound_validation.drawing.curves import Curve, draw, values_to_show
+from bound_validation.drawing.curves import Curve, draw, traces, values_to_show
 from bound_validation.drawing.legends import Entry, groups, key, panel_legend
 from bound_validation.drawing.style import narrow
 from bound_validation.results import ROUNDING
+from icsmdp_jax.drawing.interactive import describe
 from icsmdp_jax.drawing.style import COLUMN_WIDTH, SETTINGS, SMALL, letter, new_figure, text_size
 
 NORM = r"in $\|\cdot\|_d$ (reward units)"
@@ -107,12 +109,13 @@ def draw_panel(axes: Axes, panel: Panel, index: int | None = None, room: float |
         above.xaxis.set_major_locator(FixedLocator(panel.top[0]))
         above.xaxis.set_ticklabels(panel.top[1], fontsize=SMALL)
         above.xaxis.set_minor_locator(FixedLocator([]))
+    describe(axes, partial(traces, panel.curves))
     letter(axes, index, panel.title)
     panel_legend(axes, panel.curves, room_of(axes) - 20 if room is None else room)
 
 
 def room_of(axes: Axes) -> float:
-    """Width in points of the axes' place in the figure, with the labels beside them."""
+    """Width in points of the axes' place in the figure, with their labels."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     share = len(axes.get_subplotspec().colspan) / axes.get_gridspec().ncols  # type: ignore[union-attr]

@@ -1,8 +1,8 @@
 """What a marker, a line and a colour mean in the figures of the bound; sizes, fonts and colours are the library's.
 
-Theory and measurement are told apart without colour: markers with error bars are measurements, a solid line is
-guaranteed by a theorem, a dashed one is a sharp prediction, a dotted one stands beside it for comparison, a thin
-dash-dotted one is a fit, and thin long dashes are a slope to compare with, through the first point.
+Theory and measurement are told apart without colour. Markers with error bars are measurements. A solid line is
+guaranteed by a theorem, a dashed one is a sharp prediction, and a dotted one is there for comparison. A thin
+dash-dotted line is a fit; thin long dashes are a reference slope through the first point.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ MEANING = {
 }
 HOLLOW = "A6 not certified"
 CROSSED = "bound violated"
+VACUOUS = "vacuous: the bound is no better than trivial"
 ARROW = "estimate 0: upper end of interval"
 
 _NARROW = ContextVar("narrow", default=False)

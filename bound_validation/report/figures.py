@@ -19,8 +19,8 @@ NAMES = ("overview", *(name for name, axis in AXES.items() if axis.figure is not
 def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path, columns: bool = True) -> dict[str, Path]:
     """Draws every figure for which there are rows, as PNG and PDF in ``out/figures``; same rows, same bytes.
 
-    Beside each lies ``NAME-column``, the same for a single column of a page; an axis from outside has one if its figure
-    is then as narrow.
+    Next to each lie ``NAME.json``, its data for a page, and ``NAME-column``, the same for a single column of a page; an
+    axis from outside has one if its figure is then as narrow.
 
     Args:
       rows: the results table.
@@ -29,10 +29,11 @@ def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path, columns:
       columns: whether to draw those for a single column as well.
 
     Returns:
-      Paths of the wide PNG files by name, in the order of the report; the PDF lies beside each.
+      Paths of the wide PNG files by name, in the order of the report; each has its PDF next to it.
     """
     from bound_validation.drawing.style import single_column
     from bound_validation.report import overview
+    from icsmdp_jax.drawing.interactive import save_data
     from icsmdp_jax.drawing.style import COLUMN_WIDTH, house_style, save
 
     drawn: dict[str, Callable[..., Figure | None]] = {"overview": overview.figure}
@@ -43,6 +44,7 @@ def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path, columns:
             figure = draw(rows, summary)
             if figure is not None:
                 paths[name] = save(figure, Path(out) / "figures", name)
+                save_data(figure, Path(out) / "figures", name)
                 if columns:
                     with single_column():
                         column = draw(rows, summary)

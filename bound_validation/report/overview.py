@@ -103,7 +103,7 @@ def _samples(rows: list[Row], summary: dict[str, Any]) -> Panel:
 
 
 def _nets(rows: list[Row]) -> Panel:
-    """Projected nets with a trained hidden layer beside theorem N, gap closed where it is: a curve for each K."""
+    """Projected nets with a trained hidden layer against theorem N, gap closed where it is: a curve for each K."""
     nets = [row for row in rows if row.axis == "neural" and row.series == "projected_net"]
     nets = [row for row in nets if row.group == "gap closed"] or nets
     counts = sorted({row.samples for row in nets})
@@ -127,7 +127,7 @@ def _total(rows: list[Row]) -> Panel:
 
 
 def _single_gap(axes: Axes, rows: list[Row]) -> None:
-    """The gap and policy loss of one model beside their bounds, one line of the chart for each bound."""
+    """The gap and policy loss of one model against their bounds, one line of the chart for each bound."""
     rows = sorted(rows, key=lambda row: list(MODEL_BOUNDS).index(row.series))
     dress(axes, "x", np.array([value for row in rows for value in (row.measured, row.bound)]))
     for place, row in enumerate(rows):

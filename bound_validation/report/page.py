@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Mapping
-from importlib import resources
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from bound_validation.axes import AXES
@@ -20,6 +17,7 @@ from bound_validation.sweep.words import SECTION as SWEEP
 from bound_validation.views import PARTS, Share, normalised, select, shares
 from bound_validation.words import Section
 from icsmdp_jax.io import atomic_write
+from icsmdp_jax.pages.page import Picture, picture, render
 
 MOST = 1000  # lines of one table; a sweep over thousands of cells has more, all of which are in the Parquet file
 WORDS = ("PROVENANCE", "OVERVIEW", "INFORMATIVE", "SHARES", "UNCERTIFIED")
@@ -27,32 +25,33 @@ DASH = Markup("&ndash;")
 
 
 def write_report(rows: list[Row], summary: dict[str, Any], figure_paths: Mapping[str, Path], out: str | Path) -> Path:
-    """Writes ``out/report.html`` atomically: no script, nothing loaded from elsewhere, same input, same bytes.
+    """Writes ``out/report.html`` atomically: one file, nothing loaded from elsewhere, same input, same bytes.
 
     Args:
       rows: the results table.
       summary: what goes into ``summary.json``.
-      figure_paths: PNG files by name, as ``draw_all`` returns them; they are embedded.
+      figure_paths: PNG files by name, as ``draw_all`` returns them; they are embedded, with the data beside them.
       out: folder of the run.
 
     Returns:
       Path of the page.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "percent": percent, "verdict": verdict, "interval": interval}
-    template = (
-        resources.files("bound_validation.report").joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
-    )
-    figures = {name: _embedded(Path(path)) for name, path in figure_paths.items()}
-    page = environment.from_string(template).render(context(rows, summary, figures))
-    target = Path(out) / "report.html"
+    from icsmdp_jax.drawing.style import DPI, FULL_WIDTH
+
+    out = Path(out)
+    figures = {name: picture(Path(path), out, FULL_WIDTH, DPI) for name, path in figure_paths.items()}
+    filters: dict[str, Callable[..., Any]] = {
+        "number": number, "percent": percent, "verdict": verdict, "interval": interval,
+    }  # fmt: skip
+    page = render("bound_validation.report", "report.html.j2", filters, **context(rows, summary, figures))
+    target = out / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as stream:
-        stream.write(page.encode())
+        stream.write(page.encode("utf-8"))
     return target
 
 
-def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -> dict[str, Any]:
+def context(rows: list[Row], summary: dict[str, Any], figures: Mapping[str, Picture]) -> dict[str, Any]:
     """Everything that the template shows, already taken apart into plain lists."""
     said = {name: resolved(axis.words) for name, axis in AXES.items() if axis.words is not None} | {"sweep": SWEEP}
     violations = [row for row in rows if row.holds == 0]
@@ -68,10 +67,10 @@ def context(rows: list[Row], summary: dict[str, Any], figures: dict[str, str]) -
         "most": MOST,
         "cells": summary.get("cells"),
         "figures": figures,
-        "shares_of_page": {name: _share_of_page(data) for name, data in figures.items()},
         "checks": checks,
         "held": checks - failed,
         "informative": sum(row.evidence for row in rows),
+        "vacuous": sum(_vacuous(row) for row in rows),
         "bound_holds": failed == 0 and bool(summary.get("bound_holds", True)),
         "violations": violations,
         "terms": _terms(summary),
@@ -127,18 +126,6 @@ def verdict(passed: bool | None, undecided: bool = False) -> Markup:
     word, name = {True: ("passed", "pass"), False: ("FAILED", "fail"), None: ("not claimed", "none")}[passed]
     word = "undecided" if undecided else word
     return Markup('<span class="verdict {}">{}</span>').format(name, word)
-
-
-def _embedded(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode("ascii")
-
-
-def _share_of_page(data: str) -> str:
-    """Width of a PNG as a percentage of a figure over both columns, so that all have letters of one size."""
-    from icsmdp_jax.drawing.style import DPI, FULL_WIDTH
-
-    pixels = int.from_bytes(base64.b64decode(data[:32])[16:20], "big")
-    return f"{100 * min(pixels / (FULL_WIDTH * DPI), 1.0):.3g}%"
 
 
 def _terms(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -213,7 +200,7 @@ def _constants(summary: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _central_limit(rows: list[Row]) -> dict[str, Any] | None:
-    """Measured spread beside what P2 predicts, with and without the Poisson terms."""
+    """Measured spread against what P2 predicts, with and without the Poisson terms."""
     found = select(rows, "samples", "spread") + [
         row for row in rows if row.axis in ("mixing", "sweep") and row.series == "spread"
     ]
@@ -240,13 +227,18 @@ def _central_limit(rows: list[Row]) -> dict[str, Any] | None:
     }
 
 
+def _vacuous(row: Row) -> bool:
+    """Whether its bound is claimed, and no better than what is known without it (D12)."""
+    return row.holds >= 0 and row.informative == 0
+
+
 def _uncertified(rows: list[Row]) -> list[Row]:
     """One row for each cell in which A6 is not certified."""
     cells = {(row.cell, row.group): row for row in reversed(rows) if not row.certified}
     return list(cells.values())[::-1]
 
 
-def _sections(rows: list[Row], figures: dict[str, str], said: dict[str, Section]) -> list[dict[str, Any]]:
+def _sections(rows: list[Row], figures: Mapping[str, Picture], said: dict[str, Section]) -> list[dict[str, Any]]:
     """Words, figures, notes and rows of every axis that has rows."""
     out = []
     for axis in dict.fromkeys((*said, *(row.axis for row in rows))):
@@ -264,10 +256,21 @@ def _sections(rows: list[Row], figures: dict[str, str], said: dict[str, Section]
                 "captions": captions,
                 "notes": list(dict.fromkeys(row.note for row in here if row.note)),
                 "rows": here[:MOST],
+                "checks": sum(row.holds >= 0 for row in here),
+                "vacuous": sum(_vacuous(row) for row in here),
+                "cells": len({(row.cell, row.group) for row in here}),
+                "uncertified": len(_uncertified(here)),
+                "source": _source(axis),
                 "count": len(here),
             }
         )
     return out
+
+
+def _source(axis: str) -> str:
+    """The module that measures an axis; empty for one that this package does not know."""
+    tasks = AXES[axis].tasks if axis in AXES else ""
+    return tasks.partition(":")[0] if isinstance(tasks, str) else tasks.__module__
 
 
 def _facts(summary: dict[str, Any]) -> list[tuple[str, Any]]:

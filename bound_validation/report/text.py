@@ -21,7 +21,7 @@ INFORMATIVE = (
     "The trivial value of a row is what is known without any theory: the error of a table of zeros, where every run "
     "starts, in the same norm against the same reference, or, for the interface, the width of the range in which all "
     "values lie (D12). A bound is informative if it is below the trivial value. A check whose bound is not is called "
-    "vacuous: it would hold for a learner that never learned, and counts as no evidence."
+    "vacuous: it would hold for a learner that never learned, and is not counted as evidence."
 )
 
 SHARES = (

@@ -10,8 +10,8 @@ def add_command(commands: Any) -> None:
     """Adds ``sweep`` to the parser of the command line (an entry point of this package)."""
     from bound_validation.command import add_run_options
 
-    command = commands.add_parser("sweep", help="the same measurements over a custom family of models and custom axes")
-    command.add_argument("file", metavar="FILE.toml", help="what is swept; docs/sweeps.md describes it")
+    command = commands.add_parser("sweep", help="measure the same terms over a custom family of models and custom axes")
+    command.add_argument("file", metavar="FILE.toml", help="what is swept; see docs/sweeps.md")
     command.add_argument("--out", required=True, help="run directory")
     add_run_options(command)
     command.add_argument("--json", action="store_true", help="print the summary as one JSON object")

@@ -29,7 +29,7 @@ class Cell(NamedTuple):
 
     Attributes:
       id: ``sweep/gap=0.1,duration_mean=4``: frozen, a function of the sweep's name and the coordinates alone.
-      coordinates: value of each axis, in the order of the axes; ``learner.samples`` is no part of it.
+      coordinates: value of each axis, in the order of the axes; without ``learner.samples``.
       arguments: what the family is called with: fixed and own coordinates.
       width: features per agent, 0 for tables.
     """
@@ -282,7 +282,7 @@ def _resolved(sweep: Sweep) -> Figure:
     """The figure settings with what was left open filled in.
 
     Raises:
-      Refusal: for names that are no axes, or values that are on none.
+      Refusal: for names that are not axes, or values that are not on them.
     """
     figure, axes = sweep.figure, {**sweep.axes, SAMPLES: sweep.samples}
     for field in ("at", "labels"):

@@ -62,7 +62,7 @@ class Family:
       required: those without a default.
       kinds: type of a coordinate (``int``, ``float`` or ``str``), where it is known.
       defaults: values of coordinates that are not given, where they are known.
-      sizes: coordinates on which the shapes of the arrays depend; None if nobody has said so, and then every model is
+      sizes: coordinates on which the shapes of the arrays depend; None if unknown, and then every model is
         built once before the run to find out.
       digest: SHA-256 of the file behind it, or empty: a run is only resumed with the same one.
 
@@ -293,7 +293,7 @@ def _module(source: str, name: str, folder: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise  # the module is there, and something that it needs is not
-        problem = f" = {shown(source)}: no module {error.name}, expected one that is installed or beside the file"
+        problem = f" = {shown(source)}: no module {error.name}, expected one that is installed or next to the file"
         raise Refusal("family", "", problem) from None
     except Exception as error:
         raise FamilyError(f"{name}: cannot be imported: {summary(error)}") from error

@@ -1,4 +1,4 @@
-"""Figures of a sweep, one for each measured term: measurements with intervals and what the theory says beside them."""
+"""Figures of a sweep, one for each measured term: measurements with intervals, and what the theory says."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bound_validation.drawing.panels import BIAS, RMSE, SPREAD, Panel, compose, 
 from bound_validation.drawing.style import GROUPS, TERM_COLOUR, TERM_MARKER, single_column
 from bound_validation.results import ROUNDING, TERMS, Row
 from bound_validation.sweep.definition import SAMPLES, WIDTH, Cell, Sweep, value_text
+from icsmdp_jax.drawing.interactive import save_data
 from icsmdp_jax.drawing.style import BLUE, COLUMN_WIDTH, FULL_WIDTH, GREY, ORANGE, PURPLE, VERMILLION, house_style, save
 
 LOOKS = GROUPS[:6]
@@ -140,7 +141,7 @@ def _is_scale(values: Sequence[Any]) -> bool:
 def draw_all(sweep: Sweep, rows: list[Row], out: str | Path) -> dict[str, Path]:
     """Draws every figure for which there are rows, as PNG and PDF in ``out/figures``; same rows, same bytes.
 
-    Beside each lies ``NAME-column``, the same for a single column of a page.
+    Next to each are ``NAME.json``, its data for a page, and ``NAME-column``, the same for a single column of a page.
 
     Returns:
       Paths of the wide PNG files by name, in the order of the report.
@@ -149,6 +150,7 @@ def draw_all(sweep: Sweep, rows: list[Row], out: str | Path) -> dict[str, Path]:
     with house_style():
         for name, figure in _figures(sweep, rows).items():
             paths[name] = save(figure, folder, name)
+            save_data(figure, folder, name)
         with single_column():
             for name, figure in _figures(sweep, rows).items():
                 save(figure, folder, f"{name}-column")

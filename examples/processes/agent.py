@@ -106,7 +106,7 @@ class Inbox:
         return self.scalars[-1]
 
     def check_empty(self) -> None:
-        """Raises ValueError if a message was sent that nobody asked for."""
+        """Raises ValueError for a message that was not asked for."""
         if self.selector.select(0):
             raise ValueError("a message is left in the inbox")
 
@@ -149,7 +149,7 @@ def work(setup: dict[str, Any]) -> None:
         modules=np.array(sorted({name.partition(".")[0] for name in sys.modules})),
         pid=os.getpid(),
     )
-    if kind:  # at the end of standard input the environment is gone, and nobody reads this
+    if kind:  # at the end of standard input the environment is gone, and no one reads this
         sys.stdout.buffer.write(report.getvalue())
 
 

@@ -87,7 +87,7 @@ class ProcessRun(NamedTuple):
     """Result of a run over processes.
 
     Attributes:
-      q: ``[Z, O]`` float32, each row from its owner's parameters; NaN where nobody decides.
+      q: ``[Z, O]`` float32, each row from its owner's parameters; NaN where no agent decides.
       handoffs: handoffs replayed, terminal ones included.
       scalars: messages between agents, as their receivers counted them. A handoff of an agent to itself counts as
         one (the agent writes into its own inbox), a terminal handoff as none: its v is 0 by definition, and the
@@ -284,7 +284,7 @@ def run_processes(
       trajectory: the handoffs to replay.
       num_agents: ``N``.
       num_options: ``O``.
-      interface_agent: ``[Z]`` owner of each interface; -1 where nobody decides.
+      interface_agent: ``[Z]`` owner of each interface; -1 where no agent decides.
       schedule: step sizes, ``StepSize`` or any four numbers ``(scale, rescale, power, cap)``.
       clock: ``"visits"`` or ``"epoch"``, as in ``stochastic_approximation``.
       features: ``[Z, p]`` rows for the linear class, None for tables. An agent sees the row of its own interface.

@@ -2,7 +2,7 @@
 
 A ticket has a topic and may be hard. Triage reads how it is worded, which is right about the topic 90 times in 100. A
 specialist sees whether the ticket is her own and whether it is hard; she answers at once, does research first or passes
-it on. Review sees a verdict on the answer, which is right 98 times in 100, and sends or returns it. Nobody sees more.
+it on. Review sees a verdict on the answer, which is right 98 times in 100, and sends or returns it. No agent sees more.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Desk:
         """Expected discounted reward of a new ticket.
 
         Args:
-          policy: ``[S, O]`` probabilities; None for the best there is, by somebody who sees the whole ticket.
+          policy: ``[S, O]`` probabilities; None for the best there is, which sees the whole ticket.
         """
         told = self.arrays()
         minutes = GAMMA ** np.arange(1, LONGEST + 1)

@@ -13,7 +13,7 @@ from examples.support_desk.office import Office
 
 
 class Ticket(TypedDict):
-    """What the graph passes on: nothing but which ticket it is."""
+    """What the graph passes on: only which ticket it is."""
 
     ticket: str
 

@@ -1,4 +1,4 @@
-"""What every client does at a turn: somebody chooses an option, the desk says what came of it, and the log has a line.
+"""What every client does at a turn: an agent chooses an option, the desk says what came of it, the log gets a line.
 
 A *routing* decides. ``ByHand`` is the one in place, ``ByPolicy`` follows a policy file, ``Online`` asks the agents'
 own processes, which learn from one scalar for each handoff.
@@ -64,7 +64,7 @@ class Routing(Protocol):
 
 
 class ByHand:
-    """The routing in place; now and then somebody tries something else, which is all that a log can be learned from."""
+    """The routing in place; now and then another option is tried, which is all that a log can be learned from."""
 
     def __init__(self, tries: float = 0.0, seed: int = 0) -> None:
         """``tries`` is the probability of an option drawn uniformly."""
@@ -148,7 +148,7 @@ class Online:
         return told["option"], told["probability"]
 
     def ended(self, ended: Ended) -> None:
-        """The agent hears of its own segment; who has the ticket now offers one scalar, from process to process."""
+        """The agent is told its own segment; whoever has the ticket now offers one scalar, from process to process."""
         own = {"facts": ended.facts, "option": ended.option, "reward": ended.reward, "discount": ended.discount}
         self.ask(ended.agent, do="wait", segment=ended.segment, **own)
         if ended.to is not None:

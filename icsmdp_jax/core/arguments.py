@@ -40,7 +40,7 @@ def each(name: str, values: Iterable[Any]) -> dict[str, Any]:
 
 
 def whole(least: int, /, **counts: Any) -> None:
-    """Refuses what is no whole number of at least ``least``: sizes and counts, which are static.
+    """Refuses what is not a whole number of at least ``least``: sizes and counts, which are static.
 
     Raises:
       ValueError: in one line with name and value.
@@ -69,7 +69,7 @@ def listed(name: str, value: Any, expected: str, kinds: type | tuple[type, ...] 
 
 
 def of_type(kinds: Any, expected: str, /, **values: Any) -> None:
-    """Refuses what is no instance of a type, of a union of types, or of one of several.
+    """Refuses what is not an instance of a type, of a union of types, or of one of several.
 
     Raises:
       ValueError: in one line with name, value and what was expected.
@@ -89,7 +89,7 @@ def flag(**values: Any) -> None:
 
 
 def one_of(known: Iterable[str], /, **values: Any) -> None:
-    """Refuses what is none of the known words.
+    """Refuses what is not one of the known words.
 
     Raises:
       ValueError: in one line with name and value; it lists the words.
@@ -118,7 +118,7 @@ def one_key(key: Any) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is one real number: of Python, NumPy or JAX; True and False are none."""
+    """Whether a value is one real number: of Python, NumPy or JAX; True and False are not."""
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if kind is not None:
         return kind in "fiu" and np.ndim(value) == 0

@@ -105,7 +105,7 @@ class Environment(abc.ABC, Generic[State, Params]):
         """``V``, the length of the global view; nothing is computed.
 
         Raises:
-          ValueError: if it is no float32 vector.
+          ValueError: if it is not a float32 vector.
         """
         view = jax.eval_shape(lambda key: self.global_view(self.reset(key, params)[1], params), jax.random.key(0))
         if len(view.shape) != 1 or view.dtype != jnp.float32:
@@ -128,7 +128,7 @@ class Environment(abc.ABC, Generic[State, Params]):
 
 
 def check_option(spec: EnvSpec, option: Any) -> None:
-    """Refuses an option that is not one whole number, or is known to be none of the environment's.
+    """Refuses an option that is not one whole number, or is known not to be one of the environment's.
 
     Raises:
       ValueError: in one line.

@@ -7,7 +7,7 @@ on ``launch``, ``advance`` and ``handoff_of``, of which ``Lifted`` is a loop.
 
 Keys: an option that is run with ``key`` begins with the first half of ``option_keys(key)``; its primitive step ``t``
 uses ``tick_keys`` of the other half and ``t``. Whoever follows this rule gets the same bits, whether it runs an option
-in one call or one step at a time, alone or beside others.
+in one call or one step at a time, alone or in a batch.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Tick(NamedTuple):
       terminated: ``[]`` bool, whether that handoff is terminal; implies ``ended``.
       truncated: ``[]`` bool, whether a limit outside the model cut the option or the episode; implies ``ended``.
       decision: the epoch that the option led to; of no meaning unless it has ended. After a truncation it is the one
-        from which the value of going on is to be estimated.
+        from which the value of continuing is to be estimated.
     """
 
     observation: chex.Array

@@ -35,7 +35,7 @@ class View(Environment[Any, Any]):
 
     @abc.abstractmethod
     def see(self, handoff: Handoff, state: Any, params: Any) -> Handoff:
-        """The handoff with what is seen in the place of the environment's interfaces."""
+        """The handoff with what is seen instead of the environment's interfaces."""
 
     def reset(self, key: chex.PRNGKey, params: Any) -> tuple[Handoff, Any]:
         """Starts a run."""

@@ -68,7 +68,7 @@ def this_run() -> Hosts:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Adds the options that make a command one process of several."""
-    group = command.add_argument_group("several hosts", "every host runs the same command; --out lies where all see it")
+    group = command.add_argument_group("several hosts", "Every host runs the same command; all of them must see --out.")
     group.add_argument(
         "--distributed", action="store_true", help="let JAX find the other hosts (TPU pods, SLURM, Kubernetes)"
     )

@@ -3,7 +3,7 @@
 A run computes one function for every pair of a *cell* (a setting of traced inputs) and a *replica* (a key). The
 devices of all hosts form a grid with these two axes; each device gets a block of pairs, and no device ever waits for
 another one. Where the numbers do not divide, the last cell or replica is repeated and what it gives is dropped. What
-one pair computes does not depend on where it runs, nor on who runs beside it.
+one pair computes does not depend on where it runs, nor on what runs with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REPLICAS = PartitionSpec(REPLICA)
 PAIRS = PartitionSpec(CELL, REPLICA)
 USABLE = 0.6  # share of a device's memory that a program may take; the rest is for what lives outside of it
 GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # versions 2 and 1
-MEMORY_VARIABLE = "ICSMDP_DEVICE_MEMORY"  # bytes for each device, in place of what the device itself reports
+MEMORY_VARIABLE = "ICSMDP_DEVICE_MEMORY"  # bytes for each device, instead of what the device itself reports
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,7 +254,7 @@ def device_memory() -> int:
     The host's memory (or that of its control group, if it has less) is divided among its CPU devices.
 
     Raises:
-      ValueError: if the variable ``ICSMDP_DEVICE_MEMORY`` is no whole number above 0.
+      ValueError: if the variable ``ICSMDP_DEVICE_MEMORY`` is not a whole number above 0.
     """
     given = os.environ.get(MEMORY_VARIABLE)
     if given is not None:

@@ -24,7 +24,7 @@ RIM, PORT = 0.8, 5.0  # points between node and arrow, and between two arrows at
 LOOP = 15.0  # points by which a handoff to oneself reaches out of its node
 STUB, ASIDE = 15.0, 1.0  # end of an episode: length of its arrow in points, angle by which it stands off outward
 FEW = 5  # agents up to which everything is drawn larger
-SIDEWAYS = 0.3  # cosine from which a name stands beside its node, not above or below
+SIDEWAYS = 0.3  # cosine from which a name stands to the side of its node, not above or below
 
 
 class Arrow(NamedTuple):
@@ -128,7 +128,7 @@ def _controls(nodes: Nodes, arrow: Arrow) -> np.ndarray:
     end = nodes.centre[arrow.receiver]
     along, middle = end - start, (start + end) / 2
     inward = nodes.middle - middle
-    pull = 0.0  # with few agents nobody stands between
+    pull = 0.0  # with few agents none stands between
     if len(nodes.centre) > FEW:
         pull = min(PULL * float(np.hypot(*along)), float(np.hypot(*inward)))
     return np.tile(middle + BEND * np.array([-along[1], along[0]]) + pull * direction(inward), (2, 1))

@@ -38,6 +38,7 @@ from icsmdp_jax.drawing.style import BLACK, COLUMN_WIDTH, GREY, NODE, new_figure
 from icsmdp_jax.learner.diagnostics import HandoffGraph
 
 NOTE = 7.0  # points: type size of the key
+ROUNDING = 1e-9  # below which a share is 0
 LINE = 11.0  # points between two lines of notes
 MOST_ARROWS = 24
 STOP = 2.0  # points: half the side of the square where an episode ends
@@ -201,7 +202,7 @@ def duration_text(duration: float) -> str:
 
 def percent_text(share: float) -> str:
     """A share as a percentage with two significant digits."""
-    percent = 100 * share
+    percent = 100 * share if share > ROUNDING else 0.0
     return (f"{percent:.0f}" if percent >= 9.95 else f"{percent:.2g}") + "\N{NO-BREAK SPACE}%"
 
 

@@ -26,6 +26,7 @@ from icsmdp_jax.drawing.style import (
     new_figure,
 )
 from icsmdp_jax.exact.returns import half_width, mean_interval
+from icsmdp_jax.learner.methods import METHODS
 
 STEPS = [1, 2, 5, 10]  # of the ticks
 MARKERS = 8  # markers per curve at most
@@ -103,7 +104,8 @@ def return_figure(
     axes = figure.subplots()
     if x_log:
         axes.set_xscale("log")
-    for order, (curve, look) in enumerate(zip(curves, LOOKS, strict=False)):
+    looks = _looks(names)
+    for order, (curve, look) in enumerate(zip(curves, looks, strict=True)):
         _draw_curve(axes, curve, look, order, len(curves), x_log)
     axes.margins(x=0.03, y=0.08)
     for value, name in ((oracle, "oracle"), (random, "random")):
@@ -117,10 +119,19 @@ def return_figure(
         axes.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4), useMathText=True)
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle=dashes, markersize=4, linewidth=1.2)
-        for _, (colour, marker, dashes) in zip(curves, LOOKS, strict=False)
+        for colour, marker, dashes in looks
     ]
     figure.legend(handles, names, loc="outside lower center", ncols=columns, handlelength=HANDLE)
     return figure
+
+
+def _looks(names: Sequence[str]) -> list[tuple[str, str, Any]]:
+    """Colour, marker and dashes of each curve; those of a method, by its label, are the same in every figure."""
+    own = {method.label: (method.colour, method.marker) for method in METHODS.values()}
+    known = [own[name] if name in own else None for name in names]
+    colours, markers = ({look[part] for look in known if look} for part in (0, 1))
+    free = iter(sorted((look for look in LOOKS if look[1] not in markers), key=lambda look: look[0] in colours))
+    return [(*(found or next(free)[:2]), look[2]) for found, look in zip(known, LOOKS, strict=False)]
 
 
 def _draw_curve(axes: Axes, curve: Curve, look: tuple[str, str, Any], order: int, count: int, x_log: bool) -> None:
@@ -223,12 +234,15 @@ def agent_figure(record: AgentRecord, names: Sequence[str] | None = None, width:
     errors.set_ylim(count - 0.5, -0.5)
     style: dict[str, Any] = dict(color=BLUE, marker="o", markersize=4.2, linestyle="none")
     if parts > 1:
-        figure.legend(
-            [Line2D([], [], markerfacecolor="white", **style), Line2D([], [], **style)],
-            ["first part of training", "last part" + ", 95 % interval" * (runs > 1)],
-            loc="outside lower center",
-            ncols=2,
-        )
+        shown = {
+            "first part": dict(style, markerfacecolor="white"),
+            "between": dict(style, marker="|", markeredgewidth=0.5),
+            "last part" + ", 95 % interval" * (runs > 1): style,
+        }
+        if parts < 3:
+            del shown["between"]
+        handles = [Line2D([], [], **look) for look in shown.values()]
+        figure.legend(handles, list(shown), loc="outside lower center", ncols=3, columnspacing=1.0, handletextpad=0.2)
     return figure
 
 

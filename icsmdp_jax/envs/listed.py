@@ -188,7 +188,7 @@ def listed_params(
         raise ValueError(f"blocks = {listing.blocks.min():.6g}: expected durations of 1 block or more")
     ends, last = 2, len(listing.mask) - 1
     power = gamma ** np.arange(longest + 1)
-    # Successors of probability 0 are drawn by nobody; rows that have few others are padded with them.
+    # Successors of probability 0 are never drawn; rows that have few others are padded with them.
     params = ListedParams(
         outcome=alias_table(listing.probability, listing.successor),
         first=AliasTable(*(array[0] for array in alias_table(listing.start[None]))),

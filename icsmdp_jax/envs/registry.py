@@ -1,12 +1,13 @@
 """All environments by name: ``make("cpu-sort3")`` gives an environment and its parameters.
 
-Entries are strings, so that nothing is imported before it is asked for.
+Entries are strings, so that nothing is imported before it is asked for. Other packages publish environments as entry
+points of the group ``icsmdp_jax.environments``, ``name = "module:function"``; they are listed behind ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from icsmdp_jax.core.arguments import shown
@@ -87,19 +88,35 @@ class Description(NamedTuple):
     exact_oracle: bool
 
 
+GROUP = "icsmdp_jax.environments"
+
+
+def published() -> dict[str, Entry]:
+    """Environments of installed packages, under names that are not taken; nothing is imported."""
+    found: dict[str, Entry] = {}
+    for one in metadata.entry_points(group=GROUP):
+        if one.name not in ENVIRONMENTS:
+            source = one.dist.name if one.dist is not None else "another package"
+            found.setdefault(one.name, Entry(one.value, f"published by {source}"))
+    return found
+
+
 def environments() -> tuple[str, ...]:
-    """All registered names, in the order of the documentation.
+    """All names: those of the documentation in its order, then registered ones and those of installed packages.
 
     Example:
       >>> import icsmdp_jax as ic
       >>> "planted" in ic.environments()
       True
     """
-    return tuple(ENVIRONMENTS)
+    return (*ENVIRONMENTS, *published())
 
 
 def register(name: str, maker: str | Callable[..., tuple[Environment, Any]], text: str, **arguments: Any) -> None:
-    """Adds an environment of another package, behind those that are there.
+    """Adds an environment of another package, behind those that are there, for this process.
+
+    An installed package is found without it: ``[project.entry-points."icsmdp_jax.environments"]`` in its pyproject.toml
+    with the line ``name = "module:function"``.
 
     Args:
       name: its name.
@@ -133,9 +150,12 @@ def entry(name: str) -> Entry:
     Raises:
       ValueError: for an unknown name; the line lists the names.
     """
-    if not isinstance(name, str) or name not in ENVIRONMENTS:
-        raise ValueError(f"environment {shown(name)}: expected one of {', '.join(ENVIRONMENTS)}")
-    return ENVIRONMENTS[name]
+    if isinstance(name, str) and name in ENVIRONMENTS:
+        return ENVIRONMENTS[name]
+    others = published()
+    if not isinstance(name, str) or name not in others:
+        raise ValueError(f"environment {shown(name)}: expected one of {', '.join((*ENVIRONMENTS, *others))}")
+    return others[name]
 
 
 def make(name: str, /, **overrides: Any) -> tuple[Environment, Any]:
@@ -143,7 +163,7 @@ def make(name: str, /, **overrides: Any) -> tuple[Environment, Any]:
 
     Args:
       name: one of ``environments()``.
-      **overrides: arguments of its maker, in the place of the name's own or of the defaults.
+      **overrides: arguments of its maker that replace the name's own or the defaults.
 
     Returns:
       ``(env, params)``.
@@ -160,7 +180,7 @@ def make(name: str, /, **overrides: Any) -> tuple[Environment, Any]:
     import inspect
 
     found = entry(name)
-    maker = _load(found.maker) if isinstance(found.maker, str) else found.maker
+    maker = _load(name, found.maker) if isinstance(found.maker, str) else found.maker
     known = inspect.signature(maker).parameters
     if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values()):
         for argument in overrides:
@@ -188,6 +208,9 @@ def describe(name: str) -> Description:
     )
 
 
-def _load(where: str) -> Any:
+def _load(name: str, where: str) -> Any:
     module, _, function = where.partition(":")
-    return getattr(import_module(module), function)
+    try:
+        return getattr(import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"environment {name!r}: {where} cannot be loaded ({error}), expected a function") from None

@@ -142,7 +142,7 @@ def tabular_env(
       ``(env, params)``; params are JAX arrays in float32, int32, uint32 and bool.
 
     Raises:
-      ValueError: in one line, for what is no model, or a ``first`` that is no law of its states.
+      ValueError: in one line, for what is not a model, or a ``first`` that is not a law of its states.
 
     Example:
       >>> import jax, icsmdp_jax as ic

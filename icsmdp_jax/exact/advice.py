@@ -89,7 +89,7 @@ class Advice:
         found = [
             ("If one agent sees the whole state", self.by_agent),
             ("If one agent sees one more field", self.by_field),
-            ("What to show next, each beside those above it", self.order),
+            ("What to show next, each in addition to those above it", self.order),
         ]
         return [(title, rows) for title, rows in found if rows]
 
@@ -124,7 +124,7 @@ def advise(model: TabularModel, error: float | None = None, behaviour: np.ndarra
     """Whose interface is the bottleneck, what one more field is worth to whom, and what can be hidden at no loss (E).
 
     Args:
-      model: the IC-SMDP; ``fields`` and ``visible`` say what could be shown beside the whole state.
+      model: the IC-SMDP; ``fields`` and ``visible`` say what could be shown besides the whole state.
       error: target for the RMSE of a learned table against ``Q*`` in ``||.||_d``, units of reward: how many handoffs
         does it take?
       behaviour: ``[Z, O]`` behaviour policy, which weighs what interfaces hide; uniform if None.

@@ -9,15 +9,15 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.core.words import holding
 from icsmdp_jax.exact.fixed_point import Projection
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.iterative import EPS, ROUNDING
 from icsmdp_jax.exact.large_limit import Target, coefficients, nearby
-from icsmdp_jax.exact.moments import Matrix, as_dense, scale_rows
+from icsmdp_jax.exact.moments import Matrix, as_dense, scale_columns, scale_rows
 from icsmdp_jax.exact.relative import lost_digits, relative_fixed_point, sensitivity
 
 WANTED = 1e-6  # relative error of coefficients beyond which there is a warning
-BLOCK = 256  # parameter columns handled at once, so that memory stays linear in the number of states
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,6 +48,9 @@ class CentralLimit:
     standard_error_iid: float = 0.0
     residual: float = 0.0
     relative_error: float = 0.0
+
+    def __repr__(self) -> str:
+        return holding(self, coefficient=self.coefficient, coefficient_iid=self.coefficient_iid)
 
     @property
     def warnings(self) -> list[str]:
@@ -145,33 +148,24 @@ def _poisson_terms(
     m, chain, model = target.moments, interface.chain, interface.model
     options = pair.shape[1]
     states = chain.states
-    inverse_law = interface.lift(chain.behaviour) * m.used
     live = np.flatnonzero(pair.reshape(-1) > 0)
     rows_psi = psi[model.interface[live // options] * options + live % options]
-    rate = m.reward_rate.reshape(-1)[live][:, None]
-    level = target.q_state.reshape(-1)[live][:, None]
-    weight = pair.reshape(-1)[live]
-    probability, discounted, annuity = m.probability[live], m.discounted_all[live], m.annuity_kernel[live]
-    lump = None if m.lumps is None else m.lumps.mean[live]
     position = np.full(model.num_states, -1)
     position[states] = np.arange(len(states))
-    local = position[live // options]
-    conditional = (inverse_law * error_mean).reshape(-1)[live]
-    drift = _sum_rows(local, scale_rows(conditional, rows_psi), len(states))
-    solution = chain.poisson(drift - (chain.stationary[states] @ drift)[None, :])
-    out = np.empty((psi.shape[1], psi.shape[1]))
-    for begin in range(0, psi.shape[1], BLOCK):
-        columns = slice(begin, begin + BLOCK)
-        ahead = np.zeros((model.num_states, solution[:, columns].shape[1]))
-        ahead[states] = solution[:, columns]
-        if m.terminal.any():
-            ahead[m.terminal] = chain.start @ ahead
-        carried = discounted @ (target.state_value[:, None] * ahead)
-        expected = rate * (annuity @ ahead) + carried - level * (probability @ ahead)
-        if lump is not None:
-            expected = expected + lump @ ahead
-        out[:, columns] = rows_psi.T @ (weight[:, None] * expected)
-    return out
+    conditional = (interface.lift(chain.behaviour) * m.used * error_mean).reshape(-1)[live]
+    drift = _sum_rows(position[live // options], scale_rows(conditional, rows_psi), len(states))
+    ahead = np.zeros((model.num_states, psi.shape[1]))
+    ahead[states] = chain.poisson(drift - (chain.stationary[states] @ drift)[None, :])
+    if m.terminal.any():
+        ahead[m.terminal] = chain.start @ ahead
+    # What e is worth by the state entered, summed over the pairs of each parameter before it meets the solutions.
+    weight = pair.reshape(-1)[live]
+    follow = scale_rows(weight * m.reward_rate.reshape(-1)[live], m.annuity_kernel[live])
+    follow = follow - scale_rows(weight * target.q_state.reshape(-1)[live], m.probability[live])
+    follow = follow + scale_columns(scale_rows(weight, m.discounted_all[live]), target.state_value)
+    if m.lumps is not None:
+        follow = follow + scale_rows(weight, m.lumps.mean[live])
+    return as_dense((rows_psi.T @ follow) @ ahead)
 
 
 def _sum_rows(target: np.ndarray, rows: Matrix, count: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from icsmdp_jax.exact.interface import AISDeviations, InterfaceModel, policy_losses
+from icsmdp_jax.exact.interface import AISDeviations, InterfaceModel
 from icsmdp_jax.exact.showing import SAME, Candidate, Showing, Shown
 from icsmdp_jax.exact.solve import Solution
 
@@ -14,13 +14,17 @@ OWN = ("epsilon", "delta", "largest_gap", "largest_loss")
 AFFORDED = 20_000  # agents times states up to which an analysis also asks what it is worth to show all to one agent
 
 
-def state_maxima(interface: InterfaceModel, ais: AISDeviations, q_phi: Solution, q_star: Solution) -> np.ndarray:
-    """``[S, 4]`` the largest deviations of ``OWN`` over the options of each recurrent state; 0 elsewhere."""
+def state_maxima(
+    interface: InterfaceModel, ais: AISDeviations, q_phi: Solution, q_star: Solution, losses: np.ndarray
+) -> np.ndarray:
+    """``[S, 4]`` the largest deviations of ``OWN`` over the options of each recurrent state; 0 elsewhere.
+
+    The last are those of ``policy_losses``.
+    """
     keep = interface.decision_pairs
     gap = np.zeros(keep.shape)
     gap[keep] = np.abs(interface.lift(q_phi.q)[keep] - q_star.q[keep])
-    loss = np.maximum(policy_losses(interface, q_phi.q, q_star.value), 0.0)
-    return np.column_stack([ais.reward.max(axis=1), ais.kernel.max(axis=1), gap.max(axis=1), loss])
+    return np.column_stack([*(x.max(axis=1) for x in (ais.reward, ais.kernel, gap)), np.maximum(losses, 0.0)])
 
 
 def name_of(names: np.ndarray | None, index: int) -> str | int:

@@ -17,6 +17,8 @@ from icsmdp_jax.models.arrays import SUM_TOLERANCE
 from icsmdp_jax.models.tabular import TabularModel
 
 SPARSE_ABOVE = 3000  # states beyond which the analysis never forms a square array over states
+CACHED = 2**15  # numbers that are looked at together
+DENSER = 12  # times that one multiplication takes longer with compressed rows than with dense ones
 POWERS = 4e9  # bytes of powers of a chain that a clock keeps; 41 of them in any case
 NAMED = 4  # states or classes that a message names
 ABSORBING = "an absorbing state is declared with `terminal`"
@@ -33,7 +35,7 @@ class BehaviourChain:
       states: ``[n]`` int, their indices in the model.
       stationary: ``[S]`` stationary law ``d``; positive at ``states``, 0 at terminal and at transient states.
       start: ``[S]`` law of the state that replaces a terminal handoff; zeros in a continuing model.
-      sparse: whether the analysis uses iterative solvers and bounds in place of square arrays over states.
+      sparse: whether the analysis uses iterative solvers and bounds instead of square arrays over states.
       residual: ``sum_s |(d P - d)(s)|``.
       relative_error: certified bound on the relative error of every ``d(s)``.
       elimination: factors of ``I - P``; None where the law was found by iteration.
@@ -261,7 +263,9 @@ def stationary_law(transition: Matrix) -> np.ndarray:
 
 def distance_to_stationarity(power: np.ndarray, stationary: np.ndarray) -> float:
     """``max_s TV(P^t(s, .), d)`` for a dense power ``P^t`` (D8)."""
-    return float(0.5 * np.abs(power - stationary[None, :]).sum(axis=1).max())
+    few = max(1, CACHED // len(stationary))
+    rows = (power[at : at + few] - stationary for at in range(0, len(power), few))
+    return 0.5 * max(float(np.abs(some, out=some).sum(axis=1).max()) for some in rows)
 
 
 def settled(power: np.ndarray) -> np.ndarray:
@@ -332,7 +336,7 @@ class MixingClock:
             if 2**level > self._longest:
                 return math.inf
             if level == len(self._powers):
-                square = settled(self._powers[-1] @ self._powers[-1])
+                square = self._ahead(self._powers[-1], level - 1)
                 self._powers.append(square)
                 self._distances.append(distance_to_stationarity(square, self._stationary))
                 stuck = level > 20 and self._distances[-1] >= self._distances[-2] * (1 - 1e-12)
@@ -343,10 +347,19 @@ class MixingClock:
             return 1.0
         steps, current = 2 ** (level - 1), self._powers[level - 1]
         for digit in range(level - 2, -1, -1):
-            candidate = settled(current @ self._powers[digit])
+            candidate = self._ahead(current, digit)
             if distance_to_stationarity(candidate, self._stationary) > accuracy:
                 current, steps = candidate, steps + 2**digit
         return float(steps + 1)
+
+    def _ahead(self, power: np.ndarray, digit: int) -> np.ndarray:
+        """A power times ``P^(2^digit)``; by single steps from compressed rows, where these are few enough."""
+        step = self._transition
+        if not sparse.issparse(step) or DENSER * 2**digit * step.nnz > len(power) ** 2:
+            return settled(power @ self._powers[digit])
+        for _ in range(2**digit):
+            power = step @ power
+        return settled(power)
 
 
 def mixing_time(transition: Matrix, stationary: np.ndarray, accuracy: float = 0.25) -> float:

@@ -1,4 +1,4 @@
-"""The linear process beside IC-Q: exact moments at every K, and the certificate of theorem B.
+"""The linear process that IC-Q is compared with: exact moments at every K, and the certificate of theorem B.
 
 IC-Q with the greedy options of its solution held fixed is linear. Started with the learner and fed the same data it
 stays below it, and its first and second moments, jointly with the state of the chain, obey exact linear recursions: for
@@ -127,7 +127,7 @@ def linear_process(
         pairs = pairs % len(live) * available.shape[1] + pairs // len(live)
         first = -table.reshape(-1)[pairs]
     elif start is None:
-        raise ValueError("start: missing, expected [p] beside features")
+        raise ValueError("start: missing, expected [p] with features")
     else:
         read_live = np.where(available[:, :, None], read[live][rows, options], 0.0)
         push_live = read_live if push is None else np.where(available[:, :, None], push[live][rows, options], 0.0)
@@ -186,7 +186,7 @@ def comparison(process: _Process, steps: Sequence[float] | np.ndarray, samples: 
       steps: ``[K]`` step sizes ``alpha_0, alpha_1, ...`` of the shared clock, at most 1, as many as the largest sample.
       samples: increasing numbers of handoffs.
       since: first iterate of the averages.
-      certify: whether to run the recursion of the certificate beside the moments.
+      certify: whether to run the recursion of the certificate as well as the moments.
       device: where to run; a CPU unless given. Accelerators without float64 arithmetic give other digits.
 
     Returns:

@@ -30,6 +30,7 @@ from icsmdp_jax.exact.interface import (
     ais_deviations,
     interface_gap,
     interface_model,
+    policy_losses,
 )
 from icsmdp_jax.exact.mixing_bounds import MixingBounds
 from icsmdp_jax.exact.moments import as_dense, scale_rows
@@ -125,7 +126,11 @@ class Analysis:
     @cached_property
     def gap(self) -> InterfaceGap:
         """The interface gap and its bounds (T1)."""
-        return interface_gap(self.interface, self.q_phi, self.q_star, self.ais)
+        return interface_gap(self.interface, self.q_phi, self.q_star, self.ais, self._losses)
+
+    @cached_property
+    def _losses(self) -> np.ndarray:
+        return policy_losses(self.interface, self.q_phi.q, self.q_star.value)
 
     @cached_property
     def kappa(self) -> float:
@@ -310,7 +315,7 @@ class Analysis:
 
     @cached_property
     def _state_maxima(self) -> np.ndarray:
-        return breakdown.state_maxima(self.interface, self._ais_deviations, self.q_phi, self.q_star)
+        return breakdown.state_maxima(self.interface, self._ais_deviations, self.q_phi, self.q_star, self._losses)
 
     @cached_property
     def by_agent(self) -> list[dict[str, Any]]:

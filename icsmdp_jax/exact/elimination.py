@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
-PANEL = 96  # states eliminated between two products of large matrices
+PANELS = (96, 16)  # states eliminated between two products of large matrices, and of small ones
 LEAST = 1e-300  # what is smaller than this, relative to 1, is not told from 0
 RARER = 10.0  # powers of two by which another state may be more frequent than the reference
 TRIES = 4  # references
@@ -210,25 +211,49 @@ def eliminate(square: np.ndarray, keep: int) -> int | None:
     Returns:
       None, or the index of a state whose exit probability is below ``LEAST``.
     """
-    end = len(square)
     with np.errstate(over="ignore", invalid="ignore"):  # of the diagonal, which is never read
-        while end > keep:
-            begin = max(keep, end - PANEL)
-            panel, rows, columns = square[begin:end, begin:end], square[begin:end, :begin], square[:begin, begin:end]
-            out = rows.sum(axis=1)
-            for k in range(end - begin - 1, -1, -1):
-                leaves = -(panel[k, :k].sum() + out[k])
-                if not leaves >= LEAST:
-                    return begin + k
-                panel[k, k] = leaves
-                panel[:k, k] /= leaves
-                panel[:k, :k] -= panel[:k, k, None] * panel[k, :k]
-                out[:k] -= panel[:k, k] * out[k]
-            rows[:] = solve_triangular(panel, rows, unit_diagonal=True, check_finite=False)
-            columns[:] = solve_triangular(panel, columns.T, trans=1, lower=True, check_finite=False).T
+        return _eliminate(square, keep, np.zeros((len(square), 1)), PANELS)
+
+
+def _eliminate(square: np.ndarray, keep: int, out: np.ndarray, panels: tuple[int, ...]) -> int | None:
+    """As above within a panel; ``out [n, 1]``, the sums of the rows' entries outside of it, changes with them."""
+    end = len(square)
+    while end > keep:
+        begin = max(keep, end - panels[0])
+        panel, rows, columns = square[begin:end, begin:end], square[begin:end, :begin], square[:begin, begin:end]
+        outside = out[begin:end] + rows.sum(axis=1, keepdims=True)
+        if len(panels) > 1:
+            bad = _eliminate(panel, 0, outside, panels[1:])
+        else:
+            bad = _one_by_one(panel, outside[:, 0])
+        if bad is not None:
+            return begin + bad
+        if begin:
+            rows[:] = _solved(panel, rows, True)
+            columns[:] = _solved(panel.T, columns.T, False).T
+            out[begin:end] = _solved(panel, out[begin:end], True)
+            out[:begin] -= columns @ out[begin:end]
             square[:begin, :begin] -= columns @ rows
-            end = begin
+        end = begin
     return None
+
+
+def _one_by_one(panel: np.ndarray, out: np.ndarray) -> int | None:
+    for k in range(len(panel) - 1, -1, -1):
+        row, column = panel[k, :k], panel[:k, k]
+        leaves = -(row.sum() + out[k])
+        if not leaves >= LEAST:
+            return k
+        panel[k, k] = leaves
+        column /= leaves
+        panel[:k, :k] -= column[:, None] * row
+        out[:k] -= column * out[k]
+    return None
+
+
+def _solved(upper: np.ndarray, right: np.ndarray, unit: bool) -> np.ndarray:
+    """An upper triangular system by LAPACK itself: panels are so small that what checks its arguments would show."""
+    return dtrtrs(upper, right, unitdiag=unit)[0]
 
 
 class Law(NamedTuple):

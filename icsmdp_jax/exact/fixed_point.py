@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.core.words import holding
 from icsmdp_jax.exact.interface import InterfaceModel
 from icsmdp_jax.exact.moments import Matrix, as_dense
 from icsmdp_jax.exact.relative import NEAR_ONE, backed_up, is_small, relative_fixed_point
@@ -226,6 +227,9 @@ class ProjectedSolution(NamedTuple):
     residual: float
     converged: bool
     iterations: int
+
+    def __repr__(self) -> str:
+        return holding(self, residual=self.residual)
 
 
 def bellman(interface: InterfaceModel, q: np.ndarray) -> np.ndarray:

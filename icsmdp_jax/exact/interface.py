@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from icsmdp_jax.core.words import holding
 from icsmdp_jax.exact.chain import BehaviourChain, behaviour_chain
-from icsmdp_jax.exact.moments import BELOW_ONE, KernelMoments, Matrix, compact, kernel_moments
+from icsmdp_jax.exact.moments import BELOW_ONE, SMALL, KernelMoments, Matrix, compact, kernel_moments
 from icsmdp_jax.exact.solve import Solution, evaluate_policy, modified_policy_iteration, optimal_q
 from icsmdp_jax.models.tabular import TabularModel
 
@@ -19,7 +20,7 @@ BLOCK_ENTRIES = 2**24  # numbers of the rows compared at once
 
 @dataclasses.dataclass(frozen=True)
 class InterfaceModel:
-    """What is left of an IC-SMDP when states are seen through interfaces only (D5).
+    """What is left of an IC-SMDP when only the interfaces are seen (D5).
 
     Attributes:
       model: the IC-SMDP.
@@ -42,6 +43,9 @@ class InterfaceModel:
     reward: np.ndarray
     discounted: Matrix
     killing: np.ndarray
+
+    def __repr__(self) -> str:
+        return holding(self)
 
     @cached_property
     def pair_weight(self) -> np.ndarray:
@@ -128,12 +132,39 @@ def interface_model(
     """
     moments = kernel_moments(model) if moments is None else moments
     chain = behaviour_chain(model, behaviour, moments.probability, iterative) if chain is None else chain
-    z_count, o_count = model.num_interfaces, model.num_options
+    z_count = model.num_interfaces
     weight = np.bincount(model.interface, weights=chain.stationary, minlength=z_count)
     inside = weight[model.interface]
     weights = np.divide(chain.stationary, inside, out=np.zeros_like(inside), where=chain.stationary > 0)
     mask = (weight > 0)[:, None] & model.option_mask
-    live = np.flatnonzero(chain.stationary > 0)
+    if isinstance(moments.discounted, np.ndarray) and moments.discounted.size <= SMALL:
+        member = np.zeros((model.num_states, z_count))
+        member[np.arange(model.num_states), model.interface] = 1.0
+        average = (member * weights[:, None]).T
+        lifted = (moments.discounted @ member).reshape(model.num_states, -1)
+        discounted = (average @ lifted).reshape(-1, z_count)
+        reward, killing = average @ moments.reward_mean, average @ moments.killing
+    else:
+        discounted, reward, killing = _averaged(moments, model, weights)
+    return InterfaceModel(
+        model=model,
+        moments=moments,
+        chain=chain,
+        weights=weights,
+        interface_weight=weight,
+        mask=mask,
+        reward=np.where(mask, reward, 0.0),
+        discounted=discounted,
+        killing=np.where(mask, killing, 1.0),
+    )
+
+
+def _averaged(
+    moments: KernelMoments, model: TabularModel, weights: np.ndarray
+) -> tuple[Matrix, np.ndarray, np.ndarray]:
+    """``P^g_phi``, rewards and ``1 - gbar`` of interfaces, by compressed rows."""
+    z_count, o_count = model.num_interfaces, model.num_options
+    live = np.flatnonzero(weights > 0)
     rows = (model.interface[live][:, None] * o_count + np.arange(o_count)).reshape(-1)
     columns = (live[:, None] * o_count + np.arange(o_count)).reshape(-1)
     average = sparse.csr_array(
@@ -148,17 +179,7 @@ def interface_model(
     reward, killing = (
         (average @ table.reshape(-1)).reshape(z_count, o_count) for table in (moments.reward_mean, moments.killing)
     )
-    return InterfaceModel(
-        model=model,
-        moments=moments,
-        chain=chain,
-        weights=weights,
-        interface_weight=weight,
-        mask=mask,
-        reward=np.where(mask, reward, 0.0),
-        discounted=discounted,
-        killing=np.where(mask, killing, 1.0),
-    )
+    return discounted, reward, killing
 
 
 def solve_interface(interface: InterfaceModel, tolerance: float = 1e-11) -> Solution:
@@ -279,9 +300,22 @@ def largest_gap(interface: InterfaceModel, q_phi: np.ndarray, q_star: np.ndarray
 
 
 def interface_gap(
-    interface: InterfaceModel, q_phi: Solution, q_star: Solution, constants: AISConstants | None = None
+    interface: InterfaceModel,
+    q_phi: Solution,
+    q_star: Solution,
+    constants: AISConstants | None = None,
+    losses: np.ndarray | None = None,
 ) -> InterfaceGap:
-    """Measures the interface gap exactly and computes every form of Theorem 1 (T1, T1.1, T1.2, T1.3)."""
+    """Measures the interface gap exactly and computes every form of Theorem 1 (T1, T1.1, T1.2, T1.3).
+
+    Args:
+      interface: the interface model.
+      q_phi: its solution.
+      q_star: the oracle's.
+      constants: ``ais_constants``, if they are known already.
+      losses: ``policy_losses``, likewise.
+    """
+    losses = policy_losses(interface, q_phi.q, q_star.value) if losses is None else losses
     constants = ais_constants(interface) if constants is None else constants
     keep, killing = interface.decision_pairs, interface.least_killing
     lifted = interface.lift(q_phi.q)
@@ -300,7 +334,7 @@ def interface_gap(
         bound_mass_span=(epsilon + delta * span / 2 + abs(middle) * delta_mass) / killing,
         value_numerator=numerator,
         value_norm=norm,
-        policy_loss=policy_loss(interface, q_phi.q, q_star.value),
+        policy_loss=max(0.0, float(losses.max())),
         policy_loss_bound=2 * bound,
     )
 

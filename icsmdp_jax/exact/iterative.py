@@ -55,8 +55,9 @@ def solve(
         dozen units of rounding of the solution's size are accepted instead.
       start: first guess of the right side's shape, zeros if None.
       steps: two-product steps between restarts.
-      sweeps: first so many steps ``x <- x + (b - A x)``. Episodes that cannot be longer than that make ``K`` nilpotent,
-        and then these steps end at the solution, where Krylov spaces make no headway before their dimension is reached.
+      sweeps: number of steps ``x <- x + (b - A x)`` at the start. Episodes that cannot be longer than that
+        make ``K`` nilpotent, and then these steps end at the solution, where Krylov spaces make no headway before their
+        dimension is reached.
 
     Returns:
       A ``Solved``.
@@ -106,7 +107,7 @@ def solve(
 def _swept(
     apply: Apply, b: np.ndarray, x: np.ndarray, residual: np.ndarray, wanted: np.ndarray, sweeps: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """``x <- x + (b - A x)`` until every column is done, or so many times."""
+    """``x <- x + (b - A x)`` until every column is done, or ``sweeps`` times."""
     used = 0
     for _ in range(sweeps):
         used += 1

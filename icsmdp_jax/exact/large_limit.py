@@ -70,9 +70,8 @@ class Coefficients(NamedTuple):
 class Target(NamedTuple):
     """The temporal difference ``R + gamma^tau V(z') - Q(z, o)`` with all values counted from a level in their middle.
 
-    With ``R - (1 - gamma^tau) level`` in the place of ``R``, ``V - level`` in that of ``V`` (``-level`` at terminal
-    states) and ``Q - level`` in that of ``Q``, it is the same random number; but values of long horizons no longer
-    cancel in it.
+    Replacing ``R`` by ``R - (1 - gamma^tau) level``, ``V`` by ``V - level`` (``-level`` at terminal states) and ``Q``
+    by ``Q - level`` gives the same random number, but values of long horizons no longer cancel in it.
 
     Attributes:
       moments: those of the option kernel, with the reward rate lowered by ``(1 - gamma) level``.

@@ -55,7 +55,7 @@ from icsmdp_jax.exact.moments import Matrix
 EPS = float(np.finfo(float).eps)
 FAILURE = 1e-9  # probability with which the upper ends may be wrong, all of one chain together
 CHECKS = 16 * 20  # powers and checkpoints of Lanczos among which that probability is shared
-PUSHED, FARTHEST, SIFTED = 8, 2, 16  # starts that are pushed forward; how many of them go on after so many steps
+PUSHED, FARTHEST, SIFTED = 8, 2, 16  # starts that are pushed forward; how many of them remain after that many steps
 SMOOTHED = 30  # steps of the functions that choose them
 PUSH_WORK, PUSH_STEPS = 1e9, 1000  # multiplications and steps spent on pushing them
 ARPACK = 8  # restarts of the eigensolver
@@ -195,7 +195,7 @@ class MixingBounds:
 
     @cached_property
     def _eigenpair(self) -> tuple[float, float, float]:
-        """``|l|``, ``max |P f - l f|`` and ``|d.f|`` of an approximate eigenpair beside the constants."""
+        """``|l|``, ``max |P f - l f|`` and ``|d.f|`` of an approximate eigenpair other than the constants."""
         count, law, chain = len(self._law), self._law, self._chain
 
         def apply(f: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from icsmdp_jax.models.tabular import TabularModel, annuities
 Matrix = Any  # np.ndarray or scipy.sparse.csr_array
 ROUNDINGS = 48  # of a power, of a sum of very many numbers as NumPy takes it pairwise, and of a few products
 BELOW_ONE = float(np.nextafter(1.0, 0.0))
+SMALL = 100_000  # entries of a matrix up to which calls cost more than arithmetic
 SPARSE_BELOW = 0.2  # share of non-zeros under which compressed rows win on a CPU
 
 
@@ -25,7 +26,7 @@ def compact(matrix: Matrix) -> Matrix:
     """``matrix`` in compressed rows if it is mostly zeros and large enough to matter, else dense."""
     rows, columns = matrix.shape
     filled = matrix.nnz if sparse.issparse(matrix) else np.count_nonzero(matrix)
-    if rows * columns > 50_000 and filled < SPARSE_BELOW * rows * columns:
+    if rows * columns > SMALL and filled < SPARSE_BELOW * rows * columns:
         return sparse.csr_array(matrix)
     return matrix.toarray() if sparse.issparse(matrix) else matrix
 
@@ -42,11 +43,14 @@ def scale_rows(factor: np.ndarray, matrix: Matrix) -> Matrix:
     return factor[:, None] * matrix
 
 
+def scale_columns(matrix: Matrix, factor: np.ndarray) -> Matrix:
+    """``matrix @ diag(factor)`` in the matrix's own form."""
+    return sparse.csr_array(matrix @ sparse.diags_array(factor)) if sparse.issparse(matrix) else matrix * factor
+
+
 def keep_columns(matrix: Matrix, keep: np.ndarray) -> Matrix:
     """``matrix`` with the columns where ``keep`` is False set to zero."""
-    if sparse.issparse(matrix):
-        return sparse.csr_array(matrix @ sparse.diags_array(keep.astype(float)))
-    return matrix * keep
+    return scale_columns(matrix, keep.astype(float))
 
 
 @dataclasses.dataclass(frozen=True)

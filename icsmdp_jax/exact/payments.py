@@ -30,7 +30,7 @@ def paid_moments(model: TabularModel, absolute: bool = False, rate: np.ndarray |
     Args:
       model: the IC-SMDP.
       absolute: whether the moments are those of ``|R|``.
-      rate: ``[S, O]`` in the place of the model's reward rate.
+      rate: ``[S, O]``, used instead of the model's reward rate.
     """
     rate = model.reward_rate if rate is None else rate
     lump = np.zeros((1, 1, 1)) if model.lump is None else model.lump

@@ -1,4 +1,4 @@
-"""Constants of residual bounds that come from the Poisson equation in place of a mixing time (T3+, N+)."""
+"""Constants of residual bounds that come from the Poisson equation instead of a mixing time (T3+, N+)."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def _table_inverse(interface: InterfaceModel, psi: Matrix, policy: np.ndarray) -
 
 
 def is_small(psi: Matrix) -> bool:
-    """Whether square arrays over the parameters, and tables of all features, are no matter."""
+    """Whether square arrays over the parameters, and tables of all features, are affordable."""
     return bool(psi.shape[1] <= PARAMETERS and psi.shape[0] * psi.shape[1] <= ENTRIES)
 
 

@@ -163,6 +163,9 @@ class Returns:
     model: TabularModel
     behaviour: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        return f"Returns({self.model!r}, {'uniform' if self.behaviour is None else 'given'} behaviour)"
+
     def __post_init__(self) -> None:
         of_type(TabularModel, "a TabularModel; load_model reads a model file", model=self.model)
 
@@ -240,7 +243,7 @@ class Returns:
           by_state: whether the table is over states; None lets the shape decide.
 
         Raises:
-          ValueError: if it is no policy of this model, or may be read in both ways.
+          ValueError: if it is not a policy of this model, or may be read in both ways.
         """
         choice, law = self._over_states(np.asarray(policy), by_state)
         moments, decides = self.moments, ~self.model.is_terminal

@@ -62,10 +62,18 @@ def refined(model: TabularModel, behaviour: np.ndarray, key: np.ndarray) -> tupl
     Returns:
       The model, without descriptions of interfaces, and ``[Z', O]``.
     """
-    rows = np.column_stack([model.interface, np.asarray(key).reshape(model.num_states, -1)])
-    _, first, interface = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    first, interface = _numbered([model.interface, *np.asarray(key).reshape(model.num_states, -1).T])
     parent = model.interface[first]
-    return model.seen_through(interface.reshape(-1), model.option_mask[parent]), behaviour[parent]
+    return model.seen_through(interface, model.option_mask[parent]), behaviour[parent]
+
+
+def _numbered(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The first index of each distinct row of ``[S]`` columns in lexicographic order, and ``[S]`` which row each is."""
+    label = np.zeros(len(columns[0]), np.int64)
+    for column in columns:  # number by number: sorting rows as such takes thirty times as long
+        values, place = np.unique(column, return_inverse=True)
+        _, first, label = np.unique(label * len(values) + place, return_index=True, return_inverse=True)
+    return first, label
 
 
 def coarsened(interface: InterfaceModel, key: np.ndarray) -> tuple[TabularModel, np.ndarray] | None:
@@ -79,9 +87,7 @@ def coarsened(interface: InterfaceModel, key: np.ndarray) -> tuple[TabularModel,
       The model and ``[Z', O]``; None if interfaces with different options would be merged.
     """
     model = interface.model
-    rows = np.column_stack([model.agent, model.is_terminal, np.asarray(key).reshape(model.num_states, -1)])
-    _, first, label = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    label = label.reshape(-1)
+    first, label = _numbered([model.agent, model.is_terminal, *np.asarray(key).reshape(model.num_states, -1).T])
     masks = model.option_mask[model.interface]
     if not (masks == masks[first][label])[~model.is_terminal].all():
         return None

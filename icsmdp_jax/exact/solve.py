@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import lu_factor, lu_solve
 from scipy.sparse import linalg as sparse_linalg
 
+from icsmdp_jax.core.words import holding
+from icsmdp_jax.exact.backups import Backups
 from icsmdp_jax.exact.elimination import UNIT, Elimination
 from icsmdp_jax.exact.iterative import solve as solve_linear
-from icsmdp_jax.exact.moments import KernelMoments, Matrix, as_dense, keep_columns, scale_rows
+from icsmdp_jax.exact.moments import KernelMoments, Matrix, as_dense
 
 PATIENCE = 50  # rounds without a better certificate after which rounding is taken to have the last word
 EVALUATION = 1e-9  # of what is left of the equation, what one correction by an iterative solver may leave
 EPISODE = 64  # handoffs to which episodes are tried to end, before their values are solved for as if they need not
 DIRECT_LIMIT = 4000  # states up to which a slow evaluation is replaced by a linear solve
+PARTIAL = 1e-8  # of what is left of the equation, what one correction by a sum of powers leaves
+CALL, PRODUCTS = 8000, 60  # entries that a call costs as much as, and multiplications of a factorisation to one of them
 TINY = float(np.finfo(float).tiny)
+SETTLED = 0.1  # width of the bounds of L2 on a policy's values, relative to the first, at which it is evaluated well
 CORRECTIONS = 6  # times that the value of a policy is solved for
 
 
@@ -35,6 +42,9 @@ class Solution(NamedTuple):
     value: np.ndarray
     error_bound: float
     iterations: int
+
+    def __repr__(self) -> str:
+        return holding(self, error_bound=self.error_bound)
 
 
 def backup(reward: np.ndarray, discounted: Matrix, value: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -55,8 +65,19 @@ def backup(reward: np.ndarray, discounted: Matrix, value: np.ndarray, mask: np.n
 
 def greedy_value(q: np.ndarray) -> np.ndarray:
     """``[n]`` largest entry of each row; 0 for rows without any available option."""
-    top = q.max(axis=1)
+    top = q[:, 0]
+    for column in q.T[1:]:  # several times as fast as a maximum along rows of a few numbers
+        top = np.maximum(top, column)
     return np.where(np.isfinite(top), top, 0.0)
+
+
+def _best(q: np.ndarray) -> np.ndarray:
+    """``[n]`` int, first of the largest entries of each row."""
+    top, policy = q[:, 0].copy(), np.zeros(len(q), int)
+    for option, column in enumerate(q.T[1:], 1):
+        policy[column > top] = option
+        np.maximum(top, column, out=top)
+    return policy
 
 
 def value_bounds(change: np.ndarray, least: float, most: float) -> tuple[float, float]:
@@ -74,82 +95,6 @@ def value_bounds(change: np.ndarray, least: float, most: float) -> tuple[float, 
     killed_a = least if a < 0 else most
     killed_b = least if b > 0 else most
     return (1 - killed_a) / killed_a * a, (1 - killed_b) / killed_b * b
-
-
-class Backups:
-    """The Bellman operator in the coordinates ``V = level + W``, in which long horizons lose no digits (L2).
-
-    ``T(level + W) - level = r - level (1 - gbar) + P W``: the large numbers of a value near ``1 / (1 - gamma)`` meet
-    the small ones of ``1 - gbar``, which is known to full relative accuracy, and ``W`` is no larger than values differ.
-
-    Attributes:
-      decides: ``[n]`` bool.
-      killing: ``[n, O]`` ``1 - gbar(s, o)`` towards states that decide; 1 outside the mask.
-      least: lower bound on ``killing`` within the mask, rounding included.
-      most: upper bound on it.
-      size: largest reward within the mask.
-    """
-
-    def __init__(
-        self,
-        reward: np.ndarray,
-        discounted: Matrix,
-        mask: np.ndarray,
-        killing: np.ndarray | None,
-        relative_error: float,
-        reward_size: np.ndarray | None,
-    ) -> None:
-        """Takes what ``modified_policy_iteration`` does."""
-        count, options = reward.shape
-        self.reward, self.discounted, self.mask = np.where(mask, reward, 0.0), discounted, mask
-        self.decides = np.asarray(mask.any(axis=1))
-        modulus = np.asarray(discounted.sum(axis=1)).reshape(count, options)
-        width = _longest_row(discounted) + 4
-        error = relative_error + 4 * UNIT
-        rounding = 0.0
-        if killing is None:
-            killing, rounding = 1 - modulus, width * UNIT * float(modulus[mask].max(initial=1.0))
-        if not self.decides.all():  # steps into states of fixed value 0 take no further part in the recursion
-            killing = killing + np.asarray(discounted @ (~self.decides).astype(float)).reshape(count, options)
-        if (killing[mask] <= 0).any():
-            raise ValueError(f"discounted kernel: a row sums to {modulus[mask].max():.9g}, expected less than 1")
-        self.killing = np.where(mask, killing, 1.0)
-        self._surely = self.killing * (1 - error) - rounding
-        self.least = max(float(self._surely[mask].min()), TINY)
-        self.most = min(float(killing[mask].max()) * (1 + error) + rounding, 1.0)
-        size = np.abs(self.reward) if reward_size is None else np.where(mask, reward_size, 0.0)
-        self.size = float(size.max())
-        self._from_reward = relative_error * size + 4 * UNIT * np.abs(self.reward)
-        self._from_level = np.where(mask, error * self.killing + rounding, 0.0)
-        self._from_rest = relative_error + width * UNIT
-
-    def __call__(self, level: float, rest: np.ndarray) -> np.ndarray:
-        """``[n, O]`` ``T(level + rest) - level`` before the maximum, minus infinity outside the mask."""
-        ahead = (self.discounted @ np.where(self.decides, rest, 0.0)).reshape(self.reward.shape)
-        return np.where(self.mask, self.reward - level * self.killing + ahead, -np.inf)
-
-    def rounding(self, level: float, rest: np.ndarray) -> np.ndarray:
-        """``[n, O]`` bound on the error of ``self(level, rest)``, that of the problem's own numbers included."""
-        return self._from_reward + abs(level) * self._from_level + self._from_rest * float(np.abs(rest).max())
-
-    def accumulated(self, doubt: np.ndarray) -> float:
-        """How far the fixed point moves if backups are off by ``doubt [n, O]``: ``max doubt / (1 - gbar)`` (L2)."""
-        return float((doubt / np.maximum(self._surely, TINY))[self.mask].max())
-
-    def of_policy(self, policy: np.ndarray) -> tuple[np.ndarray, np.ndarray, Matrix]:
-        """Rewards ``[n]``, ``1 - gbar`` ``[n]`` and rows ``[n, n]`` of a policy; 0, 1 and nothing in other states."""
-        states = np.arange(len(policy))
-        step = self.discounted[states * self.reward.shape[1] + policy]
-        if not self.decides.all():
-            step = scale_rows(self.decides.astype(float), keep_columns(step, self.decides))
-        pays, killing = self.reward[states, policy], self.killing[states, policy]
-        return np.where(self.decides, pays, 0.0), np.where(self.decides, killing, 1.0), step
-
-
-def _longest_row(matrix: Matrix) -> int:
-    if sparse.issparse(matrix):
-        return int(np.diff(matrix.indptr).max(initial=0))
-    return int(np.count_nonzero(matrix, axis=1).max(initial=0))
 
 
 def modified_policy_iteration(
@@ -188,12 +133,15 @@ def modified_policy_iteration(
         return Solution(np.full(reward.shape, -np.inf), np.zeros(count), 0.0, 0)
     backups = Backups(reward, discounted, mask, killing, relative_error, reward_size)
     decides, high = backups.decides, 1 - backups.least
+    alike = (
+        count > DIRECT_LIMIT and backups.most < 1.01 * backups.least
+    )  # then a halt may be a change of policy: one is let pass
     level, rest = 0.0, np.zeros(count)
-    best: Solution | None = None
-    error, slow, stalled = np.inf, 0, 0
+    best: tuple[np.ndarray, float, int] | None = None
+    error, halts, stalled = np.inf, 0, 0
     for rounds in range(1, max_rounds + 1):
         q = backups(level, rest)
-        improved = np.where(decides, greedy_value(q), 0.0)
+        improved = greedy_value(q)
         change = (improved - rest)[decides]
         below, above = value_bounds(change, backups.least, backups.most)
         centre, width = (below + above) / 2, (above - below) / 2
@@ -203,54 +151,83 @@ def modified_policy_iteration(
         # |V* - value| <= width by L2, and one more backup contracts it by `high`. On top comes rounding: of this
         # backup, which moves the fixed point itself, of the difference and the sums behind `value`, and of the last
         # backup.
-        doubt = backups.rounding(level, rest) + UNIT * float(np.abs(change).max())
-        rounding = backups.accumulated(doubt) + 4 * UNIT * (largest + abs(below) + abs(above) + abs(shifted))
-        rounding += float(backups.rounding(0.0, value).max())
+        noise = UNIT * float(np.abs(change).max())
+        rounding = backups.roughly(level, rest, noise)
+        if rounding > high * width:
+            rounding = backups.accumulated(backups.rounding(level, rest) + noise)
+        rounding += 4 * UNIT * (largest + abs(below) + abs(above) + abs(shifted))
+        rounding += backups.largest_rounding(0.0, value)
         previous, error = error, high * width + rounding
-        if best is None or error < best.error_bound:
-            final_q = backup(reward, discounted, value, mask)
-            best, stalled = Solution(final_q, greedy_value(final_q), error, rounds), 0
+        if best is None or error < best[1]:
+            best, stalled = (value, error, rounds), 0
         else:
             stalled += 1
-        enough = error <= tolerance * max(largest, backups.size) or high * width <= rounding
+        wanted = max(tolerance * max(largest, backups.size), TINY)
+        enough = error <= 0.1 * wanted or high * width <= rounding  # evaluated less, answers would end just inside
         if enough or stalled >= PATIENCE:
             break
         # Starting the evaluation from the middle of the bounds is what makes equal moduli fast, but it can overshoot
         # for ever where they differ: then the policy is evaluated exactly, or, on large models, without the shift.
-        slow += int(error > 0.5 * previous)
-        policy = q.argmax(axis=1)
+        halts += int(error > 0.5 * previous)
+        slow = halts > alike
+        policy = _best(q)
         pays, killed, step = backups.of_policy(policy)
         if slow and count <= DIRECT_LIMIT:
             rest = rest + _correction(killed, step)(improved - rest)
         else:
             level = level if slow else shifted
-            rest = improved
+            rest, paid, first = improved, pays - level * killed, 0.0
             for _ in range(sweeps):
-                rest = np.where(decides, pays - level * killed + step @ rest, 0.0)
+                rest, before = np.where(decides, paid + step @ rest, 0.0), rest
+                below, above = value_bounds(rest - before, backups.least, backups.most)
+                first, left = max(first, above - below), (above - below) / max(wanted, rounding)
+                if left < 1e-3 or (count > DIRECT_LIMIT and above - below <= SETTLED * first and left > 1e4):
+                    break
             if slow:
                 rest = _nearly_evaluated(pays - level * killed, step, decides, rest)
         level, rest = _centred(level, rest, decides)
     assert best is not None
-    return best
+    q = backup(reward, discounted, best[0], mask)
+    return Solution(q, greedy_value(q), *best[1:])
 
 
 def _centred(level: float, rest: np.ndarray, decides: np.ndarray) -> tuple[float, np.ndarray]:
     """The same value with ``rest`` around 0."""
-    middle = float(rest[decides].max() + rest[decides].min()) / 2
+    live = rest[decides]
+    middle = float(live.max() + live.min()) / 2
     return level + middle, np.where(decides, rest - middle, 0.0)
 
 
 def _correction(killing: np.ndarray, step: Matrix) -> Callable[[np.ndarray], np.ndarray]:
     """``b -> (I - P)^-1 b`` for a policy's rows, directly.
 
-    Elimination reads no diagonal and is right in every entry; where no row is nearly stochastic, a factorisation of
-    compressed rows is good enough, as what it leaves is corrected.
+    Elimination reads no diagonal and is right in every entry; where no row is nearly stochastic, a factorisation, or
+    the sum of the first powers of ``P``, is good enough, as what it leaves is corrected.
     """
-    if sparse.issparse(step) and (len(killing) > DIRECT_LIMIT or killing.min() > 1e-6):
-        system = sparse.csc_array(sparse.eye_array(len(killing)) - step)
+    count, sums = len(killing), sparse.issparse(step)
+    if killing.min() > 1e-6:
+        sweeps = math.ceil(math.log(PARTIAL) / math.log1p(-min(float(killing.min()), 0.9)))
+        if sweeps * (_entries(step) + CALL) < count**3 / PRODUCTS:
+            return lambda right: _summed(step, right, sweeps)
+        if not sums:
+            factored = lu_factor(np.eye(count) - step, overwrite_a=True, check_finite=False)
+            return lambda right: lu_solve(factored, right, check_finite=False)
+    if sums and (count > DIRECT_LIMIT or killing.min() > 1e-6):
+        system = sparse.csc_array(sparse.eye_array(count) - step)
         return sparse_linalg.splu(sparse.csc_matrix(system)).solve
     factors = Elimination.killed(as_dense(step), killing)
     return lambda right: factors.solve(np.append(0.0, right))[1:]
+
+
+def _entries(matrix: Matrix) -> int:
+    return int(matrix.nnz if sparse.issparse(matrix) else matrix.size)
+
+
+def _summed(step: Matrix, right: np.ndarray, sweeps: int) -> np.ndarray:
+    out = right
+    for _ in range(sweeps):
+        out = right + step @ out
+    return out
 
 
 def _nearly_evaluated(pays: np.ndarray, step: Matrix, decides: np.ndarray, rest: np.ndarray) -> np.ndarray:

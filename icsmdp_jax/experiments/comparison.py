@@ -53,7 +53,7 @@ def compare(
     agents: Sequence[str] | None = None,
     judged_from: int = JUDGED_FROM,
 ) -> Result:
-    """Trains the methods and puts them beside what is known exactly.
+    """Trains the methods and compares them with what is known exactly.
 
     Args:
       env: native environment whose interfaces are numbered, with an exact model.
@@ -95,7 +95,7 @@ def compare(
     for method in methods:
         if method == "random" or method in with_tables:
             continue
-        say(name, method)
+        say(name, label(method))
         if central is not None and parts_of(method)[0].view == "state":
             judge = analyse(central[0].exact_model(central[1]))
             one = _native_central(method, central, judge, spent[method], function_class, seed)
@@ -197,12 +197,12 @@ def judged(known: Analysis, scaled: Mapping[str, Interval], enough: bool) -> tup
     line += f": {'within' if passed else 'not within'} {WITHIN}."
     checks[NEAR] = passed if enough else None
     if not enough:
-        line += " This preset trains too little to decide it."
+        line += " This preset trains too little to tell."
     lines = [line]
     lines.append(
         f"The exact greedy policy of Q_phi is {1 - exact:.4f} of the scale below the full oracle; its interface has "
-        f"epsilon = {known.ais.epsilon:.4g} and delta = {known.ais.delta:.4g}. The worst state loses "
-        f"{known.gap.policy_loss:.4g} (reward units), the bound 2 (epsilon + delta ||V_phi||) / (1 - gamma_bar) is "
+        f"epsilon = {_clean(known.epsilon, known.reward_max)} and delta = {_clean(known.delta)}. The worst state loses "
+        f"{known.gap.policy_loss:.4g} (reward units); the bound 2 (epsilon + delta ||V_phi||) / (1 - gamma_bar) is "
         f"{known.gap.policy_loss_bound:.4g}."
     )
     for method in WORSE:
@@ -216,17 +216,22 @@ def judged(known: Analysis, scaled: Mapping[str, Interval], enough: bool) -> tup
             f"{words} has {_text(other)}: {'worse' if worse else 'not worse'} than IC-Q outside the intervals."
         )
         if not worse:
-            lines[-1] += _why(known, scaled, found)
+            lines[-1] += _why(exact, scaled, found)
     return checks, lines
 
 
-def _why(known: Analysis, scaled: Mapping[str, Interval], found: Interval) -> str:
-    """What can be said in general about a baseline that keeps up."""
+def _clean(value: float, scale: float = 1.0) -> str:
+    """A number of 0 or more, without what is rounding."""
+    return f"{value:.4g}" if value > 1e-12 * scale else "0"
+
+
+def _why(exact: float, scaled: Mapping[str, Interval], found: Interval) -> str:
+    """What can be said in general about a baseline that keeps up with IC-Q, whose limit has the return ``exact``."""
     immediate = scaled["greedy_immediate"].mean
-    if immediate >= found.ci_low - WITHIN:
+    if immediate >= exact - WITHIN:
         return (
-            f" Here the option that pays most at once is nearly always the best one ({immediate:.4f} for the exact "
-            "policy of immediate rewards), so that messages have little to add."
+            f" Here the option with the largest immediate reward is nearly always the best one ({immediate:.4f} for "
+            "the exact policy of immediate rewards), so messages have little to add."
         )
     if not found.ci_high - found.ci_low < 0.2:
         return " IC-Q's runs scatter too widely for these replicas to tell the two apart."

@@ -264,7 +264,7 @@ class Frontier:
             return figure
 
 
-# Where labels stand beside their markers, in points; above them by default.
+# Where labels stand relative to their markers, in points; above them by default.
 BESIDE = {
     "DeepSeek-v3": (0, -5), "DeepSeek-v3.1": (0, -5), "Qwen3-235b-thinking": (0, -5), "random router": (0, -5),
     "DeepSeek-R1": (2, -5), "GPT-5-medium": (0, -6), "oracle router": (4, -7),
@@ -292,10 +292,10 @@ def _remarks(frontier: Frontier) -> list[str]:
         f"IC-Q answers {100 * _mean(learned['right']):.1f} % right for {1000 * _mean(learned['dollars']):.1f} dollars "
         f"per 1000 queries; the exact oracle {100 * _mean(oracle['right']):.1f} % for "
         f"{1000 * _mean(oracle['dollars']):.1f}; everything to {one} {100 * _mean(best['right']):.1f} % for "
-        f"{1000 * _mean(best['dollars']):.1f}. Routing accuracy is the share of queries that are "
-        "first tried by the agent that is best for them: the one whose attempt would be worth most to the front, if "
-        f"type and difficulty were known: {100 * _mean(learned['routed']):.1f} % for IC-Q, "
-        f"{100 * _mean(oracle['routed']):.1f} % for the oracle, which sees backlogs, too.",
+        f"{1000 * _mean(best['dollars']):.1f}. The share of queries that are first tried by "
+        "the best agent for them, whose attempt would be worth most to the front if type and difficulty were known, is "
+        f"{100 * _mean(learned['routed']):.1f} % for IC-Q and {100 * _mean(oracle['routed']):.1f} % for the oracle, "
+        "which also sees backlogs (routing accuracy).",
         f"Published accuracy in per cent, averaged over all data sets of that benchmark and other sets of models, so "
         f"for orientation only: {published}. Of our five, at least one is right on {100 * frontier.some_right:.1f} % "
         "of the queries, if their errors are independent given type and difficulty.",

@@ -127,7 +127,7 @@ def _out_of_sight(
 
 
 def overview_figure(results: Sequence[Mapping[str, Any]]) -> Any:
-    """Normalised returns over all environments: IC-Q beside the oracle, its own exact solution, and the others.
+    """Normalised returns over all environments: IC-Q, the oracle, the exact interface solution, and the others.
 
     Args:
       results: objects of ``Result.as_json``; those without normalised returns are left out.

@@ -49,12 +49,14 @@ def write(result: Result, options: Options, folder: Path, seconds: float) -> dic
     Returns:
       The content of ``result.json``: ``Result.as_json`` with ``configuration``, ``seconds`` and ``figures``.
     """
-    from icsmdp_jax.drawing import style
+    from icsmdp_jax.drawing import interactive, style
 
     drawn = {MAIN: lambda: method_figure(result), **result.figures}
     for name, draw in drawn.items():
         with style.house_style():
-            style.save(draw(), folder / FIGURES, name)
+            figure = draw()
+            style.save(figure, folder / FIGURES, name)
+            interactive.save_data(figure, folder / FIGURES, name)
     content = result.as_json()
     _text(folder / "table.md", markdown(content))
     _text(folder / "table.csv", comma_separated(content))

@@ -165,7 +165,7 @@ class Noisy:
     def figure(self) -> Any:
         """Return against noise."""
         with style.house_style():
-            figure = style.new_figure(style.COLUMN_WIDTH, 2.5)
+            figure = style.new_figure(style.COLUMN_WIDTH, 2.9)
             axes = figure.add_subplot()
             for name, look, text in (
                 ("oracle", dict(marker="D", ls="-", color=style.BLACK), "exact oracle"),
@@ -175,12 +175,8 @@ class Noisy:
                 values = [getattr(one, name) for one in self.returns]
                 axes.plot(NOISES, values, mfc="white", ms=4, lw=0.9, label=text, **look)  # type: ignore[arg-type]
             best = max(self.fixed_return, key=lambda name: self.fixed_return[name])
-            axes.axhline(self.fixed_return[best], color=style.VERMILLION, lw=0.9, ls="-.")
-            axes.annotate(
-                f"best fixed workflow: {best}", (0.02, self.fixed_return[best]),
-                xycoords=axes.get_yaxis_transform(), xytext=(0, -2), textcoords="offset points", fontsize=6.6,
-                ha="left", va="top", color=style.VERMILLION,
-            )  # fmt: skip
+            label = f"best fixed workflow: {best}"
+            axes.axhline(self.fixed_return[best], color=style.VERMILLION, lw=0.9, ls="-.", label=label)
             mean = np.array([one.mean for one in self.learned])
             ends = np.array([[one.mean - one.ci_low, one.ci_high - one.mean] for one in self.learned]).T
             axes.errorbar(
@@ -190,7 +186,7 @@ class Noisy:
             axes.set_xlabel("noise of reading (probability)")
             axes.set_ylabel("return per problem (reward units)")
             axes.set_ylim(bottom=0)
-            axes.legend(fontsize=6.6, loc="center left", bbox_to_anchor=(0.0, 0.37))
+            figure.legend(fontsize=6.6, loc="outside lower center", ncols=2, columnspacing=1.2)
             return figure
 
 

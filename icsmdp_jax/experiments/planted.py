@@ -27,7 +27,7 @@ def run(options: Options) -> Result:
         seed=options.seed,
         tables=[over_knob("planted", "gap", GAPS, "eta", COLUMNS, title, name="gaps")],
         remarks=[
-            "The model is ours: short options, few successors and rewards that seldom pay at once make what other "
-            "agents are worth decide."
+            "The model is ours. Options are short, successors are few and immediate rewards seldom decide, so that "
+            "the values of other agents matter."
         ],
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from icsmdp_jax.experiments.comparison import NEAR, WITHIN
 from icsmdp_jax.experiments.figure import LEARNED, overview_figure
 from icsmdp_jax.experiments.result import label
 from icsmdp_jax.io import atomic_write
+from icsmdp_jax.pages.page import Picture, picture, render
 
 OVERVIEW = "overview"
 COLUMNS = {
@@ -44,7 +43,7 @@ EXACT_WORDS = {
 
 
 def write_report(results: Sequence[Mapping[str, Any]], out: Path) -> Path:
-    """Writes ``out/report.html`` atomically: no script, nothing loaded from elsewhere.
+    """Writes ``out/report.html`` atomically: one file, nothing loaded from elsewhere.
 
     Args:
       results: contents of the ``result.json`` files, in the order of the page; their figures are in
@@ -54,25 +53,19 @@ def write_report(results: Sequence[Mapping[str, Any]], out: Path) -> Path:
     Returns:
       Path of the page.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    from icsmdp_jax.drawing import style
+    from icsmdp_jax.drawing import interactive, style
 
     overview = overview_figure(results)
-    pictures = {}
     if overview is not None:
         with style.house_style():
-            pictures[OVERVIEW] = style.save(overview_figure(results), out, OVERVIEW)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "number": files.number,
-        "cell": files.cell_text,
-        "ends": files.ends,
-        "verdict": files.verdict,
-    }
-    template = resources.files(__package__).joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
-    page = environment.from_string(template).render(
-        overview=_embedded(pictures[OVERVIEW]) if overview is not None else None,
+            style.save(overview, out, OVERVIEW)
+            interactive.save_data(overview, out, OVERVIEW)
+    filters = {"number": files.number, "cell": files.cell_text, "ends": files.ends, "verdict": files.verdict}
+    page = render(
+        __package__,
+        "report.html.j2",
+        filters,
+        overview=_picture(out / f"{OVERVIEW}.png", out) if overview is not None else None,
         columns=list(COLUMNS.values()),
         lines=[_line(result) for result in results],
         headline=headline(results),
@@ -127,7 +120,7 @@ def _section(result: Mapping[str, Any], out: Path) -> dict[str, Any]:
         "name": name,
         "text": known.text if known else "",
         "metric": result["metric"],
-        "figures": [(one, _embedded(folder / f"{one}.png")) for one in result["figures"]],
+        "figures": [(one, _picture(folder / f"{one}.png", out)) for one in result["figures"]],
         "rows": files.method_rows(result),
         "checks": result["checks"],
         "remarks": result["remarks"],
@@ -138,5 +131,7 @@ def _section(result: Mapping[str, Any], out: Path) -> dict[str, Any]:
     }
 
 
-def _embedded(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode("ascii")
+def _picture(path: Path, out: Path) -> Picture:
+    from icsmdp_jax.drawing.style import DPI, FULL_WIDTH
+
+    return picture(path, out, FULL_WIDTH, DPI)

@@ -31,7 +31,7 @@ def run(options: Options) -> Result:
     """Compares the methods, then trains the roles in every scheme.
 
     Raises:
-      ValueError: for a name that is no workflow of roles.
+      ValueError: for a name that is not a workflow of roles.
     """
     if options.name not in MAKERS:
         raise ValueError(f"name = {options.name!r}: expected one of {', '.join(MAKERS)}")
@@ -61,7 +61,7 @@ def _in_parallel(done: Study, registered: Mapping[str, float]) -> list[str]:
     return [
         f"Where a {role} sees nothing of the other {role}s, the exact greedy policy of Q_phi falls from "
         f"{registered['interface_optimum_normalised']:.3f} to {table['interface_optimum_normalised']:.3f} of the "
-        "scale: the one scalar comes from an agent that does not see the work, and carries no credit for it. A "
+        "scale: the one scalar comes from an agent that does not see the work, so it carries no credit for it. A "
         f"broadcast outcome does: the policy gradient reaches {done.peak('isolated').mean():.3f} reward units there, "
         f"the exact greedy policy of Q_phi {table['interface_optimum']:.3f}, the oracle {table['oracle']:.3f}."
     ]

@@ -8,8 +8,8 @@ values over training are exact (``icsmdp_jax.envs.role_workflows.worth``). What 
 - **Late collapse**: in a replica, the accuracy at the end is at least ``COLLAPSE`` below the best at an earlier point.
   It occurs in a scheme if that happens in at least half of the replicas.
 - **Role capture**, with shared parameters: one role carries more than ``CAPTURE_MASS`` of the gradient mass per step,
-  and another role is the worse for it, more than the first one is: giving it back the policy that it has in the same
-  replica with parameters of its own adds at least ``CAPTURE_LOSS`` to the return, and more than for the first.
+  and another role suffers from it more than the first one. That is, giving the other role back the policy that it has
+  in the same replica with its own parameters adds at least ``CAPTURE_LOSS`` to the return, and more than for the first.
 - **Amplification**: agents of one role that share parameters and prompts pull in the same direction, so that the norm
   of the role's gradient is more than ``sqrt(n)`` times that of its ``n`` agents, as it would be for unrelated ones.
 

@@ -1,4 +1,4 @@
-"""Packet routing on the irregular 6x6 grid: delivery times of all routing rules, beside the published ones.
+"""Packet routing on the irregular 6x6 grid: delivery times of all routing rules, with the published ones.
 
 Many packets are under way at once, so there is no exact oracle; the scale is set by the shortest paths of an empty
 network and by Q-routing, the undiscounted ancestor of IC-Q. Nothing here is read from a table but ``PUBLISHED``.
@@ -48,7 +48,7 @@ NAMES = {
     "random": "random",
 }
 
-LETTERS = {"shortest_path": "S", "q_routing": "Q", "full_echo": "F"}  # beside the published medians in the figure
+LETTERS = {"shortest_path": "S", "q_routing": "Q", "full_echo": "F"}  # next to the published medians in the figure
 
 # Boyan and Littman's own simulator, steady state: median over 19 runs with learning rate 0.5, times 10 000 to 20 000.
 PUBLISHED: dict[str, dict[float, float]] = {
@@ -226,14 +226,14 @@ def remarks(graph: Graph, load: float, found: Mapping[str, Delivery]) -> list[st
     stuck = [NAMES[name] for name, seen in found.items() if is_saturated(seen)]
     if stuck:
         lines.append(
-            f"At load {load:g} the network is saturated under {' and '.join(stuck)}: queues fill up to the limit of "
+            f"At load {load:g} the network is saturated under {'; '.join(stuck)}: queues fill up to the limit of "
             "1000 packets, and the delivery time says more about that limit than about the rule."
         )
     for name, seen in found.items():
         if seen.saturated.any() and not is_saturated(seen):
             lines.append(
                 f"{int(seen.saturated.sum())} of {len(seen.delay)} runs of {NAMES[name]} saturate at load {load:g} "
-                f"and decide the mean, {seen.delay.mean():.3f} time units; the median is {np.median(seen.delay):.3f}."
+                f"and dominate the mean, {seen.delay.mean():.3f} time units; the median is {np.median(seen.delay):.3f}."
             )
     if "random" not in found:
         lines.append(f"Random walks are left out: they cannot carry load {load:g}.")
@@ -324,5 +324,5 @@ def load_figure(found: Mapping[float, Mapping[str, Delivery]], critical: float) 
     axes.set_xlabel("load (packets per time unit)")
     axes.set_ylabel("median delivery time (time units)")
     axes.set_ylim(4.4, LIMIT)
-    axes.legend(handles=handles, loc="upper left", handlelength=2.6, fontsize=7)
+    figure.legend(handles=handles, loc="outside right center", handlelength=2.6, fontsize=7)
     return figure

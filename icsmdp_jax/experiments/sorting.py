@@ -60,7 +60,7 @@ def run(options: Options) -> Result:
     budget, listed = budget_of(num_values, options), num_values < 4
     teams: dict[str, Team] = {}
     for method in METHODS:
-        say(options.name, method)
+        say(options.name, label(method))
         teams[method] = trained(method, num_values, budget, options.seed)
     written = {method: team.written for method, team in teams.items()}
     written["random"] = random_workflow(num_values, options.pick(64, EPISODES, EPISODES), options.seed)
@@ -150,7 +150,7 @@ def _about_returns(known: Analysis) -> list[str]:
         "Normalised returns are exact returns of the greedy policies without the shaping reward: gamma^(L-1) for a "
         "correct program of L instructions, 0 for any other. The potential of the shaping is in every interface, so "
         "that it shifts Q_phi by a number of the interface and leaves its greedy policy as it is. The length limit is "
-        "no part of the exact model: a correct program beyond it counts there, though not in the share of runs."
+        "not part of the exact model: a longer correct program counts there, but not in the share of runs."
     ]
 
 

@@ -5,7 +5,7 @@ Every agent has, besides its option values ``Q_i(z, o)``, a local policy ``pi_i(
 option the critic bootstraps from itself, at the handoff from the scalar that arrives there anyway:
 
     error = r + gamma V_i(x', o) - V_i(x, o)        while the option goes on
-    error = r + gamma v          - V_i(x, o)        where it ended; 0 in the place of v if the handoff is terminal
+    error = r + gamma v          - V_i(x, o)        where it ended; 0 instead of v if the handoff is terminal
 
 The same ``v`` enters ``y = R + gamma^tau v`` of the option values, through the same ``offer`` and ``absorb`` as in the
 preconfigured regime; with ``adapt=False`` that is all that is left.
@@ -45,7 +45,7 @@ def _hand_back(params: Any, state: Any, direction: Any, error: chex.Array, segme
 
 
 ASCENT = Rule(init=lambda params: None, update=_hand_back)
-"""A rule that takes no step: ``absorb`` returns ``error * grad Q`` in the place of parameters, for sums over rows."""
+"""A rule that takes no step: ``absorb`` returns ``error * grad Q`` instead of parameters, for sums over rows."""
 
 
 def local_error(
@@ -130,7 +130,7 @@ class AdaptableLearner:
         return _apply(self.actor, params, data, agent, self.situation(agent, option, observation))
 
     def init(self, key: chex.PRNGKey, inputs: Inputs) -> AdaptableState:
-        """First parameters, and the first option of every copy; ``train`` goes on with the same key."""
+        """First parameters, and the first option of every copy; ``train`` continues with the same key."""
         key_params, key_copies = jax.random.split(key)
         kinds = (self.values, self.actor, self.critic)
         data = (inputs.data, inputs.local_data, inputs.local_data)

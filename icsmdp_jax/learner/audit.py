@@ -1,6 +1,6 @@
 """Audit of what was learned: how far a table, or net, is from its fixed point, without a model (T5).
 
-All parameters are frozen and the agents go on handing off, with the same protocol as ever: one scalar for each handoff.
+All parameters are frozen and the agents keep handing off, with the same protocol as in learning: one scalar each time.
 Each agent averages its own temporal differences ``R + gamma^tau v - Q(z, o)`` and its own ``gamma^tau`` for each of its
 pairs (z, o). In the end it tells the others two numbers, its largest upper confidence limit of either kind, and
 

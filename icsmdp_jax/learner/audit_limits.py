@@ -2,7 +2,7 @@
 
 A pair is met at random times, so its mean is a ratio of two sums over ``b`` batches of consecutive handoffs: sums
 ``S_j`` over visits, and visits ``N_j``. Batch means and random scaling look at ``r_j = S_j - (sum S / sum N) N_j`` and
-are asymptotic: they ask for batches that are long beside the memory of the chain. The Bernstein limit holds at every
+are asymptotic: batches must be long compared with the memory of the chain. The Bernstein limit holds at every
 number of handoffs, but only where the differences from the mean are martingale differences (closed gap).
 """
 

@@ -1,7 +1,9 @@
 """Training with learning curves, and what a learner is worth: ``train`` and ``evaluate`` for any ``Setup``.
 
 Both map over seeds. ``train`` is pure: it may be jitted and mapped over keys, and what it records is summed inside the
-compiled program, so that a run of any length leaves as many numbers as it has points.
+compiled program, so that a run of any length leaves as many numbers as it has points. With callbacks, or a state to
+resume from, the parts of training are called one by one from the host: one program, whatever their lengths, so that
+where a run was interrupted changes no bit.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icsmdp_jax.core.arguments import listed, of_type, one_key, whole, within
+from icsmdp_jax.core.arguments import is_traced, listed, of_type, one_key, whole, within
 from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.core.words import html_table, in_short
 from icsmdp_jax.exact.returns import Interval, mean_interval
 from icsmdp_jax.learner import fits
+from icsmdp_jax.learner.callbacks import Callback, Point
 from icsmdp_jax.learner.parallel import ParallelLearner
 from icsmdp_jax.learner.parallel_state import Hyper, State
 from icsmdp_jax.learner.setups import Setup
@@ -105,8 +108,10 @@ def train(
     at: Sequence[int] | None = None,
     episodes: int = 0,
     horizon: int | None = None,
+    start: State | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> tuple[State, Curves]:
-    """Trains a method from new parameters.
+    """Trains a method from new parameters, or resumes.
 
     The parameters are those of ``one.learner.train(key, one.hyper, updates)``, whatever is recorded: the key is split,
     one half for ``one.learner.init`` and one for ``run``.
@@ -120,12 +125,16 @@ def train(
         unless given.
       episodes: simulated episodes behind each return on the curve; 0 for a curve without returns.
       horizon: handoffs of each episode; as many as leave 0.1 % of the discount unless given.
+      start: a state to resume from, as ``train`` returned it or ``load_checkpoint`` read it; with the key of its run
+        the bits are those of a run without interruption. ``updates`` includes its own, the curves begin behind them.
+      callbacks: called on the host at each point of the curve, between compiled programs, with a ``Point``; training
+        stops behind a point at which one returns True. Not inside ``jit``.
 
     Returns:
       The state and the curves.
 
     Raises:
-      ValueError: in one line, for numbers out of range.
+      ValueError: in one line, for numbers out of range, or a state of another setup.
 
     Example:
       >>> import jax, icsmdp_jax as ic
@@ -148,6 +157,9 @@ def train(
     if episodes and horizon is None:
         horizon = horizon_of(one)
 
+    callbacks = listed("callbacks", callbacks, "a list of functions of a Point", Callable)  # type: ignore[arg-type]
+    if start is not None or callbacks:
+        return _in_parts(one, key, points, seeds, episodes, horizon or 1, start, callbacks)
     run = partial(_train, one.learner, points, episodes, horizon or 1)
     if seeds is None:
         return run(key, one.hyper)
@@ -170,13 +182,21 @@ def _points(updates: int, at: Sequence[int] | None) -> tuple[int, ...]:
 def _train(
     learner: ParallelLearner, points: tuple[int, ...], episodes: int, horizon: int, key: chex.PRNGKey, hyper: Hyper
 ) -> tuple[State, Curves]:
+    return recorded(learner, np.diff((0, *points)), key, hyper, _worth(learner, episodes, horizon, key, hyper))
+
+
+def _worth(
+    learner: ParallelLearner, episodes: int, horizon: int, key: chex.PRNGKey, hyper: Hyper
+) -> Callable[[State], chex.Array | None]:
+    """The mean simulated return of a state's greedy policy; nothing without episodes."""
+
     def worth(state: State) -> chex.Array | None:
         if not episodes:
             return None
         keys = jax.random.fold_in(jax.random.fold_in(key, 1), state.updates)
         return jnp.mean(_rollouts(learner, episodes, horizon, keys, state.params, hyper)[0])
 
-    return recorded(learner, np.diff((0, *points)), key, hyper, worth)
+    return worth
 
 
 def recorded(
@@ -194,26 +214,102 @@ def recorded(
       look: what is recorded of the state at the end of each part.
 
     Returns:
-      The state and the curves, with what ``look`` found in the place of returns.
+      The state and the curves, with what ``look`` found instead of returns.
     """
-    agents = learner.env.spec.num_agents
     key_init, key_run = jax.random.split(key)
-    start = learner.init(key_init, hyper)
+
+    def next_part(state: State, count: chex.Array) -> tuple[State, Curves]:
+        return part(learner, key_run, hyper, look, state, count)
+
+    return jax.lax.scan(next_part, learner.init(key_init, hyper), jnp.asarray(lengths, jnp.int32))
+
+
+def part(
+    learner: ParallelLearner, key: chex.PRNGKey, hyper: Hyper, look: Callable[[State], Any], state: State,
+    count: chex.Array,
+) -> tuple[State, Curves]:  # fmt: skip
+    """``count`` updates, and one point of the curves; ``key`` is the second half of the run's."""
+    agents = learner.env.spec.num_agents
     none = (jnp.float32(0.0), jnp.zeros((agents,), jnp.float32), jnp.zeros((agents,), jnp.int32))
 
     def update(_: chex.Array, carry: tuple[State, Any]) -> tuple[State, Any]:
         state, (reward, square, visits) = carry
-        state, told = learner.run(key_run, state, hyper, 1)
+        state, told = learner.run(key, state, hyper, 1)
         seen = jax.tree.map(lambda leaf: leaf[0], told)
         return state, (reward + seen.reward, square + seen.td_square, visits + seen.visits)
 
-    def part(state: State, count: chex.Array) -> tuple[State, Any]:
-        state, (reward, square, visits) = jax.lax.fori_loop(0, count, update, (state, none))
-        error = jnp.sqrt(square / jnp.maximum(visits, 1).astype(jnp.float32))
-        return state, (state.updates, reward / count.astype(jnp.float32), error, visits, look(state))
+    state, (reward, square, visits) = jax.lax.fori_loop(0, count, update, (state, none))
+    error = jnp.sqrt(square / jnp.maximum(visits, 1).astype(jnp.float32))
+    return state, Curves(state.updates, reward / count.astype(jnp.float32), error, visits, look(state))
 
-    state, curves = jax.lax.scan(part, start, jnp.asarray(lengths, jnp.int32))
-    return state, Curves(*curves)
+
+def _in_parts(
+    one: Setup, key: chex.PRNGKey, points: tuple[int, ...], seeds: int | None, episodes: int, horizon: int,
+    start: State | None, callbacks: Sequence[Callback],
+) -> tuple[State, Curves]:  # fmt: skip
+    """``_train`` as a loop on the host: one program, whatever the lengths of the parts."""
+    if is_traced(key) or any(map(is_traced, jax.tree.leaves((one.hyper, start)))):
+        raise ValueError("train: is traced, expected neither callbacks nor start inside jit or vmap")
+    done = 0
+    if start is not None:
+        start, seeds, done = _resumed(one, start, seeds)
+    if done >= points[-1]:
+        raise ValueError(f"updates = {points[-1]}: start has {done} already, expected more than that")
+    ahead = [point for point in points if point > done]
+    keys = key if seeds is None else jax.random.split(key, seeds)
+    state = _begin(one.learner, seeds, keys, one.hyper) if start is None else start
+    rows: list[Curves] = []
+    try:
+        for count, updates in zip(np.diff((done, *ahead)), ahead, strict=True):
+            state, row = _advance(one.learner, seeds, episodes, horizon, keys, one.hyper, state, np.int32(count))
+            rows.append(row)
+            if callbacks:
+                each = updates * one.learner.copies * one.learner.length
+                point = Point(updates, points[-1], each, jax.device_get(row), state, key)
+                if any([tell(point) for tell in callbacks]):  # all of them are told
+                    break
+    finally:
+        for tell in callbacks:
+            getattr(tell, "close", lambda: None)()
+    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=0 if seeds is None else 1), *rows)
+
+
+def _resumed(one: Setup, start: State, seeds: int | None) -> tuple[State, int | None, int]:
+    """A state to resume from, its number of seeds and of updates; what does not fit the setup is refused."""
+    of_type(State, "a state that train returned", start=start)
+    shape = np.shape(start.updates)
+    many = None if shape == () else int(shape[0])
+    if seeds not in (None, many):
+        raise ValueError(f"seeds = {seeds}: start has {many or 'no axis of seeds'}, expected the same")
+    fits.check_leaves(fits.named_leaves(fits.state_shapes(one.learner, one.hyper, many)), fits.named_leaves(start))
+    counts = np.unique(np.asarray(start.updates))
+    if len(counts) != 1:
+        raise ValueError(f"start: seeds with {counts.tolist()} updates, expected one number")
+    return start, many, int(counts[0])
+
+
+def _over_seeds(seeds: int | None, function: Any, axes: tuple[int | None, ...]) -> Any:
+    return function if seeds is None else jax.vmap(function, in_axes=axes)
+
+
+@partial(jax.jit, static_argnames=("learner", "seeds"))
+def _begin(learner: ParallelLearner, seeds: int | None, keys: chex.Array, hyper: Hyper) -> State:
+    def begin(key: chex.PRNGKey, hyper: Hyper) -> State:
+        return learner.init(jax.random.split(key)[0], hyper)
+
+    return _over_seeds(seeds, begin, (0, None))(keys, hyper)
+
+
+@partial(jax.jit, static_argnames=("learner", "seeds", "episodes", "horizon"))
+def _advance(
+    learner: ParallelLearner, seeds: int | None, episodes: int, horizon: int, keys: chex.Array, hyper: Hyper,
+    state: State, count: chex.Array,
+) -> tuple[State, Curves]:  # fmt: skip
+    def advance(key: chex.PRNGKey, hyper: Hyper, state: State, count: chex.Array) -> tuple[State, Curves]:
+        look = _worth(learner, episodes, horizon, key, hyper)
+        return part(learner, jax.random.split(key)[1], hyper, look, state, count)
+
+    return _over_seeds(seeds, advance, (0, None, 0, None))(keys, hyper, state, count)
 
 
 @partial(jax.jit, static_argnames=("learner", "episodes", "horizon"))

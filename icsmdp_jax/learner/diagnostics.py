@@ -36,7 +36,7 @@ def gradient_norm(gradients: Any, owner: chex.Array | None = None, num_agents: i
     Args:
       gradients: ``[N, P]``, or a pytree of stacked leaves.
       owner: ``[slots]`` int32, agent of each row, for classes with several slots per agent (tables); None: row i is
-        agent i's. Negative owners count for nobody.
+        agent i's. Negative owners count for no agent.
       num_agents: ``N``, with ``owner``.
 
     Returns:

@@ -23,7 +23,7 @@ from icsmdp_jax.learner.schedules import StepSize
 
 
 def check_parts(env: Any, values: Any) -> None:
-    """Refuses what is no environment, no function class, or a table for interfaces that are no numbers.
+    """Refuses what is not an environment or a function class, and tables for interfaces that are not numbers.
 
     Raises:
       ValueError: in one line.
@@ -92,8 +92,36 @@ def leading_axes(values: ValueClass, data: Any, params: Any, sizes: bool = True)
     return extra
 
 
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by where they are: ``.params['q']``."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def state_shapes(learner: Any, hyper: Hyper, seeds: int | None) -> Any:
+    """The state of a ``ParallelLearner`` as shapes and dtypes, with a leading axis of seeds if there are any."""
+    made = jax.eval_shape(lambda: learner.init(jax.random.key(0), hyper))
+    lead = () if seeds is None else (seeds,)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype), made)
+
+
+def check_leaves(wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    """Refuses leaves of other names, shapes or dtypes than are wanted.
+
+    Raises:
+      ValueError: in one line that names the first one.
+    """
+    for name in sorted(wanted.keys() ^ found.keys()):
+        what = "missing" if name in wanted else "unknown"
+        raise ValueError(f"state{name}: is {what}, expected the state of this setup")
+    for name, one in wanted.items():
+        shape, dtype = np.shape(one), jax.numpy.result_type(one)
+        has, kind = np.shape(found[name]), jax.numpy.result_type(found[name])
+        if (shape, dtype) != (has, kind):
+            raise ValueError(f"state{name}: {kind} of shape {list(has)}, expected {dtype} of shape {list(shape)}")
+
+
 def check_factory(optimiser: Any) -> None:
-    """Refuses what is no maker of an optimiser; the learning rate is the schedule's.
+    """Refuses what does not make an optimiser; the learning rate is the schedule's.
 
     Raises:
       ValueError: in one line.
@@ -105,7 +133,7 @@ def check_factory(optimiser: Any) -> None:
 
 
 def check_transformation(optimiser: Any) -> None:
-    """Refuses what is no optimiser.
+    """Refuses what is not an optimiser.
 
     Raises:
       ValueError: in one line.
@@ -117,7 +145,7 @@ def check_transformation(optimiser: Any) -> None:
 
 
 def check_step_size(step_size: Any) -> None:
-    """Refuses what is no schedule.
+    """Refuses what is not a schedule.
 
     Raises:
       ValueError: in one line.
@@ -129,7 +157,7 @@ def check_step_size(step_size: Any) -> None:
 
 
 def check_hyper(hyper: Any, explore: str) -> None:
-    """Refuses traced inputs that are none, or out of range where they are known.
+    """Refuses what is not traced inputs, and inputs out of range where they are known.
 
     Raises:
       ValueError: in one line.

@@ -116,7 +116,7 @@ class GridTrainer:
           look: what to record of the parameters at the end of each part.
 
         Returns:
-          The curves, ``[cells, replicas, parts, ...]`` host arrays, with what ``look`` found in the place of returns;
+          The curves, ``[cells, replicas, parts, ...]`` host arrays, with what ``look`` found instead of returns;
           and the run.
         """
         lengths = np.diff(updates * np.arange(parts + 1) // parts)

@@ -38,7 +38,7 @@ class Sizes(NamedTuple):
       state: bytes of the state of one replica.
       params: bytes of its parameters, a part of the state.
       inputs: bytes of the inputs of one lane.
-      words: bytes of the random words that a device with so many replicas draws ahead.
+      words: bytes of the random words that a device draws ahead, given its number of replicas.
       lanes: lanes that learn; on the devices they may come one after the other.
       checkpoints: snapshots that are kept.
       values: entries of the table of values that the caller makes of a replica's parameters.
@@ -54,7 +54,7 @@ class Sizes(NamedTuple):
 
 
 def need(sizes: Sizes, replicas: int) -> Need:
-    """Forecast for so many replicas of each lane."""
+    """Forecast for a number of replicas of each lane."""
     columns = device_grid(1, replicas).block[1]
     device = sizes.inputs + COPIES * sizes.state * columns + sizes.words(columns)
     kept = SNAPSHOT * (sizes.checkpoints + 1) * sizes.params  # one more while the next is fetched

@@ -1,6 +1,6 @@
 """The privacy boundary of IC-Q as two function signatures (D9).
 
-``offer`` is all that an agent ever tells anybody, ``absorb`` all that an agent ever learns from anybody. The
+``offer`` is all that an agent ever tells anyone, ``absorb`` all that an agent ever learns from anyone. The
 learner in ``icq.py`` gathers the arguments of these two functions, calls them, and does nothing else.
 """
 

@@ -31,8 +31,9 @@ def value_range(reward_low: float, reward_high: float, gamma_bar: float, least_m
     """The a-priori range of all values, from bounds on rewards and moduli alone (L6).
 
     With ``m`` between the least and the largest modulus, the ends solve ``low = reward_low + min_m m low`` and
-    ``high = reward_high + max_m m high``: a negative ``low`` or a positive ``high`` is a reward over ``1 - gamma_bar``,
-    a positive ``low`` or a negative ``high`` one over ``1 - least_modulus`` only, since an episode may end at once.
+    ``high = reward_high + max_m m high``. So a negative ``low`` or a positive ``high`` is a reward over
+    ``1 - gamma_bar``, and a positive ``low`` or a negative ``high`` is one over ``1 - least_modulus`` only, since an
+    episode may end at once.
 
     Proof. Let ``low <= Q <= high``; then ``V`` lies in the range too, and as the row ``P^g(. | s, o)`` has a mass ``m``
     between the two moduli, ``(TQ)(s, o) >= reward_low + m low >= low``, and likewise above. The range is closed, not
@@ -72,9 +73,9 @@ def _range(reward_low: float, reward_high: float, least: float, most: float) -> 
 def model_value_range(model: TabularModel, moments: KernelMoments | None = None) -> ValueRange:
     """The a-priori range of a finite model: what two applications of ``value_range`` have in common (L6).
 
-    One is to the segments themselves. The other takes the primitive step in the place of the option, since
-    ``Q*(s, o)`` is the expected sum over primitive steps of ``gamma^t`` times what the step pays, a rate or, with the
-    last step of a segment, a rate and a lump: every modulus is gamma, or 0 at the last step of an episode. The second
+    One is to the segments themselves. The other replaces the option by the primitive step, since
+    ``Q*(s, o)`` is the expected sum over primitive steps of ``gamma^t`` times what the step pays: a rate and, with the
+    last step of a segment, a lump. There every modulus is gamma, or 0 at the last step of an episode. The second
     is the narrower one where durations vary, the first where many segments end an episode. The noise of segment
     rewards has mean 0 and does not enter ``Q*``; estimates that were made of noisy segments may leave the range.
 
@@ -109,7 +110,7 @@ def message_error_bound(error: float, gamma_bar: float, killing: float | None = 
     rounding move nothing. Where the error depends on the scalar itself, as with rounding to a grid, a fixed point need
     not exist; every limit point of ``Q_{k+1} = T_e Q_k`` then obeys the bound, because
     ``||Q_{k+1} - Q_phi|| <= gamma_bar (||Q_k - Q_phi|| + error)``. Messages that are clipped to a range with ``V_phi``
-    inside do less harm, whoever made them: what is heard and the true value are both in the range, so the fixed point
+    inside do less harm, whatever their cause: what arrives and the true value are both in the range, so the fixed point
     moves by at most ``gamma_bar`` times its width.
 
     Args:

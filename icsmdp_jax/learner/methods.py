@@ -1,4 +1,4 @@
-"""The one table of methods: IC-Q and the learners beside it, each with its flow of information, words and looks.
+"""The one table of methods: IC-Q and its rivals, each with its flow of information, words and looks.
 
 Learner, experiments, axes of the bound and figures all read it; ``register`` adds a method to all of them.
 """

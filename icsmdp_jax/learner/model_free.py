@@ -1,4 +1,4 @@
-"""Tabular IC-Q on an environment whose model nobody has: learn, then audit what was learned (D9, T5)."""
+"""Tabular IC-Q on an environment without a model: learn, then audit what was learned (D9, T5)."""
 
 from __future__ import annotations
 

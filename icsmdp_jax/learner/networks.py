@@ -223,7 +223,7 @@ def two_layer(num_agents: int, num_options: int, width: int, hidden: str = "trai
 
 @_remembered
 def shared(values: ValueClass) -> ValueClass:
-    """One set of parameters for all agents, in the place of one each: a baseline, not IC-Q.
+    """One set of parameters for all agents instead of one each: a baseline, not IC-Q.
 
     Args:
       values: a class whose slots are agents. A table is returned as it is: its rows belong to interfaces, and every

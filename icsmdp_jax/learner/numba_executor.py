@@ -36,7 +36,7 @@ TINY = float(np.finfo(np.float32).tiny)
 
 
 def chosen(executor: str | None, learner: Learner, lanes: Sequence[Inputs], handoffs: int, samples: int) -> str:
-    """``xla``, ``numba`` or ``pallas``, for a run of so many handoffs in all and samples per replica.
+    """``xla``, ``numba`` or ``pallas``, for a run with these numbers of handoffs in all and of samples per replica.
 
     Args:
       executor: one of ``EXECUTORS``; the environment variable ``ICSMDP_EXECUTOR``, or else ``auto``, if None.
@@ -151,13 +151,19 @@ class Executor:
 
     def __init__(self, learner: Learner, lanes: Sequence[Inputs], state: Any, chunk: int) -> None:
         """``state``: the ``RunState`` of ``[lanes, replicas]`` before the first handoff, keys as data, host arrays."""
-        from icsmdp_jax.learner import numba_kernels
+        from icsmdp_jax.learner import numba_kernels, numba_primitives
 
         self._kernels, self._learner, self._start, self.length = numba_kernels, learner, state, chunk
         shape = state.chunk.shape
 
+        # Features are padded with zeros, so that whole vectors of them are read.
+        width, self._padding = numba_primitives.WIDTH, list[tuple[int, int]]()
+        if learner.values.name != "tabular":
+            self._padding = [(0, 0)] * (state.learner.params.ndim - 1) + [(0, -state.learner.params.shape[-1] % width)]
+
         def flat(leaf: Any, dtype: Any) -> np.ndarray:
-            return np.array(leaf, dtype).reshape(*shape, -1)
+            padded = leaf if not self._padding or leaf.ndim < len(self._padding) else np.pad(leaf, self._padding)
+            return np.array(padded, dtype).reshape(*shape, -1)
 
         self.chunks = 0
         self.index = np.array(state.learner.env_state.index, np.uint32)
@@ -167,8 +173,8 @@ class Executor:
         self._steps: list[tuple[StepSize, np.ndarray]] = [(lane.step_size, np.empty(0, np.float32)) for lane in lanes]
         self._models = [self._model(lane) for lane in lanes]
 
-    def _model(self, lane: Inputs) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Arguments of the kernel that are one lane's, before and after the step sizes."""
+    def _model(self, lane: Inputs) -> tuple[Any, ...]:
+        """Arguments of the kernel that are one lane's, but for the step sizes."""
         learner, p = self._learner, jax.tree.map(np.asarray, lane.env_params)
         env, width = learner.env, learner.words_per_step
         assert isinstance(env, TabularEnv) and lane.behaviour is not None
@@ -178,21 +184,45 @@ class Executor:
         at = np.array([*words[:3], *words[-2:]])  # where nothing ends there is no word for a restart
         choice, successor, duration = packed(lane.behaviour), packed(p.successor), packed(p.duration)
         rows, law = np.unique(duration, axis=0, return_inverse=True)
-        entry = p.interface[:, None] * p.mask.shape[1] + np.arange(p.mask.shape[1])
+        options, owner = p.mask.shape[1], _owners(p)
+        entry = p.interface[:, None] * options + np.arange(options)
         by_next = p.lump is not None and p.lump.ndim == 3
-        before = (
+        psi: np.ndarray = np.zeros(0, np.float32)
+        size, heads = 0, np.zeros(0, np.uint32)
+        places = [entry, entry]
+        if self._padding:
+            psi = np.pad(np.array(lane.data, np.float32), self._padding[-2:])
+            size = psi.shape[1]
+            slot = owner[:, None] * options + np.arange(options)  # of each entry
+            rows_of = np.broadcast_to(np.arange(len(slot))[:, None], slot.shape)
+            heads = np.stack([slot, rows_of], axis=-1).astype(np.uint32).reshape(-1) * np.uint32(size)
+            places = [slot[p.interface] * size, slot[p.interface]]
+        rate, laws = _numbers(p.reward_rate).view(np.uint32), law.astype(np.uint32) * np.uint32(duration.shape[1])
+        laws = np.broadcast_to(laws, rate.shape)  # one for all where durations are drawn with the next states
+        pairs = np.stack([rate, laws, *(place.astype(np.uint32).reshape(-1) for place in places)], axis=-1)
+        last = np.zeros(len(p.annuity)) if p.last_discount is None else p.last_discount
+        paid = np.stack([_numbers(x) for x in (p.annuity, p.discount, last, last)], axis=-1)
+        split, full, lump = env.joint or by_next, bool(p.mask.all()), _numbers(p.lump)
+        lumps = 0 if p.lump is None else int(np.prod(np.shape(p.lump)[2:]))
+        radius = np.float32(lane.radius if learner.project else -1)
+        plain = full and lumps == 0 and radius < 0 and not (split or env.has_terminal)
+        special = (
+            env.joint,
+            split,
+            np.array(p.terminal),
+            env.has_terminal,
+            lump,
+            lumps,
+            np.array(p.mask).reshape(-1),
+            full,
+            radius,
+        )
+        return (
             at, blocks, choice.reshape(-1), successor.reshape(-1), packed(p.start).reshape(-1), rows.reshape(-1),
-            law.reshape(-1).astype(np.uint32), duration.shape[1], p.interface.astype(np.uint32),
-            entry.reshape(-1).astype(np.uint32), len(p.agent),
-            env.joint, env.joint or by_next, np.array(p.terminal), env.has_terminal, p.mask.shape[1], choice.shape[1],
-            successor.shape[1], _numbers(p.reward_rate), _numbers(p.reward_noise)[0], _numbers(p.annuity),
-            _numbers(p.discount), _numbers(p.lump), 0 if p.lump is None else int(np.prod(p.lump.shape[2:])),
-            _numbers(p.last_discount), np.array(p.mask).reshape(-1), bool(p.mask.all()), learner.clock == "visits",
+            duration.shape[1], pairs.reshape(-1), entry[:, 0].astype(np.uint32), options, successor.shape[1],
+            _numbers(p.reward_noise)[0], paid.reshape(-1), learner.clock == "visits",
+            None if plain else special, True if options == 2 else None, size, psi.reshape(-1), heads,
         )  # fmt: skip
-        tables = learner.values.name == "tabular"
-        psi = np.zeros((1, 0), np.float32) if tables else np.array(lane.data, np.float32)
-        radius = np.float32(lane.radius) if learner.project else np.float32(-1)
-        return before, (radius, psi.shape[1], psi.reshape(-1), _owners(p))
 
     def _tabulated(self, lane: int, count: int) -> np.ndarray:
         """Step sizes at the clocks 0 to ``count`` and some more, by the JAX program."""
@@ -205,7 +235,7 @@ class Executor:
         return known
 
     def advance(self, chunks: int) -> bool:
-        """Runs so many chunks of every replica; False, with the state as it was, if a value would not be finite."""
+        """Runs that many chunks of every replica; False, with the state as it was, if a value would not be finite."""
         lanes, replicas = self.index.shape
         done, most = self.chunks * self.length, chunks * self.length
         count = done + most if self._learner.clock == "epoch" else int(self.seen.max(initial=0)) + most
@@ -215,10 +245,9 @@ class Executor:
         share = -(-replicas * lanes // (4 * threads * side)) * side  # four shares for each core even out their pace
 
         def work(lane: int, first: int) -> bool:
-            before, after = self._models[lane]
             return bool(
                 self._kernels.advance(
-                    bool(contraction()),
+                    contraction() or None,
                     first,
                     min(first + share, replicas),
                     self._keys[lane],
@@ -227,9 +256,8 @@ class Executor:
                     self.length,
                     done,
                     *(array[lane] for array in self._arrays),
-                    *before,
+                    *self._models[lane],
                     steps[lane],
-                    *after,
                 )  # fmt: skip
             )
 
@@ -252,7 +280,10 @@ class Executor:
         start, old = self._start, self._start.learner
 
         def shaped(array: np.ndarray, like: np.ndarray) -> np.ndarray:
-            return array.astype(like.dtype, copy=True).reshape(like.shape)
+            whole = array.astype(like.dtype, copy=True)
+            if array.size == like.size:
+                return whole.reshape(like.shape)
+            return np.ascontiguousarray(whole.reshape(*like.shape[:-1], -1)[..., : like.shape[-1]])
 
         learner = old._replace(
             params=shaped(self.params, old.params),

@@ -85,7 +85,7 @@ class Metrics(NamedTuple):
       td_square: sum of squared temporal differences over the agent's rows.
       visits: int32, rows of the agent.
       gradient_norm: Euclidean norm of the agent's mean gradient; 0 without rows.
-      handoffs: ``[N, N]`` int32, from row to column; segments that ended an episode are no handoff. None without
+      handoffs: ``[N, N]`` int32, from row to column; segments that ended an episode do not count. None without
         ``ParallelLearner.graph``.
       durations: ``[N, N]`` int32, primitive steps of the segments behind them; None likewise.
       reward: ``[]`` float32, mean segment reward.

@@ -1,8 +1,8 @@
 """Policy gradients for teams of roles: one set of parameters for all roles, one for each role, or one for each agent.
 
 Every agent draws its option from a softmax over values of its interface. After a batch of episodes each decision is
-reinforced by its episode's return, discounted from the prompt and compared with a baseline. Beside IC-Q this is another
-way to learn a workflow: the return, not a message, crosses the boundaries. What is measured on the way is whose
+reinforced by its episode's return, discounted from the prompt and compared with a baseline. This is another way than
+IC-Q to learn a workflow: the return, not a message, crosses the boundaries. What is measured on the way is whose
 gradients move the parameters: norm, mass and cosines of the roles' gradients, and how agents of one role add up.
 
 Two interventions act on roles: an anchor, which adds ``-weight KL(pi || pi_start)`` to the role's objective at the
@@ -331,6 +331,6 @@ def groups_of(sharing: str, role_of_agent: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def with_role_code(features: np.ndarray, interface_agent: np.ndarray, role_of_agent: tuple[int, ...]) -> np.ndarray:
-    """``[Z, D + R]`` float32: features with a one-hot code of the role; no code where nobody decides."""
+    """``[Z, D + R]`` float32: features with a one-hot code of the role; no code where no agent decides."""
     code = np.eye(max(role_of_agent) + 1)[np.asarray(role_of_agent)[np.maximum(interface_agent, 0)]]
     return np.column_stack([features, code * (np.asarray(interface_agent) >= 0)[:, None]]).astype(np.float32)

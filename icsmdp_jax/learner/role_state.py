@@ -16,7 +16,7 @@ class Inputs(NamedTuple):
     Attributes:
       env_params: parameters of the environment.
       data: ``[Z, D]`` float32, what the policies read of each interface.
-      interface_agent: ``[Z]`` int32 owner of each interface; -1 where nobody ever decides.
+      interface_agent: ``[Z]`` int32 owner of each interface; -1 where no agent ever decides.
       mask: ``[Z, O]`` bool, options that are available.
       group_of_agent: ``[N]`` int32 set of parameters that each agent uses, see ``groups_of``.
       scaled: ``[]`` bool, whether returns, less the baseline, are divided by their standard deviation over the prompt.

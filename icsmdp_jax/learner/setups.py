@@ -3,8 +3,7 @@
 Every method of ``METHODS`` is a ``ParallelLearner`` with the same budget, networks and optimiser; what differs is what
 the active agent sees, whose parameters it uses, and what its target is made of. What crosses at each handoff is stated
 and counted. IC-Q and everything that sees interfaces is trained in the environment itself; the central learner in the
-environment's exact listing, where it has one, and else with the environment's ``global_view`` in the place of
-interfaces.
+environment's exact listing where it has one, and otherwise on the environment's ``global_view`` instead of interfaces.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ class Setup:
     def scalars_per_handoff(self) -> float:
         """Numbers that cross between agents at each handoff, averaged over a run; parameters count if they travel.
 
-        NaN where the whole state crosses: that is no message of so many numbers.
+        NaN where the whole state crosses: that is not a message of a fixed number of scalars.
         """
         crosses = self.method.crosses
         if crosses == SEGMENTS:
@@ -195,7 +194,7 @@ def setup(
     chosen, sizes = METHODS[method], (width, depth, seed)
     if isinstance(env, TabularModel):
         if params is not None:
-            raise ValueError(f"params = {type(params).__name__}: expected None beside a TabularModel")
+            raise ValueError(f"params = {type(params).__name__}: expected None with a TabularModel")
         if isinstance(network, ValueClass):
             raise ValueError(f"network = {network.name} functions: expected a name of {', '.join(FUNCTION_CLASSES)}")
         seen = _of_model(env, chosen, _kind("tabular" if network is None else network, vectors=False), *sizes)

@@ -2,7 +2,7 @@
 
 A *lane* is one setting of the traced inputs (a gap, a step size, ...); every lane runs all replicas. The random
 words of a chunk come from ``fold_in(fold_in(key, replica), chunk)``: the bits of one replica do not depend on how
-many run beside it, nor on how often the run was interrupted.
+many run with it, nor on how often the run was interrupted.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def run_chunk(learner: Learner, state: RunState, inputs: Inputs, length: int) ->
         current, (slot, change, _) = learner.step(row, current, inputs)
         return (current, averages.weigh_change(acc, slot, change, left)), None
 
-    unroll = 1 if slots.wide(weighted) else UNROLL  # the loop's own cost is nothing beside that of wide nets
+    unroll = 1 if slots.wide(weighted) else UNROLL  # the loop's own cost is nothing compared with that of wide nets
     (last, weighted), _ = jax.lax.scan(body, (state.learner, weighted), (words, remaining), unroll=unroll)
     mean = averages.chunk_mean(state.learner.params, weighted, length)
     return RunState(last, averages.add(state.total, mean), state.chunk + 1, state.key)

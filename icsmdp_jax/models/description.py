@@ -1,4 +1,4 @@
-"""What a model file says beside its numbers: names, the fields of a state, and which of them each agent sees.
+"""What a model file says besides its numbers: names, the fields of a state, and which of them each agent sees.
 
 Fields make the interface checkable: two states of one agent look the same to it exactly if the fields that it sees
 agree.
@@ -62,7 +62,7 @@ def _fields(given: Mapping[str, Any], num_states: int) -> dict[str, Array]:
     if given.get("fields") is None:
         for name in ("field_name", "visible"):
             if given.get(name) is not None:
-                raise ValueError(f"fields: missing, expected [{num_states}, F] beside {name}")
+                raise ValueError(f"fields: missing, expected [{num_states}, F] with {name}")
         return {}
     out = {"fields": codes("fields", given["fields"], (num_states, None))}
     count = out["fields"].shape[1]

@@ -171,7 +171,7 @@ def phase_type(initial: Sequence[float] | np.ndarray, moves: np.ndarray, longest
       longest: largest duration kept.
 
     Raises:
-      ValueError: if ``initial`` is no law, or ``moves`` is not sub-stochastic with a way out of every phase.
+      ValueError: if ``initial`` is not a law, or ``moves`` is not sub-stochastic with a way out of every phase.
     """
     longest = _steps("longest", longest)
     law, matrix = np.asarray(initial, np.float64), np.asarray(moves, np.float64)

@@ -42,7 +42,7 @@ def from_gym(P: Any, gamma: float = 0.99, *, start: Any = None, interface: Any =
       The model; ``lump_reward_next`` pays each transition.
 
     Raises:
-      ValueError: in one line, if an entry is not of that form or the table is no decision process.
+      ValueError: in one line, if an entry is not of that form or the table is not a decision process.
 
     Example:
       >>> import icsmdp_jax as ic

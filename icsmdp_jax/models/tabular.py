@@ -8,6 +8,7 @@ listed successors, ``F`` fields. The transition law is given in exactly one of t
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import cached_property
 
 import numpy as np
@@ -34,7 +35,7 @@ class TabularModel:
       reward_noise: half-width ``h >= 0`` of the uniform noise added to the segment reward.
       lump_reward: ``[S, O]`` reward paid with the last primitive step of the option, hence discounted by
         ``gamma^(tau-1)``.
-      lump_reward_next: ``[S, O, S]``, or ``[S, O, W]`` beside successor lists: the same, by the state entered. Two
+      lump_reward_next: ``[S, O, S]``, or ``[S, O, W]`` with successor lists: the same, by the state entered. Two
         listed entries may name one next state and pay different lumps: the reward is then random given that state.
       transition: ``[S, O, S]`` next handoff state, given state and option.
       duration: ``[S, O, T]`` pmf of ``tau = 1..T``, independent of the next state.
@@ -158,7 +159,10 @@ class TabularModel:
         return self.lump_reward_next + (0.0 if self.lump_reward is None else self.lump_reward[:, :, None])
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{count} {name}" for name, count in self._sizes().items())
+        named = (
+            (count, name if count != 1 else re.sub(r"s(?= at |$)", "", name)) for name, count in self._sizes().items()
+        )
+        sizes = ", ".join(f"{count} {name}" for count, name in named)
         return f"TabularModel({sizes}, gamma {self.gamma:.6g})"
 
     def _repr_html_(self) -> str:
@@ -189,7 +193,7 @@ class TabularModel:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
     def seen_through(self, interface: Array, available: Array) -> TabularModel:
-        """The same states and kernel, neither checked nor copied again, seen through other interfaces.
+        """The same states and kernel, neither checked nor copied again, with other interfaces.
 
         Args:
           interface: ``[S]`` int, interfaces that do not mix agents.

@@ -166,15 +166,15 @@ def _law(given: Mapping[str, Any], num_states: int, num_options: int, used: Arra
                 raise ValueError(f"{name}: expected to be absent, because kernel already gives the joint law")
         return {"kernel": pmf("kernel", real("kernel", given["kernel"], (s, o, None, s)), used, (2, 3))}
     if given["duration"] is None:
-        raise ValueError(f"duration: missing, expected [{s}, {o}, T] beside {forms[0]}")
+        raise ValueError(f"duration: missing, expected [{s}, {o}, T] with {forms[0]}")
     out = {"duration": pmf("duration", real("duration", given["duration"], (s, o, None)), used, (2,))}
     if forms == ["transition"]:
         if given["probability"] is not None:
-            raise ValueError("probability: expected to be absent beside transition (it belongs to successor)")
+            raise ValueError("probability: expected to be absent with transition (it belongs to successor)")
         out["transition"] = pmf("transition", real("transition", given["transition"], (s, o, s)), used, (2,))
         return out
     if given["probability"] is None:
-        raise ValueError(f"probability: missing, expected [{s}, {o}, W] beside successor")
+        raise ValueError(f"probability: missing, expected [{s}, {o}, W] with successor")
     raw = np.asarray(given["successor"])
     check_shape("successor", raw, (s, o, None))
     if raw.dtype.kind in "iu":  # rows that are ignored may hold anything

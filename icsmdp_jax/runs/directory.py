@@ -97,7 +97,7 @@ class RunDirectory:
         (self.path / FINISHED).unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Removes what processes left that were killed while they wrote; nobody may be writing."""
+        """Removes what processes left that were killed while they wrote; no process may be writing."""
         for left in self.parts.glob(".*.part"):
             left.unlink()
 
@@ -109,7 +109,7 @@ class RunDirectory:
         """
         try:
             import fcntl
-        except ImportError:  # not on this system; then nobody is kept out
+        except ImportError:  # not on this system; then no process is kept out
             return
         file = self.path / f".lock-{index}"
         self._made = None if os.path.lexists(file) else file

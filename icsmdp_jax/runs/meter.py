@@ -238,9 +238,9 @@ class Meter:
         """How far the run is now.
 
         The forecast is the work that is left at the speed measured so far, compile time taken off, and for each task
-        to come the compile time of the median task. Where all tasks say how long they take beside each other, it goes
-        by that instead. Nothing is said before a tenth of the work is done, or a hundredth of it and half a minute was
-        measured.
+        to come the compile time of the median task. Where all tasks say how long they take relative to each other, it
+        uses that instead. It says nothing before a tenth of the work is done, or a hundredth of it and half a minute
+        was measured.
         """
         now = self._now()
         with self._lock:
@@ -303,9 +303,8 @@ class Meter:
         if self._bar is not None:
             report = self.report()
             left = "" if report.seconds_left is None else f", about {duration(report.seconds_left)} left"
-            self._bar.set_postfix_str(
-                f"cells {report.cells_done}/{report.cells}, compiling {report.compile_s:.0f} s{left}", refresh=False
-            )
+            cells = f"cells {report.cells_done}/{report.cells}, " if report.cells > 1 else ""
+            self._bar.set_postfix_str(f"{cells}compiling {report.compile_s:.0f} s{left}", refresh=False)
             self._bar.update(amount)
 
     def _beat(self) -> None:
@@ -315,7 +314,7 @@ class Meter:
                 self._line = self._now()
                 try:
                     print(sentence(self.report()), file=sys.stderr, flush=True)
-                except OSError:  # nobody reads on; the file is still renewed
+                except OSError:  # stderr is closed; the file is still renewed
                     self._show = False
 
     def _save(self) -> None:
@@ -368,10 +367,8 @@ def _fits(name: str, value: Any) -> bool:
 
 def sentence(report: Report) -> str:
     """One line for people."""
-    parts = [
-        f"{report.cells_done} of {report.cells} cells",
-        f"{100 * report.work_done / max(report.work, 1):.0f} % of the work",
-    ]
+    parts = [f"{report.cells_done} of {report.cells} cells"] if report.cells > 1 else []
+    parts.append(f"{100 * report.work_done / max(report.work, 1):.0f} % of the work")
     if report.handoffs_per_second is not None:
         parts.append(f"{scaled(report.handoffs_per_second)} handoffs/s")
     parts.append(f"{duration(report.elapsed_s)} so far, {duration(report.compile_s)} of it compiling")

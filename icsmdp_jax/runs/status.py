@@ -42,7 +42,7 @@ def status(folder: Path, now: float | None = None) -> dict[str, Any]:
       here and ``age_s``, seconds since the last renewal.
 
     Raises:
-      ValueError: in one line, if it is no run directory.
+      ValueError: in one line, if it is not a run directory.
     """
     manifest = read_manifest(folder)
     tasks = manifest.get("tasks", [])
@@ -99,8 +99,8 @@ def readable(found: dict[str, Any]) -> str:
 
 def add_command(commands: Any) -> None:
     """Adds ``status`` to the parser of the command line."""
-    command = commands.add_parser("status", help="how far a run is, from any shell")
-    command.add_argument("directory", help="run directory, the --out of validate, sweep or experiment all")
+    command = commands.add_parser("status", help="show how far a run is, from any shell")
+    command.add_argument("directory", help="run directory: --out of validate, sweep or experiment all")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(handler=_run)
 

@@ -27,7 +27,7 @@ class Task:
       cells: number of cells of the run that it covers.
       joint: whether all devices of all hosts compute it together; otherwise one host does.
       simulates: whether ``work`` is a number of simulated handoffs, if it is joint.
-      seconds: how long it takes beside the others of the run, compilation included, on whatever machine; 0: unknown.
+      seconds: how long it takes relative to the others of the run, compilation included; 0: unknown.
     """
 
     name: str

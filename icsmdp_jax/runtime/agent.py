@@ -4,8 +4,8 @@ policy = load_policy("desk-policy")
 triage = Agent(policy, "triage", store="triage.db", epsilon=0.1)
 choice = triage.act({"topic": "billing"})             # an option and its probability, for the log
 triage.wait("ticket-17/0", segment)                   # the option has ended: the segment waits for its scalar
-scalar = triage.offer({"topic": "billing"})           # all that the agent ever tells anybody
-triage.receive("ticket-17/0", 1.25)                   # all that it ever learns from anybody
+scalar = triage.offer({"topic": "billing"})           # all that the agent ever tells anyone
+triage.receive("ticket-17/0", 1.25)                   # all that it ever learns from anyone
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class Agent:
         return max(map(self._values(slot, row, x).__getitem__, self._open(row, available)))
 
     def absorb(self, segment: Segment, scalar: float, id: str | None = None) -> float | None:
-        """Learns from an own segment and the scalar heard for it: ``y = R + gamma^tau v`` (D9), in one transaction.
+        """Learns from one of its segments and the scalar for it: ``y = R + gamma^tau v`` (D9), in one transaction.
 
         Args:
           segment: the segment; at discount 0 the scalar is not looked at.

@@ -1,8 +1,9 @@
 """How wrong an agent's values may be, from its own segments and the scalars it was sent (T5), without a model.
 
-All agents are frozen (``learning=False``) and go on handing off. Each averages its own temporal differences and its own
+All agents are frozen (``learning=False``) and keep handing off. Each averages its own temporal differences and its own
 ``gamma^tau`` and tells the others two numbers, its largest upper limits; ``error_bound`` puts them together. Limits are
-by batch means over the agent's own segments, hence asymptotic: batches have to be long beside the pipeline's memory.
+by batch means over the agent's own segments, hence asymptotic: batches must be long compared with the memory of the
+run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Function classes and update rules of one agent in NumPy, float64: values, gradients, steps (D9).
 
 The parameters of one *slot*, a row of a table or all that an agent has, are one flat vector; a rule keeps a flat memory
-beside it. Both are what ``store.py`` writes. The formulae are those of ``learner.networks`` and ``learner.schedules``.
+with it. Both are what ``store.py`` writes. The formulae are those of ``learner.networks`` and ``learner.schedules``.
 """
 
 from __future__ import annotations

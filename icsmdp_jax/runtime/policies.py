@@ -27,7 +27,7 @@ from icsmdp_jax.io import atomic_write, write_json
 FORMAT, VERSION = "icsmdp-policy", 1
 CARD, ARRAYS = "policy.json", "policy.safetensors"
 FUNCTION_CLASSES = ("tabular", "linear", "mlp", "two-layer")
-DESCRIBING = ("interfaces", "available", "features", "visits")  # arrays of an agent that are no parameters
+DESCRIBING = ("interfaces", "available", "features", "visits")  # arrays of an agent that are not parameters
 
 
 class Field(NamedTuple):

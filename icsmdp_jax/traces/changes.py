@@ -13,7 +13,7 @@ from icsmdp_jax.traces.offline import Offline
 from icsmdp_jax.traces.resampling import Resampler, half_width
 
 MOST = 10
-MOST_RUNS = 10**9  # beyond which nobody will wait
+MOST_RUNS = 10**9  # beyond which no one will wait
 
 
 def changes(found: Empirical, resampler: Resampler, offline: Offline, weights: np.ndarray) -> list[dict[str, Any]]:

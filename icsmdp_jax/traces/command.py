@@ -10,9 +10,11 @@ from typing import Any
 
 def add_command(commands: Any) -> None:
     """Adds ``fit`` to the parser of the command line."""
-    command = commands.add_parser("fit", help="fit a log of handoffs: a model, a better policy, and how sure that is")
+    command = commands.add_parser(
+        "fit", help="fit a model and a better policy to a log of handoffs, and say how sure they are"
+    )
     command.add_argument("logs", help="handoffs (.jsonl, .csv, .parquet) or spans (OTLP JSON, OpenAI Agents SDK)")
-    command.add_argument("--config", required=True, help="what a log cannot say of itself (.toml): docs/logs.md")
+    command.add_argument("--config", required=True, help="what the log itself does not say (.toml); see docs/logs.md")
     command.add_argument("--out", required=True, help="directory for report.html, model.npz, the policy and fit.json")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(handler=_fit)

@@ -89,7 +89,7 @@ class Empirical:
 
     @cached_property
     def number(self) -> np.ndarray:
-        """``[S, O]`` number of each pair; -1 for what is no pair."""
+        """``[S, O]`` number of each pair; -1 for what is not a pair."""
         out = np.full((self.num_states, self.taken.shape[1]), -1)
         out[self.pair_state, self.pair_option] = np.arange(len(self.pair_state))
         return out

@@ -1,6 +1,6 @@
 """Files of handoffs as chunks of rows, one dict for each line: JSON lines, CSV and Parquet (docs/logs.md).
 
-A line that cannot be read at all is its kind of fault instead, a text. Blank lines are no lines.
+A line that cannot be read at all is its kind of fault instead, a text. Blank lines do not count.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Chunk(NamedTuple):
 
 
 def check_file(path: Path) -> None:
-    """Refuses what is no regular file.
+    """Refuses what is not a regular file.
 
     Raises:
       ValueError: in one line.
@@ -49,7 +49,7 @@ def check_file(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if not stat.S_ISREG(mode):
-        raise ValueError(f"{path}: is no regular file, expected a log of handoffs")
+        raise ValueError(f"{path}: not a regular file, expected a log of handoffs")
 
 
 def read_lines(path: Path, binned: Sequence[str] = ()) -> Iterator[Chunk]:
@@ -125,7 +125,7 @@ def _cells(line: bytes) -> list[str]:
 
 
 def _number(cell: str) -> int | float | str:
-    """A cell as a number; what is none stays a text, which is refused where a number is expected."""
+    """A cell as a number; what is not a number stays a text, which is refused where a number is expected."""
     for kind in (int, float):
         try:
             return kind(cell)  # type: ignore[no-any-return]

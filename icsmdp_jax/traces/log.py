@@ -47,7 +47,7 @@ class Log:
       known: ``[n]`` bool, whether the segment is known.
       line: ``[n]`` int, number in the file.
       lines: lines in the file.
-      other: spans that are no handoffs, in traces.
+      other: spans that are not handoffs, in traces.
       bad: line numbers by kind, for kinds that occur.
       notes: sentences about what was read otherwise than it stands in the file.
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from icsmdp_jax.io import atomic_write, check_folder, file_target, write_json
 from icsmdp_jax.models.files import save_model
+from icsmdp_jax.pages.page import render
 from icsmdp_jax.runtime.policies import ARRAYS, CARD, AgentPolicy, Field, Policy, save_policy
 from icsmdp_jax.traces.encode import KINDS
 from icsmdp_jax.traces.fit import Fit
@@ -97,15 +97,9 @@ def _field(fit: Fit, f: int) -> Field:
 
 
 def report(content: Mapping[str, Any], source: str) -> str:
-    """The page: no script, nothing loaded from elsewhere."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": number, "ends": ends}
-    template = resources.files(__package__).joinpath("templates", "fit.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
-        content, source=Path(source).name, kinds=KINDS, symbols=SYMBOLS, bars=_bars(content["value"])
-    )
+    """The page: one file, nothing loaded from elsewhere."""
+    given = {"source": Path(source).name, "kinds": KINDS, "symbols": SYMBOLS, "bars": _bars(content["value"])}
+    return render(__package__, "fit.html.j2", {"number": number, "ends": ends}, **content, **given)
 
 
 def number(value: Any) -> str:

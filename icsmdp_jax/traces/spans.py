@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ TABLES = ("seen", "hidden", "reward")
 
 
 class Spans(NamedTuple):
-    """What a file of spans says about handoffs; ``other`` counts the spans that are none."""
+    """What a file of spans says about handoffs; ``other`` counts the spans that are not."""
 
     chunk: Chunk
     notes: list[str]
@@ -94,7 +95,7 @@ def _values(path: Path) -> list[Any]:
 def _rows(visits: list[Visit], missing: Counter[str]) -> Iterator[tuple[int, Row | str]]:
     visits = sorted(visits, key=lambda visit: (visit.run, visit.start, visit.number))
     step = 0
-    for visit, later in zip(visits, [*visits[1:], None], strict=True):
+    for visit, later in zip_longest(visits, visits[1:]):
         follower = later if later is not None and later.run == visit.run else None
         row: Row = {"run": visit.run, "step": step, "agent": visit.agent, **visit.details}
         if visit.end is not None and visit.end < visit.start:
@@ -117,27 +118,48 @@ def _rows(visits: list[Visit], missing: Counter[str]) -> Iterator[tuple[int, Row
 
 def _otlp(values: list[Any], wanted: frozenset[str], missing: Counter[str]) -> tuple[list[Visit], list[int], int]:
     visits, faults, other, number = list[Visit](), list[int](), 0, 0
-    inside: dict[str, str] = {}
+    above: dict[str, str] = {}  # of every span, the span around it
+    agents: dict[str, None] = {}
+    nameless: dict[str, int] = {}
     for span in _all_spans(values):
         number += 1
         try:
             attributes = {entry["key"]: _value(entry["value"]) for entry in span.get("attributes", [])}
             name, operation = span.get("name", ""), attributes.get("gen_ai.operation.name")
+            identifier = str(span.get("spanId", f"span {number}"))
             if operation is None and str(name).startswith("invoke_agent"):
                 missing["gen_ai.operation.name is missing, and the name of the span stands in"] += 1
                 operation = "invoke_agent"
             if operation != "invoke_agent":
                 other += 1
-                continue
-            visit = _otlp_visit(span, attributes, number, wanted, missing)
-            visits.append(visit)
-            inside[str(span.get("spanId"))] = str(span.get("parentSpanId"))
+            elif "gen_ai.agent.name" not in attributes and "gen_ai.agent.id" not in attributes:
+                if identifier in nameless:
+                    raise ValueError("two spans with one identifier")
+                nameless[identifier] = number
+            else:
+                visits.append(_otlp_visit(span, attributes, number, wanted, missing))
+                agents[identifier] = None
+            above[identifier] = str(span.get("parentSpanId") or "")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             faults.append(number)
-    nested = sum(parent in inside for parent in inside.values())
+    around = [_around(one, above) for one in agents]
+    nested = sum(not agents.keys().isdisjoint(spans) for spans in around)
     if nested:
         missing["the return to the agent whose span is around is not recorded, and not counted,"] += nested
-    return visits, faults, other
+    # Instrumentations also put one such span, without an agent, around a whole run.
+    workflows = nameless.keys() & set().union(*around)
+    if workflows:
+        missing["no agent is named and agents are inside, so that the span is the whole workflow's,"] += len(workflows)
+    faults += [number for one, number in nameless.items() if one not in workflows]
+    return visits, faults, other + len(workflows)
+
+
+def _around(identifier: str, above: dict[str, str]) -> set[str]:
+    """The spans around a span, itself only if they form a circle."""
+    found: set[str] = set()
+    while (identifier := above.get(identifier, "")) and identifier not in found:
+        found.add(identifier)
+    return found
 
 
 def _otlp_visit(span: Row, attributes: Row, number: int, wanted: frozenset[str], missing: Counter[str]) -> Visit:

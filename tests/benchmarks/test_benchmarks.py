@@ -31,18 +31,25 @@ VARIANTS = {
         "one network for all agents", "a network for each agent", "the same, every agent on every row",
         "the same, weights copied to each row",
     },
+    "peers_training": {"IC-Q", "rejax DQN"},
     "environments": {"ours"},  # and what the extra "rivals" brings, where it is installed
     "random_numbers": {"random_words ahead", "jax.random.bits ahead"},
     "solver": {"plain value iteration", "modified policy iteration", "exact policy iteration"},
     "exact_analysis": {
-        "whole analysis", "interface model", "solutions", "interface gap", "certificate", "mixing time",
-        "central limit",
+        "the same by hand", "whole analysis", "interface model", "solutions", "interface gap", "certificate",
+        "mixing time", "central limit", "Poisson constants",
     },
     "large_models": {"dense analysis", "sparse analysis"},
     "devices": {"1 host device", "2 host devices"},
     "scaling": {"1 device", "2 devices", "program for 8 devices"},
+    "growth": {
+        "handoffs", "replicas", "cells", "agents", "states of an exact analysis", "width of a network",
+    },
     "runtime": {"act, table", "act, table on disk", "act, linear", "act, mlp", "absorb, table on disk"},
 }  # fmt: skip
+
+
+RIVALS = {"QuantEcon, modified policy iteration"}  # measured where the extra "rivals" is installed
 
 
 def check(line: dict) -> None:
@@ -58,7 +65,7 @@ def test_the_command_knows_the_benchmarks(capsys):
     assert set(run.NAMES) == set(VARIANTS) == {name for name, _, _ in table.SECTIONS}
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     device = {"device", "device_page", "device_stages"}
-    assert scripts == {*run.NAMES, "__init__", "common", "run", "table"} | device
+    assert scripts == {*run.NAMES, "__init__", "analysis_by_hand", "common", "run", "table"} | device
     run.main(["--list"])
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == len(run.NAMES)
@@ -78,14 +85,11 @@ def test_what_needs_a_missing_library_is_left_out(capsys, monkeypatch):
     assert said.out == "" and "left out" in said.err
 
 
-SLOW = (
-    "devices",
-    "dispatch",
-    "large_models",
-    "learner_throughput",
-    "numba_twin",
+SLOW = (  # many programs, or processes
+    "devices", "dispatch", "environments", "growth", "large_models", "learner_throughput", "numba_twin",
+    "peers_training", "random_numbers",
     "scaling",
-)  # many programs, or processes
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -93,6 +97,8 @@ SLOW = (
 )
 def test_each_prints_json_lines(name, capsys, tmp_path):
     """In a size of a second or two, most of it compilation."""
+    if name == "peers_training":
+        pytest.importorskip("rejax")
     out = tmp_path / "results" / "lines.jsonl"
     run.main([name, "--tiny", "--out", str(out)])
     printed = capsys.readouterr().out
@@ -101,10 +107,10 @@ def test_each_prints_json_lines(name, capsys, tmp_path):
     for line in lines:
         check(line)
         assert line["benchmark"] == name
-    assert {line["variant"] for line in lines} - {"rival"} == VARIANTS[name]
-    assert any("against" in line for line in lines)
+    assert {line["variant"] for line in lines} - {"rival", *RIVALS} == VARIANTS[name]
+    assert any("against" in line for line in lines) or name == "growth"
     tables = table.render(out)
-    assert tables.count("|---|") == 1 and f"(`{name}`)" in tables
+    assert tables.count("|---|") == 1 + bool(table.peers(lines)) and f"(`{name}`)" in tables
     if name == "solver":
         for line in lines:
             assert line["extra"]["difference"] <= 2 * max(other["extra"]["certified_error"] for other in lines)
@@ -156,7 +162,7 @@ def test_recorded_numbers_are_whole_and_the_page_shows_them():
     lines = [json.loads(line) for line in RECORDED.read_text().splitlines()]
     for line in lines:
         check(line)
-    assert {line["benchmark"] for line in lines} == set(run.NAMES)
+    assert {line["benchmark"] for line in lines} | {"peers_training"} == set(run.NAMES)  # whose libraries few have
     assert all(line["extra"]["same_bits"] for line in lines if line["benchmark"] == "devices")
     page = table.PAGE.read_text(encoding="utf-8")
     assert table.embed(page, table.render(RECORDED)) == page

@@ -18,6 +18,9 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
+from matplotlib.figure import Figure
+from PIL import Image
+
 from bound_validation.axes import AXES
 from bound_validation.axis import Axis
 from bound_validation.results import Row, checked
@@ -105,6 +108,18 @@ def without_figures() -> Any:
     return mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns: {})
 
 
+def with_blank_figures(saver: str = "icsmdp_jax.drawing.style.save") -> Any:
+    """Figures are made from the rows and saved as blank pictures: laying them out takes as long as all else."""
+
+    def save(figure: Figure, folder: Path, name: str) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.pdf").write_bytes(b"%PDF-1.4 blank")
+        Image.new("1", (round(100 * figure.get_figwidth()), 100)).save(folder / f"{name}.png")
+        return folder / f"{name}.png"
+
+    return mock.patch(saver, save)
+
+
 def cheap_row(index: int, measured: float = 0.5) -> Row:
     """A row of the width axis with a bound of 1."""
     return checked(
@@ -139,7 +154,7 @@ def interrupt() -> None:
 
 
 def shared_run(basetemp: Path) -> tuple[Path, Outcome]:
-    """``icsmdp validate --preset testing``, once for all tests, also where several processes share them.
+    """``icsmdp validate --preset testing`` with blank figures, once for all tests, also where processes share them.
 
     Args:
       basetemp: pytest's temporary folder of this process.
@@ -149,7 +164,8 @@ def shared_run(basetemp: Path) -> tuple[Path, Outcome]:
     with open(shared / "testing-run.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not note.exists():
-            note.write_text(json.dumps(icsmdp("validate", "--preset", "testing", "--out", place)))
+            with with_blank_figures():
+                note.write_text(json.dumps(icsmdp("validate", "--preset", "testing", "--out", place)))
         return place, Outcome(*json.loads(note.read_text()))
 
 

@@ -232,7 +232,7 @@ def test_another_schema_is_refused(tmp_path):
 @pytest.mark.parametrize("metadata", ["", "[]", "{"])
 def test_metadata_that_are_no_manifest_are_refused(tmp_path, metadata):
     write_table(tmp_path / "a.parquet", rows(), {"icsmdp_jax": metadata})
-    refused(icsmdp("compare", tmp_path / "a.parquet", tmp_path / "a.parquet"), "is no manifest")
+    refused(icsmdp("compare", tmp_path / "a.parquet", tmp_path / "a.parquet"), "is not a manifest")
 
 
 def test_two_rows_of_one_key_are_refused(tmp_path):

@@ -29,6 +29,7 @@ from tests.bound_validation.runs import (
     leftovers,
     preset,
     refused,
+    with_blank_figures,
     without_figures,
 )
 from tests.helpers import EXPECTED, golden_analysis
@@ -72,8 +73,9 @@ def finished(place: Path, model: Path, size: str = "testing") -> Finished:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> Finished:
-    """A6 is not certified. The only run here that draws its figures."""
-    return finished(tmp_path_factory.mktemp("plain"), GOLDEN / "plain.npz")
+    """A6 is not certified. The only run here that makes its figures."""
+    with with_blank_figures():
+        return finished(tmp_path_factory.mktemp("plain"), GOLDEN / "plain.npz")
 
 
 @pytest.fixture(scope="module")

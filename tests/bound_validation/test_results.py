@@ -14,7 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bound_validation.results import COLUMNS, ROUNDING, Row, checked, read_table, to_plain, write_json, write_table
+from bound_validation.results import (
+    COLUMNS,
+    ROUNDING,
+    Row,
+    by_replica,
+    checked,
+    read_table,
+    to_plain,
+    write_json,
+    write_replicas,
+    write_table,
+)
+from bound_validation.tasks import TaskResult
 
 NAN = float("nan")
 
@@ -24,11 +36,15 @@ def row(**values: object) -> Row:
     return Row(**{**defaults, **values})  # type: ignore[arg-type]
 
 
+def columns_of(kind: type[Row]) -> list[dataclasses.Field]:
+    return [field for field in dataclasses.fields(kind) if field.name in COLUMNS]
+
+
 def full_row() -> Row:
     """A row in which no field has its default."""
     texts = iter("abcdefghijk")
     values: dict[str, object] = {}
-    for number, field in enumerate(dataclasses.fields(Row), 1):
+    for number, field in enumerate(columns_of(Row), 1):
         values[field.name] = {
             "str": lambda: f"text {next(texts)} äβ",
             "float": lambda number=number: number / 3,
@@ -167,11 +183,28 @@ def test_columns_are_those_of_row_and_the_ratio(tmp_path):
     table = pq.read_table(tmp_path / "r.parquet")
     assert table.column_names == [*COLUMNS, "ratio"]
     kinds = {"str": pa.string(), "float": pa.float64(), "int": pa.int64(), "bool": pa.bool_()}
-    for field in dataclasses.fields(Row):
+    for field in columns_of(Row):
         assert table.schema.field(field.name).type == kinds[str(field.type)]
     ratios = table.column("ratio").to_pylist()
     assert ratios[0] == 0.25 and math.isnan(ratios[1])
     assert json.loads(table.schema.metadata[b"icsmdp_jax"]) == {"preset": "testing"}
+
+
+@pytest.mark.parametrize("statistic", ["mean", "rms", "spread"])
+def test_replicas_give_the_measured_value(tmp_path, statistic):
+    values = np.array([0.5, 1.5, 4.0])
+    measured = {"mean": values.mean(), "rms": np.sqrt((values**2).mean()), "spread": np.sqrt((values**2).sum() / 2)}
+    kept = row(cell="gap/7", samples=30, measured=measured[statistic], replicas=3, **by_replica(statistic, values))
+    result = TaskResult([kept, row()])
+    write_replicas(tmp_path / "replicas.parquet", TaskResult.from_plain(json.loads(json.dumps(result.plain()))).rows)
+    lines = pq.read_table(tmp_path / "replicas.parquet").to_pylist()
+    assert [(line["cell"], line["samples"], line["replica"], line["value"]) for line in lines] == [
+        ("gap/7", 30, i, value) for i, value in enumerate(values)
+    ]
+    assert {line["statistic"] for line in lines} == {statistic}
+    bare = result.without_values()
+    assert bare.rows == result.rows and not any(line.values for line in bare.rows)
+    assert "values" not in bare.plain()["rows"][0]
 
 
 def test_an_empty_table_round_trips(tmp_path):

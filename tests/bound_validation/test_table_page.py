@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import math
 import re
 import textwrap
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bound_validation.compare.comparison import ABSOLUTE, DISCOVERY_RATE, RELATIVE, key_of
-from bound_validation.results import ROUNDING, Row, read_table
+from bound_validation.results import COLUMNS, ROUNDING, Row, by_replica, read_table, write_replicas
 from tests.bound_validation.runs import Outcome, documented_series, icsmdp, shared_run
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "table.md"
@@ -45,7 +46,7 @@ def page_series() -> set[tuple[str, str]]:
 
 def test_the_page_names_exactly_the_columns_with_their_types():
     assert documented_columns() == [
-        *((f.name, TYPES[str(f.type)]) for f in dataclasses.fields(Row)),
+        *((f.name, TYPES[str(f.type)]) for f in dataclasses.fields(Row) if f.name in COLUMNS),
         ("ratio", "float64"),
     ]
 
@@ -84,6 +85,20 @@ def test_four_columns_identify_a_row(testing):
     assert "`cell`, `series`, `term` and `samples` together identify a row" in section("Which row is which")
 
 
+def test_function_class_and_step_rule_say_what_series_and_group_say(testing):
+    for row in read_table(testing[0] / "results.parquet"):
+        assert row.function_class in ("", "tabular", "aggregated", "linear", "neural")
+        assert row.step_rule in ("", "constant", "polynomial", "harmonic", "decaying", "adam")
+        assert (row.step_rule != "") <= (row.function_class != "")
+        assert (row.step_rule != "") <= (row.samples > 0)
+        if row.axis == "samples":
+            assert row.group.startswith(row.function_class) and row.width == 0 or row.function_class == "linear"
+            ending = row.series.removesuffix("_plain").removesuffix("_step")
+            assert row.step_rule == (ending if ending != row.series else "polynomial")
+        if row.term == "interface":
+            assert row.function_class == ""
+
+
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_code_runs(testing, monkeypatch, tmp_path, number):
     missing = [name for name in OTHERS if f"import {name}" in BLOCKS[number] and not importlib.util.find_spec(name)]
@@ -92,6 +107,8 @@ def test_code_runs(testing, monkeypatch, tmp_path, number):
     place = tmp_path / "results" / "quick"
     place.mkdir(parents=True)
     (place / "results.parquet").symlink_to(testing[0] / "results.parquet")
+    squares = by_replica("rms", [1.0, 2.0, 3.0])
+    write_replicas(place / "replicas.parquet", [Row("gap", "gap/0", "rmse", "eta", 0.0, math.sqrt(14 / 3), **squares)])
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(compile(textwrap.dedent(BLOCKS[number]), f"{PAGE}:{number}", "exec"), names)
@@ -101,7 +118,15 @@ def test_code_runs(testing, monkeypatch, tmp_path, number):
         first = names["rows"][0]
         assert (first["cell"] if isinstance(first, dict) else first.cell) == rows[0].cell
     if "table" in names:
-        assert len(names["table"]) == (len(rows) if "duckdb" not in names else 0)  # no bound is violated
+        every = [
+            row for row in rows if "curves" not in names or (row.axis, row.function_class) == ("samples", "tabular")
+        ]
+        assert len(names["table"]) == (len(every) if "duckdb" not in names else 0)  # no bound is violated
+    if "boot" in names:
+        assert 1 <= names["boot"].iloc[0][0] < math.sqrt(14 / 3) < names["boot"].iloc[0][1] <= 3
+    if "counts" in names:
+        found = dict(names["counts"].fetchall())
+        assert found["total"] == sum(row.evidence for row in rows if row.term == "total")
     if "worst" in names:
         assert names["worst"].ratio == max(row.ratio for row in rows if row.bound > ROUNDING)
 

@@ -141,6 +141,7 @@ def test_starts_are_those_of_the_class():
     assert (shared[:, :, 0] == shared[:, :, 1]).all() and (shared[0] != shared[1]).all()
 
 
+@pytest.mark.slow
 def test_frozen_layer_learns_the_exact_projected_fixed_point_of_its_own_features():
     """Eight runs over one draw of features: their mean is ``Q_m`` up to what eight runs leave undecided (T2, D7).
 

@@ -156,7 +156,7 @@ def test_clause_5_a_discount_of_zero_is_a_power_of_gamma_that_float32_cannot_hol
     rare = lambda h: h._replace(discount=jnp.where(h.duration == 2, 0.0, h.discount))  # noqa: E731
     assert refused(Walk(broken=rare)) == "clause 5: discount: 0 after 2 steps, expected gamma^tau unless terminated"
     assert check_environment(Walk(), 0.0, KEY).handoffs
-    for gamma, longest in ((0.0, 3), (0.5, 150), (0.999, 3)):
+    for gamma, longest in ((0.0, 3), (0.5, 150)):
         model = TabularModel(
             reward_rate=np.ones((2, 1)),
             agent=np.array([0, 1]),

@@ -45,7 +45,8 @@ def same_table(found: list[Row], wanted: list[Row]) -> None:
                 assert a == b
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow  # in the fast suite two processes share the work, with a device each
+@pytest.mark.parametrize("devices", [2, 8])
 def test_more_devices_give_the_same_table(tmp_path, one_device, cache, devices):
     finish(start([*SMALL, tmp_path], devices, cache))
     same_table(rows(tmp_path), rows(one_device))

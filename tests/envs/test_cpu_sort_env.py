@@ -114,7 +114,7 @@ def test_random_traces_agree_with_the_twin(n: int) -> None:
     assert len(listed) == len(set(listed)) == len(numbers), "a view has one number, and no two views share it"
 
 
-@pytest.mark.parametrize("n", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
 def test_the_team_can_write_a_shortest_program(n: int) -> None:
     """The return is gamma^(L-1), with or without shaping; the last handoff is terminal, its discount 0."""
     for shaping in (SHAPING, 0.0):

@@ -77,5 +77,6 @@ def test_places_are_those_of_a_binary_search(case: str) -> None:
     }[case]
     keys = np.unique(keys)
     near = np.concatenate([keys, keys + np.uint32(1), keys - np.uint32(1), np.array([0, 2**32 - 1], np.uint32)])
-    expected = [list(keys).index(key) if key in set(keys.tolist()) else len(keys) for key in near.tolist()]
+    places = {key: index for index, key in enumerate(keys.tolist())}
+    expected = [places.get(key, len(keys)) for key in near.tolist()]
     np.testing.assert_array_equal(place(keys, near), expected)

@@ -106,3 +106,29 @@ def test_the_registry_imports_nothing_heavy():
     code = "import sys, icsmdp_jax.envs.registry, icsmdp_jax.experiments.catalogue; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    """Entry points of a package that is installed for one test."""
+
+    def add(**entries: str) -> None:
+        about = tmp_path / "elsewhere-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+        lines = [f"{name} = {place}" for name, place in entries.items()]
+        (about / "entry_points.txt").write_text("\n".join([f"[{registry.GROUP}]", *lines, ""]))
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return add
+
+
+def test_installed_packages_publish_environments(publish):
+    publish(three="icsmdp_jax.envs.cpu_sort:cpu_sort", planted="nowhere:planted", lost="nowhere:lost", bare="json:lost")
+    assert registry.environments() == (*registry.ENVIRONMENTS, "three", "lost", "bare")
+    assert registry.entry("three").text == "published by elsewhere"
+    assert registry.make("three", num_values=2)[0].spec.name == "cpu-sort2"
+    assert registry.make("planted", gap=0.0)[0].spec.num_agents == 10  # a taken name stays what it is
+    refused(lambda: registry.make("lost"), "'lost': nowhere:lost cannot be loaded (No module named 'nowhere')")
+    refused(lambda: registry.make("bare"), "'bare': json:lost cannot be loaded", "expected a function")
+    refused(lambda: registry.make("four"), "'four'", "planted", "three, lost, bare")

@@ -236,7 +236,7 @@ def test_a_recurrent_state_too_rare_for_double_precision_is_named() -> None:
     assert (known.interface.chain.stationary > 0).all() and known.omega < 1e-290
 
 
-@pytest.mark.parametrize("slow", [1.0, 1e-14])
+@pytest.mark.parametrize("slow", [pytest.param(1.0, marks=pytest.mark.slow), 1e-14])
 @pytest.mark.parametrize("numbering", ["common first", "rare first", "shuffled"])
 def test_what_hangs_on_the_law_of_forty_four_levels(slow: float, numbering: str) -> None:
     """Weights, epsilon, delta, the gap and its bounds of a walk whose interface hides the last bit of the level.

@@ -70,7 +70,7 @@ def both(model: Model, seed: int) -> tuple[Analysis, np.ndarray]:
     return analyse(as_model(model), behaviour), behaviour
 
 
-@examples(60)
+@examples(20)
 @given(models(), seeds)
 def test_moments_chain_and_weights(model: Model, seed: int) -> None:
     analysis, behaviour = both(model, seed)
@@ -116,7 +116,7 @@ def test_moments_chain_and_weights(model: Model, seed: int) -> None:
     close(as_dense(interface.discounted).reshape(seen.kernel.shape)[seen.mask], seen.kernel[seen.mask])
 
 
-@examples(60)
+@examples(20)
 @given(models(), seeds)
 def test_solutions_constants_and_bounds(model: Model, seed: int) -> None:
     analysis, behaviour = both(model, seed)
@@ -148,7 +148,7 @@ def test_solutions_constants_and_bounds(model: Model, seed: int) -> None:
     assert gap.policy_loss <= 2 * gap.bound_value_aware + slack
 
 
-@examples(40)
+@examples(20)
 @given(models(), seeds)
 def test_mixing_time_at_several_levels(model: Model, seed: int) -> None:
     analysis, behaviour = both(model, seed)
@@ -199,7 +199,7 @@ def contracting(model: Model) -> bool:
     return twin.modulus(model) < 0.8
 
 
-@examples(50)
+@examples(15)
 @given(models(max_interfaces_per_agent=4), seeds, st.integers(1, 3))
 def test_projection_and_whitening(model: Model, seed: int, width: int) -> None:
     rng = np.random.default_rng(seed)
@@ -229,7 +229,7 @@ def test_projection_and_whitening(model: Model, seed: int, width: int) -> None:
         assert np.isclose(np.sqrt((white.table[rows] ** 2).sum(axis=1)).max(), 1.0)
 
 
-@examples(50)
+@examples(15)
 @given(models(), seeds, st.integers(1, 3))
 def test_projected_fixed_point(model: Model, seed: int, width: int) -> None:
     rng = np.random.default_rng(seed)
@@ -282,7 +282,7 @@ def close_limits(found: CentralLimit, wanted: twin.CentralLimit, q: np.ndarray) 
     close(found.coefficient_iid**2, wanted.coefficient_iid**2, scale)
 
 
-@examples(30)
+@examples(12)
 @given(models(max_interfaces_per_agent=2), seeds)
 def test_central_limit_of_tabular_learning(model: Model, seed: int) -> None:
     if not contracting(model):
@@ -291,7 +291,7 @@ def test_central_limit_of_tabular_learning(model: Model, seed: int) -> None:
     close_limits(analysis.limit, twin.central_limit(model, behaviour), analysis.q_phi.value)
 
 
-@examples(30)
+@examples(12)
 @given(models(max_interfaces_per_agent=3), seeds, st.integers(1, 2))
 def test_central_limit_of_linear_learning(model: Model, seed: int, width: int) -> None:
     if not contracting(model):

@@ -76,7 +76,7 @@ def agree(model: TabularModel, behaviour: np.ndarray | None = None) -> tuple[Ana
     return dense, large
 
 
-@examples(40)
+@examples(16)
 @given(models(), seeds)
 def test_both_analyses_agree_on_random_models_of_every_form(model: Model, seed: int) -> None:
     agree(as_model(model), random_behaviour(np.random.default_rng(seed), model))
@@ -153,7 +153,7 @@ def test_probes_estimate_the_trace_within_their_standard_error(monkeypatch: pyte
     assert np.abs(scores).max() < 4.5 and 0.4 < np.mean(np.square(scores)) < 2.5
 
 
-@examples(30)
+@examples(12)
 @given(seeds, st.integers(1, 30), st.sampled_from([0.05, 0.3, 1.0]))
 def test_the_largest_eigenvalue_lies_between_both_ends(seed: int, count: int, filled: float) -> None:
     """Also of reducible matrices, whose blocks have eigenvalues far apart, and of ones with empty rows."""
@@ -167,7 +167,7 @@ def test_the_largest_eigenvalue_lies_between_both_ends(seed: int, count: int, fi
     assert high - low <= 1e-6 * high
 
 
-@examples(30)
+@examples(12)
 @given(models(), seeds)
 def test_kappa_lies_between_both_ends(model: Model, seed: int) -> None:
     behaviour = random_behaviour(np.random.default_rng(seed), model)
@@ -177,7 +177,7 @@ def test_kappa_lies_between_both_ends(model: Model, seed: int) -> None:
     assert high - low <= 1e-7 * high
 
 
-@examples(30)
+@examples(12)
 @given(seeds, st.integers(2, 60), st.sampled_from([0.0, 0.9, 0.9999]), st.integers(1, 3))
 def test_certified_residuals_against_direct_solutions(seed: int, count: int, slow: float, width: int) -> None:
     rng = np.random.default_rng(seed)
@@ -213,7 +213,7 @@ def test_what_does_not_converge_is_refused_in_one_line(monkeypatch: pytest.Monke
     assert "\n" not in str(caught.value)
 
 
-@examples(20)
+@examples(12)
 @given(models(), seeds)
 def test_a_policy_is_evaluated_alike_by_both_solvers(model: Model, seed: int) -> None:
     moments = kernel_moments(as_model(model))
@@ -226,7 +226,7 @@ def test_a_policy_is_evaluated_alike_by_both_solvers(model: Model, seed: int) ->
     np.testing.assert_allclose(other, one, rtol=0, atol=1e-9 * (1 + np.abs(one).max()))
 
 
-@examples(20)
+@examples(12)
 @given(models(), seeds)
 def test_the_chain_is_the_same_in_both_forms(model: Model, seed: int) -> None:
     packed = as_model(model)

@@ -279,6 +279,7 @@ def test_the_commands_read_lumps(tmp_path: Path, capsys: pytest.CaptureFixture[s
         np.testing.assert_allclose(solution["q_interface"], twin.interface_q(arrays, behaviour), rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_learning_spreads_as_the_central_limit_of_lumps_says() -> None:
     """64 replicas, within their sampling error; without the lumps, or without Poisson terms, it is 20 % off."""
     options = {"successor_lists": True, "terminals": True, "masks": True, "gamma": 0.8, "noise": 0.1}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections import Counter
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,9 @@ from examples.support_desk.__main__ import CLIENTS, learned
 from examples.support_desk.desk import AGENTS, OWN, Desk, by_hand
 from examples.support_desk.office import ByHand, ByPolicy, Office, Online, empty_policy
 from icsmdp_jax.runtime.agent import Agent
+from icsmdp_jax.runtime.policies import load_policy
 
+ROOT = Path(__file__).resolve().parents[2]
 DESK = Desk()
 NEEDS = {"langgraph": "langgraph", "agents-sdk": "agents"}
 HAND, ORACLE = DESK.value(DESK.table(by_hand)), DESK.value(None)
@@ -67,6 +72,42 @@ def test_a_client_hands_over_as_the_desk_says_and_logs_every_handoff(name: str, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLIENTS)
+def test_the_fitted_policy_beats_the_routing_in_the_same_client(name: str, tmp_path: Path) -> None:
+    """Logs of the client, ``icsmdp fit``, and its policy in the same client: better by more than both intervals."""
+    module = client(name)
+    with open(tmp_path / "log.jsonl", "w") as log:
+        module.run(Office(DESK, ByHand(0.3, 1), log, seed=2), 1500)
+    config = ROOT / "examples" / "support_desk" / "fit.toml"
+    fit = ["-m", "icsmdp_jax.cli", "fit", "log.jsonl", "--config", config, "--out", "fitted", "--json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([fitting(), *fit], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["log"]
+    assert found["lines"] == found["good"] > 1500 and found["runs"] == 1500
+    fitted = ByPolicy(load_policy(tmp_path / "fitted"))
+    gain = DESK.gain(lambda agent, facts: fitted.choose(agent, facts, OWN[AGENTS.index(agent)])[0])
+    intervals = []
+    for routing in (ByHand(0.0), fitted):
+        office = Office(DESK, routing, seed=11)
+        module.run(office, 1000)
+        intervals.append(office.interval())
+    (hand, around_hand), (new, around_new) = intervals
+    assert new - around_new > hand + around_hand, intervals
+    assert gain > 0.9 > DESK.gain(by_hand), gain
+
+
+def fitting() -> str:
+    """A Python that can fit: this one, or, where the clients are installed without JAX, that of the checkout."""
+    if find_spec("jax"):
+        return sys.executable
+    other = ROOT / ".venv" / "bin" / "python"
+    if not other.exists():
+        pytest.skip("jax is neither installed here nor in .venv")
+    return str(other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLIENTS)
 def test_online_learning_from_scratch_in_a_process_each(name: str, tmp_path: Path) -> None:
     module = client(name)
     online = Online(tmp_path, epsilon=0.2)
@@ -110,7 +151,6 @@ def test_the_exported_policy_beats_the_routing_in_place(tmp_path: Path) -> None:
     pytest.importorskip("jax")
     from icsmdp_jax.models.files import save_model
     from icsmdp_jax.models.tabular import TabularModel
-    from icsmdp_jax.runtime.policies import load_policy
     from tests.bound_validation.runs import icsmdp
 
     model = TabularModel(**DESK.arrays())

@@ -230,7 +230,9 @@ def test_own_behaviour_may_be_what_ic_q_agrees_with():
 def test_reason_is_given_where_short_sight_pays():
     values = scaled((0.9, 0.89, 0.91), no_message=(0.9, 0.89, 0.91)) | {"greedy_immediate": exactly(0.9)}
     _, remarks = judged(analyse(courier()), values, True)
-    assert "pays most at once" in remarks[2]
+    assert "largest immediate reward" in remarks[2]
+    little = scaled((0.1, 0.05, 0.15), no_message=(0.1, 0.05, 0.15))  # IC-Q was trained too little, which is no reason
+    assert "largest immediate reward" not in judged(analyse(courier()), little, False)[1][2]
 
 
 def test_bad_requests_are_refused_in_one_line():

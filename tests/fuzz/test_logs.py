@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from icsmdp_jax.endings import deliberate
+from icsmdp_jax.traces.config import config_of
 from icsmdp_jax.traces.fit import fit
 from icsmdp_jax.traces.log import read_log
 from icsmdp_jax.traces.outputs import policy, report
@@ -21,6 +22,17 @@ VALUES: list[Any] = [
     ["solve", 1], {}, {"topic": {}}, {"load": "high", "topic": [1]}, {"load": float("inf")},
     {"outcome": float("nan")}, {"cost": "free"},
 ]  # fmt: skip
+
+EXPORT = (Path(__file__).parents[1] / "traces" / "data" / "spans.otlp.jsonl").read_text()
+EXPORTED = [
+    {"key": "gen_ai.operation.name", "value": {"stringValue": "invoke_agent"}},
+    {"key": "gen_ai.agent.name", "value": {"stringValue": "triage"}},
+]
+ATTRIBUTES = [
+    "gen_ai.agent.id", "gen_ai.conversation.id", "gen_ai.usage.input_tokens", "icsmdp.options", "icsmdp.option",
+    "icsmdp.probability", "icsmdp.reward.latency", "icsmdp.seen.topic",
+]  # fmt: skip
+SPANS = config_of({"gamma": 0.9, "time": {"step": 1e-3}, "reward": {"latency": {}}})
 
 
 def mutated(rng: np.random.Generator, lines: list[dict[str, Any]]) -> bytes:
@@ -52,6 +64,46 @@ def mutated(rng: np.random.Generator, lines: list[dict[str, Any]]) -> bytes:
     return bytes(data)
 
 
+def mutated_spans(rng: np.random.Generator) -> bytes:
+    """Up to five faults in a real export: spans and attributes retyped, lost, repeated, put into each other."""
+    export = json.loads(EXPORT)
+    spans = export["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    for _ in range(rng.integers(1, 6)):
+        at, other = rng.integers(len(spans), size=2)
+        value = VALUES[rng.integers(len(VALUES))]
+        kind = rng.integers(6)
+        if kind == 0 or not isinstance(spans[at], dict) or not spans[at]:
+            spans[at] = value
+        elif kind == 1:
+            spans[at] = {**spans[at], str(rng.choice(list(spans[at]))): value}
+        elif kind == 2:
+            spans[at] = {key: kept for key, kept in spans[at].items() if rng.integers(8)}
+        elif kind == 3:
+            spans.insert(at, spans[other])
+        elif kind == 4:
+            around = spans[other].get("spanId") if isinstance(spans[other], dict) else value
+            spans[at] = {**spans[at], "parentSpanId": around}
+        else:
+            key, form = str(rng.choice(ATTRIBUTES)), str(rng.choice(["intValue", "stringValue", "arrayValue"]))
+            spans[at] = {**spans[at], "attributes": [{"key": key, "value": {form: value}}, *EXPORTED]}
+    if not rng.integers(20):
+        spans[:] = [span for span in spans if not isinstance(span, dict)]  # no agent at all
+    return json.dumps(export).encode()
+
+
+def judge_spans(path: Path, seed: int) -> None:
+    data = mutated_spans(np.random.default_rng(seed))
+    path.write_bytes(data)
+    try:
+        counted = read_log(path, SPANS).counted()
+    except ValueError as error:
+        assert str(error).startswith(f"{path}: ") and "\n" not in str(error), seed
+        return
+    assert counted["lines"] == counted["good"] + sum(counted["bad"].values()), seed
+    spans = json.loads(data)["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert counted["lines"] + counted["other"] == len(spans), seed
+
+
 def judge(path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     data = mutated(rng, desk(int(rng.integers(1, 8))))
@@ -81,8 +133,15 @@ def test_mutated_logs_are_fitted_or_refused(tmp_path: Path) -> None:
         assert "</html>" in report(done.content, "log") and len(policy(done).agents) > 0
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_mutated_logs(tmp_path: Path, count: int) -> None:
     with strict_warnings():
         for seed in range(count):
             judge(tmp_path / "log.jsonl", seed)
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(5000, marks=pytest.mark.slow)])
+def test_mutated_spans(tmp_path: Path, count: int) -> None:
+    with strict_warnings():
+        for seed in range(count):
+            judge_spans(tmp_path / "spans.json", seed)

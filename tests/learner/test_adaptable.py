@@ -276,6 +276,7 @@ def test_decision_keys_are_those_of_a_lifted_step() -> None:
     assert same_bits(jax.random.key_data(jnp.stack([key_run, key_reset])), jax.random.key_data(halves))
 
 
+@pytest.mark.slow
 def test_frozen_it_is_the_preconfigured_regime() -> None:
     """Handoff for handoff the lifted environment's run, for every copy, though copies do not wait for each other."""
     first, states, records = story("workshop", 3, adapt=False)

@@ -42,6 +42,18 @@ def on_grid() -> np.ndarray:
     return run.params
 
 
+@cache
+def trainer() -> GridTrainer:
+    """Of one model; the tests share it, so that each program is traced once."""
+    one, _, _ = parts()
+    return GridTrainer(one.learner, one.hyper)
+
+
+@cache
+def whole() -> np.ndarray:
+    return trainer().train(KEYS, UPDATES).params
+
+
 def test_every_pair_is_the_run_on_its_own_inputs():
     one, params, steps = parts()
     alone = jax.jit(lambda key, hyper: one.learner.train(key, hyper, UPDATES)[0].params)
@@ -54,20 +66,17 @@ def test_every_pair_is_the_run_on_its_own_inputs():
 
 
 def test_parts_are_runs_that_end_earlier():
-    one, _, _ = parts()
-    trainer = GridTrainer(one.learner, one.hyper)
-    whole, half = (trainer.train(KEYS, updates).params for updates in (UPDATES, UPDATES // 2))
-    found = trainer.train(KEYS, UPDATES, parts=2).params
-    np.testing.assert_array_equal(found, np.stack([half, whole], axis=2))
+    half = trainer().train(KEYS, UPDATES // 2).params
+    found = trainer().train(KEYS, UPDATES, parts=2).params
+    np.testing.assert_array_equal(found, np.stack([half, whole()], axis=2))
     with pytest.raises(ValueError, match="updates = 6: expected a multiple of parts = 4"):
-        trainer.train(KEYS, UPDATES, parts=4)
+        trainer().train(KEYS, UPDATES, parts=4)
 
 
 def test_records_are_sums_over_parts_of_the_same_runs():
     one, _, _ = parts()
-    curves, run = GridTrainer(one.learner, one.hyper).record(KEYS, UPDATES, 4)  # parts of 1, 2, 1 and 2 updates
-    whole = GridTrainer(one.learner, one.hyper).train(KEYS, UPDATES)
-    np.testing.assert_allclose(run.params, whole.params, rtol=1e-6, atol=1e-6)
+    curves, run = trainer().record(KEYS, UPDATES, 4)  # parts of 1, 2, 1 and 2 updates
+    np.testing.assert_allclose(run.params, whole(), rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(curves.returns[:, :, -1], run.params)
     np.testing.assert_array_equal(curves.updates[0], [[1, 3, 4, 6]] * 3)
     np.testing.assert_array_equal(curves.visits.sum(axis=-1), np.broadcast_to([12, 24, 12, 24], (1, 3, 4)))
@@ -100,23 +109,20 @@ def outputs(jaxpr):
 def test_inputs_of_another_number_of_cells_or_replicas_are_refused():
     """Padding over devices would repeat the last one and say nothing."""
     one, _, steps = parts()
-    trainer = GridTrainer(one.learner, one.hyper, {"lambda_": np.zeros(3, np.float32)})
+    three = GridTrainer(one.learner, one.hyper, {"lambda_": np.zeros(3, np.float32)})
     with pytest.raises(ValueError, match=r"shape \(2, 3\): expected leading axes \(3, 3\)"):
-        trainer.train(KEYS, UPDATES, {"step_size": steps})
+        three.train(KEYS, UPDATES, {"step_size": steps})
     with pytest.raises(ValueError, match=r"shape \(2, 3\): expected leading axes \(2, 2\)"):
-        GridTrainer(one.learner, one.hyper).train(KEYS[:2], UPDATES, {"step_size": steps})
+        trainer().train(KEYS[:2], UPDATES, {"step_size": steps})
 
 
 def test_several_calls_are_one_run_from_the_same_start():
-    one, _, _ = parts()
-    whole = GridTrainer(one.learner, one.hyper).train(KEYS, UPDATES).params
     first, then = (keys for keys in jax.vmap(jax.random.split, out_axes=1)(KEYS))
-    starts, told = np.zeros(whole.shape[1:], np.float32), []
-    trainer = GridTrainer(one.learner, one.hyper)
-    run = trainer.train_from(starts, (first, then), UPDATES, 2, told.append)
-    np.testing.assert_array_equal(run.params, whole)
+    starts, told = np.zeros(whole().shape[1:], np.float32), []
+    run = trainer().train_from(starts, (first, then), UPDATES, 2, told.append)
+    np.testing.assert_array_equal(run.params, whole())
     assert told == [3 * 2 * 4 * 3] * 3 and sum(told) == run.handoffs
-    moved = trainer.train_from(starts + 1, (first, then), UPDATES, 2).params
-    assert not np.array_equal(moved, whole)
+    moved = trainer().train_from(starts + 1, (first, then), UPDATES, 2).params
+    assert not np.array_equal(moved, whole())
     with pytest.raises(ValueError, match="updates = 6: expected a multiple of per_call = 4"):
-        trainer.train_from(starts, (first, then), UPDATES, 4)
+        trainer().train_from(starts, (first, then), UPDATES, 4)

@@ -342,7 +342,8 @@ def error_to_solution(name: str, params: Any) -> float:
     return analysis.interface.norm(np.asarray(table, np.float64) - solution)
 
 
-@pytest.mark.parametrize("name", [pytest.param("mlp", marks=pytest.mark.slow), "two-layer"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlp", "two-layer"])
 def test_networks_with_optax_approach_the_solution(name: str) -> None:
     """Adam on 4 interfaces: the error falls to less than a quarter of its start (fixed key, 3000 handoffs)."""
     result = train.train(learner(name), [inputs_for(name)], jax.random.key(0), 1, [250, 3000], 250)
@@ -353,6 +354,7 @@ def test_networks_with_optax_approach_the_solution(name: str) -> None:
     assert errors[2] < 0.25 * errors[0]
 
 
+@pytest.mark.slow
 def test_epsilon_greedy_learns_the_solution_and_prefers_the_best_options() -> None:
     """On a model without a gap Q_phi does not depend on behaviour: epsilon-greedy tables approach it as well."""
     greedy = learner("tabular", greedy=True)

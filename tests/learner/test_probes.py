@@ -46,7 +46,7 @@ TOLERANCE = 0.05
 EXACT = 2e-4  # tables, where neither durations nor the options of others are random
 
 QUICK = {("tabular", method) for method in METHODS} | {("linear", m) for m in ("shared", "federated")}
-QUICK |= {("mlp-2", "ic_q"), ("frozen", "ic_q")}
+QUICK |= {("mlp-2", "ic_q")}
 CASES = [
     pytest.param(name, method, marks=() if (name, method) in QUICK else pytest.mark.slow)
     for name in CLASSES
@@ -195,7 +195,7 @@ def eyes(view: str) -> tuple[Environment, Any, networks.ValueClass, np.ndarray]:
     return Central(vectors, 5), params, networks.linear(1, 2, 5), np.eye(5, dtype=np.float32)[probes.END - np.arange(4)]
 
 
-@pytest.mark.parametrize("view", [pytest.param("interface", marks=pytest.mark.slow), "owner", "state"])
+@pytest.mark.parametrize("view", [*(pytest.param(v, marks=pytest.mark.slow) for v in ("interface", "owner")), "state"])
 def test_environments_with_vectors_and_wrappers(view: str) -> None:
     """A whole ``train`` with ``data = None``: own interface, interface and owner for shared values, global state."""
     env, params, values, seen = eyes(view)

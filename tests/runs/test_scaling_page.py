@@ -1,16 +1,20 @@
-"""docs/scaling.md and the commands of docs/validation.md: the code runs, the commands are ones that exist."""
+"""docs/scaling.md and docs/validation.md: the code runs, the commands are ones that exist."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 
+from bound_validation.results import write_table
 from icsmdp_jax import cli
 from tests.bound_validation.runs import ROOT, declared
+from tests.bound_validation.synthetic_rows import gap_rows
 
 PAGES = ("docs/scaling.md", "docs/validation.md")
 
@@ -20,6 +24,16 @@ def fenced(page: str, *languages: str) -> list[str]:
     return [
         body for name, body in re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if name in languages
     ]
+
+
+def test_the_table_of_a_run_is_read(capsys, tmp_path, monkeypatch):
+    rows = gap_rows(np.random.default_rng(0))
+    (tmp_path / "results" / "quick").mkdir(parents=True)
+    write_table(tmp_path / "results" / "quick" / "results.parquet", rows)
+    monkeypatch.chdir(tmp_path)
+    (code,) = fenced("docs/validation.md", "python")
+    exec(compile(code, "docs/validation.md", "exec"), {})
+    assert [row["cell"] for row in ast.literal_eval(capsys.readouterr().out)] == [row.cell for row in rows[:5]]
 
 
 def test_the_forecast_is_printed(capsys):

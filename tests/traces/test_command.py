@@ -51,7 +51,8 @@ def test_a_fit_leaves_what_it_says(log: Path, tmp_path: Path) -> None:
     names = ["behaviour.npy", "fit.json", "model.npz", "policy.json", "policy.safetensors", "report.html"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in page and "&lt;script&gt;" in page and not re.search(r"(src|href)=\"(?!#)", page)
+    assert page.count("<script>") == 1 and "alert(1)</script" not in page and "&lt;script&gt;" in page
+    assert not re.search(r"(src|href)=\"(?!#)", page)
     for said in (found["sentence"], found["advise"]["sentence"], "triage: topic billing", "Settings"):
         assert said.replace("<", "&lt;").replace(">", "&gt;") in page
     # The files say the same: constants of the model under the behaviour, and what the policy does.
@@ -82,5 +83,5 @@ def test_places_that_cannot_be_written_to_are_refused_before_anything_is_read(lo
     outcome = icsmdp("fit", "missing.jsonl", "--config", tmp_path / "fit.toml", "--out", tmp_path / "out")
     refused(outcome, "report.html: is a directory")
     refused(icsmdp("fit", log, "--config", log, "--out", tmp_path / "new"), "cannot be read as TOML")
-    refused(icsmdp("fit", tmp_path, "--config", tmp_path / "fit.toml", "--out", tmp_path / "new"), "no regular file")
+    refused(icsmdp("fit", tmp_path, "--config", tmp_path / "fit.toml", "--out", tmp_path / "new"), "not a regular file")
     assert leftovers(tmp_path) == []

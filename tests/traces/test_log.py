@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from icsmdp_jax.traces.encode import END, KINDS
 from icsmdp_jax.traces.log import Log, read_log
 from tests.traces.logs import SETTINGS, config, desk, handoff, write
 
+DATA = Path(__file__).parent / "data"
+DESK = read_config(Path(__file__).parents[2] / "examples" / "support_desk" / "fit.toml")
 ARRAYS = ("run", "step", "agent", "fields", "offered", "option", "probability", "tau", "rate", "lump", "follows")
 
 
@@ -174,6 +177,29 @@ def test_spans_of_opentelemetry(tmp_path: Path) -> None:
     assert log.tau.tolist() == [5, 3] and log.rate.tolist() == [12.0, 1.5]  # until the next span starts; its own length
     assert log.labels[0] == ("missing", "bug") and log.fields[:, 0].tolist() == [1, 0]
     assert any("conversation.id is missing, and the trace stands in on 2 spans" in note for note in log.notes)
+
+
+def test_spans_as_opentelemetry_exports_them(tmp_path: Path) -> None:
+    """The desk in the Agents SDK, traced by OpenTelemetry's instrumentation: data/record_spans.py made the files."""
+    spans = DATA / "spans.otlp.jsonl"
+    settings = config_of({"gamma": 0.9, "time": {"step": 1e-3}, "reward": {"latency": {}}})
+    log, logged = read_log(spans, settings), read_log(DATA / "spans.handoffs.jsonl", DESK)
+    assert (log.lines, log.good, log.bad, log.other) == (21, 21, {}, 67 - 21) and log.num_runs == logged.num_runs == 4
+
+    def chains(log: Log) -> list[list[str]]:
+        taken = [log.agent_name[agent] for agent in log.agent]
+        return sorted(taken[a:b] for a, b in itertools.pairwise([*np.flatnonzero(log.step == 0), len(taken)]))
+
+    assert chains(log) == chains(logged)
+    for start, end in itertools.pairwise([*np.flatnonzero(log.step == 0), 21]):
+        options = [log.option_name[option] for option in log.option[start:end]]
+        assert options == [*(log.agent_name[agent] for agent in log.agent[start + 1 : end]), "finish"]
+    assert any("the span is the whole workflow's, on 4 spans" in note for note in log.notes)
+    cut = json.loads(spans.read_text())
+    inside = cut["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    inside[:] = [span for span in inside if span["name"] == "desk"]  # nothing is inside: agents without names
+    inside.append(json.loads(spans.read_text())["resourceSpans"][0]["scopeSpans"][0]["spans"][2] | {"parentSpanId": ""})
+    assert read_log(write(tmp_path / "cut.jsonl", [cut]), settings).counted()["bad"] == {"malformed": 4}
 
 
 def test_spans_of_the_agents_sdk(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def tasks(spec: AgentsSpec, settings: Settings) -> list[Task]:
 
 
 def cell_of(spec: AgentsSpec, count: int) -> AnalysedCell:
-    """The planted model with so many agents."""
+    """The planted model with this number of agents."""
     place = {
         "axis": "agents", "cell": f"agents/{count}", "group": "simulated", "x_name": "agents", "x": count,
         "gap": spec.model.gap,
@@ -89,7 +89,7 @@ def large(spec: AgentsSpec, index: int, progress: Progress) -> TaskResult:
 
 
 def limit(spec: AgentsSpec, settings: Settings, count: int, progress: Progress) -> TaskResult:
-    """Spread of the tail average beside the central-limit line."""
+    """Spread of the tail average against the central-limit line."""
     cell, k = cell_of(spec, count), spec.samples(count)
     learned = limit_run([cell.known], jax.random.key(spec.seed), spec.replicas, [k], settings.chunk, progress)
     (row,) = limit_rows(cell, learned.tables(0, k), k, ("spread",))
@@ -108,7 +108,7 @@ def limit_claims(spec: AgentsSpec, count: int, row: Row) -> list[Claim]:
 
 
 def bounds(spec: AgentsSpec, settings: Settings, count: int, progress: Progress) -> TaskResult:
-    """RMSE under the constant step beside Theorem 3, with the upper end where the mixing time is only bounded."""
+    """RMSE under the constant step against Theorem 3, with the upper end where the mixing time is only bounded."""
     cell, k = cell_of(spec, count), spec.samples(count)
     key = jax.random.key(spec.seed + 1)
     learned = theorem_run([(cell.known, k)], key, spec.replicas, settings.chunk, progress)

@@ -29,7 +29,7 @@ class AgentsSpec:
     seed: int = 20
 
     def samples(self, count: int) -> int:
-        """Handoffs of one replica with so many agents."""
+        """Handoffs of one replica with this number of agents."""
         return self.per_agent * count
 
 

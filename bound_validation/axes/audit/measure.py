@@ -1,4 +1,4 @@
-"""The audit axis: the certificate that a learned table gives of itself beside its error, and how often it errs (T5)."""
+"""The audit axis: certificates of learned tables against true errors, and how often certificates err (T5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bound_validation.axes.audit.spec import AuditSpec
 from bound_validation.axis import Settings
 from bound_validation.cell import AnalysedCell, analysed, limit_run
 from bound_validation.intervals import root_interval
-from bound_validation.results import Row
+from bound_validation.results import Row, by_replica
 from bound_validation.tasks import PROGRAM, Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import bellman, entrywise_bound
@@ -67,7 +67,7 @@ def audited(known: Analysis, tables: np.ndarray, key: jax.Array, handoffs: int) 
 
 
 def audit_rows(cell: AnalysedCell, tables: np.ndarray, found: Audit, samples: int) -> list[Row]:
-    """Error beside its certificate, without and with the model, and shares of intervals that miss (T5).
+    """Error against its certificate, without and with the model, and shares of intervals that miss (T5).
 
     Args:
       cell: the cell.
@@ -84,13 +84,15 @@ def audit_rows(cell: AnalysedCell, tables: np.ndarray, found: Audit, samples: in
         whole = np.zeros(interface.mask.shape)
         whole[z, o] = limit
         entrywise[index] = entrywise_bound(interface, whole).max() if np.isfinite(limit).all() else np.inf
-    shared: Mapping[str, Any] = {"samples": samples, "tail_samples": samples - samples // 2, "replicas": len(tables)}
+    shared: Mapping[str, Any] = {"samples": samples, "tail_samples": samples - samples // 2, "replicas": len(tables),
+                                 "step_rule": "polynomial"}  # fmt: skip
     below = found.limit.max(axis=1) < np.abs(exact).max(axis=1)
     further = {**shared, "samples": samples + found.handoffs, "tail_samples": found.handoffs}  # averages of the audit
     rows = [
         cell.row(
             "error", root_interval(errors**2), term="residual", bound=_root(found.error_bounds),
             alternative=_root(entrywise), trivial=float(np.abs(q_phi).max()), **shared,
+            **by_replica("rms", errors),
         ),
         cell.row("certificate_over_error", _median_interval(found.error_bounds / errors), **further),
         cell.row("largest_missed", _share(int(below.sum()), len(below)), **further),

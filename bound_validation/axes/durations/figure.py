@@ -1,4 +1,4 @@
-"""Durations: error amplification against mean duration, with 1/(1-gamma_bar) and, beside it, the wrong 1/(1-gamma)."""
+"""Durations: error amplification against mean duration, with 1/(1-gamma_bar) and the wrong 1/(1-gamma)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes.durations.spec import DurationsSpec
 from bound_validation.axis import Settings
-from bound_validation.cell import analysed, value_width
+from bound_validation.bounds import value_width
+from bound_validation.cell import analysed
 from bound_validation.results import Row, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult
 from icsmdp_jax.envs.planted.model import sharp_family

@@ -7,7 +7,7 @@ SECTION = Section(
     (
         f"One Bellman backup at the option scale contracts with the modulus {GAMMA_BAR} of the durations (L1), not "
         f"with &gamma;. So errors are amplified by 1/(1&nbsp;&minus;&nbsp;{GAMMA_BAR}); 1/(1&nbsp;&minus;&nbsp;"
-        "&gamma;), drawn beside it, is right only for options that last one step, and far too large for long ones. "
+        "&gamma;), drawn for comparison, is right only for options of one step, and far too large for long ones. "
         "Laws with the same mean differ: variable durations leave a larger E[&gamma;<sup>&tau;</sup>].",
     ),
     {

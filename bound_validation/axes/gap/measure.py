@@ -10,7 +10,8 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes.gap.spec import GapSpec
 from bound_validation.axis import Settings
-from bound_validation.cell import AnalysedCell, analysed, interface_rows, theorem_run, total_row, value_width
+from bound_validation.bounds import value_width
+from bound_validation.cell import AnalysedCell, analysed, interface_rows, theorem_run, total_row
 from bound_validation.intervals import fitted_slope
 from bound_validation.results import NAN, Row, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, in_range
@@ -94,7 +95,7 @@ def sharp(spec: GapSpec, progress: Progress) -> TaskResult:
 
 
 def learned_error(spec: GapSpec, settings: Settings, progress: Progress) -> TaskResult:
-    """Error of tabular IC-Q against ``Q*`` at every gap, one lane per gap, beside T3+ and T1.1 together (T4)."""
+    """Error of tabular IC-Q against ``Q*`` at every gap, one lane per gap, against T3+ and T1.1 together (T4)."""
     lanes, k = cells(spec, learned=True), spec.samples
     key = jax.random.key(spec.seed)
     learned = theorem_run([(cell.known, k) for cell in lanes], key, spec.replicas, settings.chunk, progress)

@@ -115,7 +115,7 @@ def _returns(axes: Axes, rows: list[Row], kinds: tuple[str, ...]) -> None:
 
 
 def _rounding(shifts: list[Row]) -> Panel:
-    """How far rounding moves the values, beside what L1 allows rounding to the nearest level."""
+    """How far rounding moves the values, and what L1 allows rounding to the nearest level."""
     nearest, random = ([row for row in shifts if row.group == kind] for kind in ("nearest", "random"))
     curves = [
         *line(nearest, "bound", "bound, nearest", BLACK),
@@ -128,7 +128,7 @@ def _rounding(shifts: list[Row]) -> Panel:
 
 
 def _lies(shifts: list[Row]) -> Panel:
-    """How far liars move the values, with clipping and without, beside what the width of the range allows."""
+    """How far liars move the values, with clipping and without, and what the width of the range allows."""
     curves: list[Curve] = []
     for kind in ("high", "low"):
         colour, marker = LOOKS[kind]
@@ -143,7 +143,7 @@ def _lies(shifts: list[Row]) -> Panel:
 def _key(whole: Figure, returns: list[Row]) -> None:
     """What markers and lines of the returns mean, above all panels."""
     style: dict[str, Any] = dict(color=BLACK, marker="o", linewidth=0.8)
-    entries = [(Line2D([], [], linestyle=HEARD, markersize=3.2, **style), "heard as it arrives")]
+    entries = [(Line2D([], [], linestyle=HEARD, markersize=3.2, **style), "taken as it arrives")]
     if any(row.group.endswith(CLIPPED) for row in returns):
         clipped = Line2D([], [], linestyle=BELIEVED, markersize=5.6, markerfacecolor="none", **style)
         entries.append((clipped, "clipped to the a-priori value range"))
@@ -153,6 +153,6 @@ def _key(whole: Figure, returns: list[Row]) -> None:
             (Line2D([], [], **style | dict(color=colour, marker=marker, markersize=3.2)), "rounded at random")
         )
     if any(np.isfinite(row.prediction) for row in returns):
-        entries.append((Line2D([], [], color=BLUE, **LINE["prediction"]), "clean run with as many messages heard"))
+        entries.append((Line2D([], [], color=BLUE, **LINE["prediction"]), "clean run with as many messages"))
     entries.append((Line2D([], [], color=GREY, linewidth=0.7, linestyle=LEVEL), "oracle (1), random workflow (0)"))
     outside(whole, "upper", [handle for handle, _ in entries], [name for _, name in entries], handlelength=2.8)

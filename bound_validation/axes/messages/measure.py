@@ -12,7 +12,7 @@ import numpy as np
 from bound_validation.axes.messages.spec import MessagesSpec
 from bound_validation.axes.returns.measure import ENOUGH, JUDGED_FROM, constants, keys_of, planted_known
 from bound_validation.axis import Settings
-from bound_validation.results import NAN, Row, checked
+from bound_validation.results import NAN, Row, by_replica, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.exact.returns import half_width, mean_interval
 from icsmdp_jax.learner.channel import ATTACKS, Channel, clean
@@ -37,7 +37,7 @@ class Lane(NamedTuple):
       kind: a key of ``STRENGTHS``, or ``clean``.
       number: place of the strength in the spec.
       strength: see ``MessagesSpec``.
-      clips: whether whoever hears clips to the a-priori value range.
+      clips: whether the receiver clips to the a-priori value range.
     """
 
     kind: str
@@ -104,7 +104,7 @@ def tasks(spec: MessagesSpec, settings: Settings) -> list[Task]:
 def simulate(spec: MessagesSpec, model: TabularModel, lanes: list[Lane]) -> tuple[np.ndarray, float]:
     """Runs tabular IC-Q through every channel; replica r meets the same handoffs in all of them.
 
-    It behaves uniformly at random, so that what is heard changes nothing but values.
+    It behaves uniformly at random, so that messages change only values.
 
     Returns:
       ``[channels, replicas, parts, Z, O]`` float64 tables after each part of the run, and seconds of compilation.
@@ -140,15 +140,17 @@ def measure(spec: MessagesSpec, progress: Progress) -> TaskResult:
         shared: dict[str, Any] = {
             "axis": "messages", "cell": lane.cell, "group": lane.group, "x": lane.strength,
             "x_name": STRENGTHS.get(lane.kind, "messages"), "replicas": spec.replicas, "samples": spec.samples,
+            "function_class": "tabular", "step_rule": "polynomial",
             **constants(exact),
         }  # fmt: skip
-        value = mean_interval(known.normalised(known.of_greedy(table[:, -1])))
+        each = known.normalised(known.of_greedy(table[:, -1]))
+        value = mean_interval(each)
         prediction = NAN
         if lane.kind == "loss":  # a lost message is an update less: as good as a shorter run without faults
             prediction = early[round((1 - lane.strength) * spec.parts) - 1]
         rows.append(checked(Row(
             series="return", measured=value.mean, ci_low=value.ci_low, ci_high=value.ci_high, prediction=prediction,
-            **shared,
+            **shared, **by_replica("mean", each),
         )))  # fmt: skip
         target = known.q_phi.q if lane.kind == "clean" else tables[0][:, -1]
         series = "clean_error" if lane.kind == "clean" else "shift"
@@ -175,7 +177,7 @@ def largest_mean(errors: np.ndarray) -> tuple[float, float, float]:
 def bound_of(lane: Lane, bounds: ValueRange, gamma_bar: float, killing: float | None = None) -> tuple[float, float]:
     """What the fault can move the fixed point by, and what an error of its size could if it were systematic.
 
-    Whatever is heard from inside the value range moves it by at most ``gamma_bar`` times the width of the range;
+    Whatever arrives from inside the value range moves it by at most ``gamma_bar`` times the width of the range;
     rounding to the nearest level by at most ``message_error_bound`` of half a step.
 
     Returns:

@@ -19,7 +19,8 @@ class MessagesSpec:
       updates: of tabular IC-Q; a multiple of ``parts``.
       replicas: replicas, which share their handoffs over all channels.
       excess: how far beyond the value range ``high`` and ``low`` are, in its widths.
-      parts: a run is looked at after each of so many parts; strengths of ``loss`` are multiples of ``1 / parts``.
+      parts: number of equal parts of a run, which is looked at after each of them; strengths of ``loss`` are
+        multiples of ``1 / parts``.
       copies: environments side by side.
       length: handoffs of each environment between two updates.
       step: step size.

@@ -83,7 +83,7 @@ def _poisson_claims(slowest: Row) -> list[Claim]:
 
 
 def bounds(spec: MixingSpec, settings: Settings, progress: Progress) -> TaskResult:
-    """RMSE under the constant step of Theorem 3 against mixing time, beside T3+ and, unchecked, T3 with its t_mix."""
+    """RMSE under the constant step of Theorem 3 against mixing time, with T3+ and, unchecked, T3 with its t_mix."""
     lanes, k = cells(spec, projected=True), spec.theorem_samples
     key = jax.random.key(spec.seed + 1)
     learned = theorem_run([(cell.known, k) for cell in lanes], key, spec.theorem_replicas, settings.chunk, progress)

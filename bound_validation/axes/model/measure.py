@@ -129,6 +129,7 @@ def width(spec: ModelSpec, known: Analysis, settings: Settings, progress: Progre
         settled = np.array(fixed)[np.isfinite(fixed)]
         shared: dict[str, Any] = {
             "cell": f"model/width/{index}", "x_name": "features per agent", "x": m, "width": m,
+            "function_class": "linear",
             "replicas": spec.draws, "certified": known.a6_certified, "kappa": known.kappa,
             "gamma_bar": interface.gamma_bar, **place_of(known),
         }  # fmt: skip

@@ -76,7 +76,7 @@ class NetCertificate:
         return float(theorem.poisson_best_step(self.distance, constants.gradient_square, constants.drift, samples))
 
     def parts(self, samples: int) -> dict[str, float]:
-        """The bound on ``(E ||Q - Q_C||_d^2)^(1/2)`` after so many handoffs, as a sum (N+).
+        """The bound on ``(E ||Q - Q_C||_d^2)^(1/2)`` after this number of handoffs, as a sum (N+).
 
         ``linearisation`` is what is left of it with the gap closed and no end of samples, ``hidden`` what ``c_C`` adds,
         ``sampling`` what the number of samples adds.

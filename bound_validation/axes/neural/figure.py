@@ -1,4 +1,4 @@
-"""Neural: the bound of theorem N taken apart beside the measured error, and what it charges for linearising."""
+"""Neural: the parts of the bound of theorem N against the measured error, and what it charges for linearising."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The neural axis: projected neural IC-Q beside theorem N, its parts, and the linearisation error on the path."""
+"""The neural axis: projected neural IC-Q against theorem N, its parts, and the linearisation error on the path."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from bound_validation import theorem
 from bound_validation.axes.neural.certificate import NetCertificate, certificate
 from bound_validation.axes.neural.spec import NetRun, NeuralSpec
 from bound_validation.axis import Settings
-from bound_validation.cell import AnalysedCell, analysed, oracle_norm, oracle_squares
+from bound_validation.bounds import oracle_norm
+from bound_validation.cell import AnalysedCell, analysed, oracle_squares
 from bound_validation.intervals import Slope, root_interval
-from bound_validation.results import Row
+from bound_validation.results import Row, by_replica
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.returns import mean_interval
@@ -63,7 +64,7 @@ def cell_of(net: NetCertificate, gap: float, samples: int | None = None) -> Anal
     width = net.start.width
     name = f"neural/{group_of(gap)[4:]}/m{width}" + (f"/K{samples}" if samples else "")
     place = {"axis": "neural", "cell": name, "group": group_of(gap), "x_name": X_NAME, "x": width}
-    return AnalysedCell(net.known, {**place, "width": width, "gap": gap})
+    return AnalysedCell(net.known, {**place, "width": width, "gap": gap, "function_class": "neural"})
 
 
 # Certificates
@@ -108,7 +109,7 @@ def floors_of(net: NetCertificate) -> tuple[float, float]:
 
 
 def exact_rows(net: NetCertificate, gap: float, samples: Sequence[int]) -> list[Row]:
-    """Approximation beside N3, and the parts of the bound at every number of handoffs."""
+    """Approximation against N3, and the parts of the bound at every number of handoffs."""
     error, bound = net.approximation
     trivial = net.known.interface.norm(net.known.q_phi_table)
     columns: dict[str, Any] = {"term": "approximation", "bound": bound, "trivial": trivial, "radius": net.radius}
@@ -174,19 +175,21 @@ def learned(net: NetCertificate, samples: int, replicas: int, seed: int, chunk: 
 
 
 def run(spec: NeuralSpec, one: NetRun, settings: Settings, progress: Progress) -> TaskResult:
-    """One run beside its bound, the sum of the terms, and its linearisation error beside the certificate."""
+    """One run against its bound, the sum of the terms, and its linearisation error against the certificate."""
     known, k = known_of(spec, one.gap), one.samples
     net = certificate(known, one.width, spec.reach, spec.seed, 0)
     path = learned(net, k, one.replicas, spec.seed + one.width, settings.chunk, progress)
     cell, bound = cell_of(net, one.gap, k), net.bound(k)
     errors = measure_errors(known.interface, path.tables, net.target.table)
     total = theorem.total_bound(bound, net.approximation[1], known.gap.bound)
-    shared: dict[str, Any] = {"samples": k, "tail_samples": k, "replicas": one.replicas, "radius": net.radius}
+    shared: dict[str, Any] = {"samples": k, "tail_samples": k, "replicas": one.replicas, "radius": net.radius,
+                              "step_rule": "constant"}  # fmt: skip
+    squares = oracle_squares(known, path.tables)
     rows = [
         cell.row("projected_net", root_interval(errors.squares), term="residual", bound=bound, trivial=net.trivial,
-                 **shared),
-        cell.row("total", root_interval(oracle_squares(known, path.tables)), term="total", bound=total,
-                 trivial=oracle_norm(known), **shared),
+                 **shared, **by_replica("rms", np.sqrt(errors.squares))),
+        cell.row("total", root_interval(squares), term="total", bound=total,
+                 trivial=oracle_norm(known), **shared, **by_replica("rms", np.sqrt(squares))),
         cell.row("linearisation_seen", path.error, bound=net.largest_linearisation_error, **shared),
     ]  # fmt: skip
     return TaskResult(rows, {}, [], path.compile_s, path.handoffs)

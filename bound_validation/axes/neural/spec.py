@@ -6,7 +6,7 @@ import dataclasses
 
 from icsmdp_jax.envs.planted.model import PlantedConfig
 
-# Two agents with four interfaces each, a bit that nobody sees (16 states), options of 6 to 18 primitive steps.
+# Two agents with four interfaces each, a bit that no agent sees (16 states), options of 6 to 18 primitive steps.
 MODEL = PlantedConfig(
     num_agents=2, fields=(("topic", 2), ("hidden", 2)), interface_dim=4, duration_law="deterministic",
     duration_mean=12.0, longest_duration=18, duration_spread=0.5, successors=4, planted_scale=0.5,

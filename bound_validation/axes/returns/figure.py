@@ -21,7 +21,7 @@ from icsmdp_jax.learner.methods import METHODS, WHOLE_STATE
 
 CLASSES = {"tabular": "tables", "mlp": "networks"}
 ENOUGH = 0.99
-LEGEND = 110.0  # points beside the names of learners in a column of a page
+LEGEND = 110.0  # points next to the names of learners in a column of a page
 TICKS = (1.0, 0.999, 0.99, 0.9, 0.0)  # normalised returns
 
 

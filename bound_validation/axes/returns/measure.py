@@ -13,8 +13,8 @@ import numpy as np
 from bound_validation import theorem
 from bound_validation.axes.returns.spec import TABLE_STEP, LearnerSpec, ReturnsSpec, StepSetting
 from bound_validation.axis import Settings
-from bound_validation.cell import value_width
-from bound_validation.results import Row, checked
+from bound_validation.bounds import value_width
+from bound_validation.results import Row, by_replica, checked
 from bound_validation.tasks import PROGRAM, Claim, Progress, Task, TaskResult, about, in_range
 from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 from icsmdp_jax.exact.constants import Analysis, analyse
@@ -155,7 +155,8 @@ def measure(spec: ReturnsSpec, learner: LearnerSpec, method: str, progress: Prog
     rows: list[Row] = []
     shared: dict[str, Any] = {
         "axis": "returns", "x_name": "returns", "x": list(METHODS).index(method), "width": learner.width,
-        "samples": learner.samples,
+        "samples": learner.samples, "step_rule": "polynomial",
+        "function_class": "tabular" if learner.label == "tabular" else "neural",
     }  # fmt: skip
     for place, one, table in zip(models, lanes.setups, tables, strict=True):
         shared |= {
@@ -164,9 +165,10 @@ def measure(spec: ReturnsSpec, learner: LearnerSpec, method: str, progress: Prog
             **constants(place.known),
         }
         known = place.known.returns
-        value = mean_interval(known.normalised(known.of_greedy(table, one.by_state)))
+        each = known.normalised(known.of_greedy(table, one.by_state))
+        value = mean_interval(each)
         rows.append(checked(Row(series="return", measured=value.mean, ci_low=value.ci_low, ci_high=value.ci_high,
-                                replicas=count, **shared)))  # fmt: skip
+                                replicas=count, **shared, **by_replica("mean", each))))  # fmt: skip
         crossing = one.scalars_per_handoff()
         note = "" if math.isfinite(crossing) else str(one.method.crosses)
         rows.append(checked(Row(series="crossing", measured=crossing, note=note, **shared)))
@@ -230,7 +232,7 @@ def claims_of(learner: LearnerSpec, method: str, replicas: int, rows: list[Row])
 
 
 def gap_sweep(spec: ReturnsSpec, progress: Progress) -> TaskResult:
-    """What tabular IC-Q's greedy policy loses against the oracle at every eta, beside the exact loss of ``Q_phi``'s.
+    """What tabular IC-Q's greedy policy loses against the oracle at every eta, with the exact loss of ``Q_phi``'s.
 
     ``Q_phi`` depends on the behaviour policy, so all runs behave as the exact solution assumes: uniformly at random.
     """
@@ -248,7 +250,8 @@ def gap_sweep(spec: ReturnsSpec, progress: Progress) -> TaskResult:
     for index, (eta, known, table) in enumerate(zip(spec.gaps, models, tables, strict=True)):
         earned = known.returns
         exact = earned.oracle - earned.interface_optimum  # mean over the first state (T1.3)
-        lost = mean_interval(earned.oracle - earned.of_greedy(table))
+        each = earned.oracle - earned.of_greedy(table)
+        lost = mean_interval(each)
         off.append(abs(lost.mean - exact) / (earned.oracle - earned.random))
         shared: dict[str, Any] = {
             "axis": "returns", "cell": f"returns/gap/{index}", "group": "gap, tabular, ic_q", "x_name": "eta", "x": eta,
@@ -256,7 +259,8 @@ def gap_sweep(spec: ReturnsSpec, progress: Progress) -> TaskResult:
         }  # fmt: skip
         rows.append(checked(Row(
             series="gap_loss", measured=lost.mean, ci_low=lost.ci_low, ci_high=lost.ci_high, prediction=exact,
-            replicas=spec.gap_replicas, samples=samples, **shared,
+            replicas=spec.gap_replicas, samples=samples, function_class="tabular", step_rule="polynomial", **shared,
+            **by_replica("mean", each),
         )))  # fmt: skip
         rows.append(checked(Row(
             series="gap_loss_exact", term="interface", measured=exact,

@@ -3,7 +3,7 @@
 from bound_validation.words import Q_PHI, Section
 
 SECTION = Section(
-    "Returns: does one scalar suffice",
+    "Returns: does one scalar suffice?",
     (
         "Every learner has the same budget, network and step size, or the best of the same few step sizes "
         "where a preset tries several; what differs is what the active agent sees and what crosses at a handoff. "
@@ -19,6 +19,6 @@ SECTION = Section(
         "returns": "(a), (b) Normalised returns with 95&nbsp;% intervals over replicas, on an axis that is "
         "logarithmic in the distance from the oracle; dotted: 0.99. In grey, the numbers that cross between agents "
         "at each handoff, on the planted model. Random models are named by their seed. (c) What IC-Q&rsquo;s "
-        f"greedy policy loses, beside the exact loss of the policy that is greedy in {Q_PHI} and T1.3."
+        f"greedy policy loses, with the exact loss of the policy that is greedy in {Q_PHI} and T1.3."
     },
 )

@@ -49,7 +49,7 @@ def plain_curves(rows: list[Row], group: str, schedules: Iterable[str] = LOOKS) 
 
 
 def projected_curves(rows: list[Row], group: str) -> list[Curve]:
-    """The same of projected runs, beside T3+ and, for comparison, T3 and T3.1."""
+    """The same of projected runs, with T3+ and, for comparison, T3 and T3.1."""
     constant, decaying = (select(rows, "samples", name, group) for name in ("constant_step", "decaying_step"))
     return [
         *line(constant, "trivial", "table of zeros", BLACK),

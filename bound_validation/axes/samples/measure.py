@@ -66,17 +66,17 @@ def place_of(spec: SamplesSpec | PlainSpec) -> dict[str, Any]:
 
 
 def limit(spec: SamplesSpec, settings: Settings, progress: Progress) -> TaskResult:
-    """Spread, bias and RMSE of the tail average in one run, beside the central-limit line."""
+    """Spread, bias and RMSE of the tail average in one run, against the central-limit line."""
     return measure_limit(spec, known_of(spec), place_of(spec), settings, progress)[0]
 
 
 def bounds(spec: SamplesSpec, settings: Settings, progress: Progress) -> TaskResult:
-    """RMSE of the uniform average of projected runs under the two schedules of Theorem 3, beside T3+."""
+    """RMSE of the uniform average of projected runs under the two schedules of Theorem 3, against T3+."""
     return measure_bounds(spec, known_of(spec), place_of(spec), settings, progress, "projected")
 
 
 def plain(spec: PlainSpec, progress: Progress) -> TaskResult:
-    """RMSE of the uniform average of plain runs under every schedule, beside prediction and certificate of theorem B.
+    """RMSE of the uniform average of plain runs under every schedule, against prediction and certificate of theorem B.
 
     The constant step needs a lane for each K; the other schedules are looked at on the way.
     """
@@ -170,7 +170,7 @@ def measure_bounds(
 ) -> TaskResult:
     """One lane per K for the constant step (each needs a step of its own), one lane for the decaying step.
 
-    Without A6 the runs are still made, but no bound is claimed beside them.
+    Without A6 the runs are still made, but no bound is claimed for them.
     """
     counts = spec.theorem_samples
     lanes: list[tuple[Analysis, int | None]] = [(known, k) for k in counts]

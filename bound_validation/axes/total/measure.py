@@ -16,7 +16,7 @@ from bound_validation.bounds import interface_bound, oracle_norm, value_width
 from bound_validation.cell import AnalysedCell, analysed, oracle_squares, plain_run
 from bound_validation.certificates import forecasts, step_size
 from bound_validation.intervals import root_interval
-from bound_validation.results import NAN, Row
+from bound_validation.results import NAN, Row, by_replica
 from bound_validation.tasks import STEP, Claim, Progress, Task, TaskResult, about, dominance
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.learner.experiment import measure_errors
@@ -52,7 +52,7 @@ def measure(spec: TotalSpec, groups: int, progress: Progress) -> TaskResult:
             place = {
                 "axis": "total", "cell": f"total/groups{groups}/eta{eta:g}/K{k}", "x_name": "handoffs", "x": k,
                 "group": f"{groups} {'groups' if groups > 1 else 'group'}, eta = {eta:g}", "width": groups, "gap": eta,
-                "samples": k, "tail_samples": k,
+                "samples": k, "tail_samples": k, "function_class": "aggregated",
             }  # fmt: skip
             tables = learned.tables(lane, k)[:, group]
             limit = joined.q_phi_table[group]
@@ -78,16 +78,17 @@ def _rows(
     approximation, hidden = _approximation_bound(known, group), interface_bound(known)
     residual = measure_errors(interface, tables, limit).squares
     whole = NAN if np.isnan(approximation) else theorem.total_bound(certificate, approximation, hidden)
-    replicas = {"replicas": len(tables)}
+    whole_squares = oracle_squares(known, tables)
+    replicas = {"replicas": len(tables), "step_rule": SCHEDULE}
     return [
         cell.row("residual", root_interval(residual), term="residual", bound=certificate, prediction=prediction,
-                 trivial=interface.norm(limit), **replicas),
+                 trivial=interface.norm(limit), **replicas, **by_replica("rms", np.sqrt(residual))),
         cell.row("approximation", interface.norm(limit - q), term="approximation", bound=approximation,
                  trivial=interface.norm(q)),
         cell.row("interface", interface.state_norm(interface.lift(q) - known.q_star.q), term="interface", bound=hidden,
-                 trivial=value_width(known)),
-        cell.row("total", root_interval(oracle_squares(known, tables)), term="total", bound=whole,
-                 trivial=oracle_norm(known), **replicas),
+                 trivial=value_width(known), function_class=""),
+        cell.row("total", root_interval(whole_squares), term="total", bound=whole,
+                 trivial=oracle_norm(known), **replicas, **by_replica("rms", np.sqrt(whole_squares))),
     ]  # fmt: skip
 
 

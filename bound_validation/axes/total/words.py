@@ -5,13 +5,13 @@ from bound_validation.words import Q_M, Q_PHI, Q_STAR, Section
 SECTION = Section(
     "All three: the whole bound",
     (
-        "Every combination of function class, gap and samples (T4). The classes are tables in which each agent tells "
-        "apart one, two or four groups of its interfaces, joined by value; with four it tells all of them apart. The "
-        "runs are plain, with polynomial steps; the residual is certified by theorem B on the coarser model, the "
-        f"distance of {Q_M} from {Q_PHI} by T2, and what the interface hides by T1.1. All measured errors are in the "
-        "norm of the data. More samples help until approximation or interface dominates; which of the two it is tells "
-        "what to improve next. In the bound the residual stays the largest for longer, because B is a few times above "
-        "it for decreasing steps; once it is small, both maps name the same term.",
+        "Every combination of function class, gap and samples (T4). The classes are tables in which each agent "
+        "distinguishes one, two or four groups of its interfaces, grouped by value; with four it distinguishes all of "
+        "them. The runs are plain, with polynomial steps. The residual is certified by theorem B on the coarser model, "
+        f"the distance of {Q_M} from {Q_PHI} by T2, and what the interface hides by T1.1. All measured errors are in "
+        "the norm of the data. More samples help until approximation or interface dominates; which of the two does "
+        "tells what to improve next. In the bound the residual remains the largest term for longer, because B exceeds "
+        "it severalfold for decreasing steps. Once it is small, both maps name the same term.",
     ),
     {
         "total": "(a) Shares of the measured errors; the letter marks the largest. (b) Shares of the three terms of "

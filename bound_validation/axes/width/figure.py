@@ -47,7 +47,7 @@ def figure(rows: list[Row], summary: dict[str, Any]) -> Figure | None:
 
 
 def trained_panel(rows: list[Row], summary: dict[str, Any]) -> list[Panel]:
-    """Trained nets beside frozen features, with the slopes of lazy-training analyses; empty without such rows."""
+    """Trained nets and frozen features, with the slopes of lazy-training analyses; empty without such rows."""
     nets, spread, fixed = (select(rows, "width", name) for name in ("trained", "trained_spread", "fixed_point"))
     if not nets:
         return []

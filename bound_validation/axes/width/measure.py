@@ -13,7 +13,7 @@ from bound_validation.axes.width.spec import WidthSpec
 from bound_validation.axis import Settings
 from bound_validation.cell import feature_errors
 from bound_validation.intervals import fitted_slope, resampled_roots, root_interval
-from bound_validation.results import ROUNDING, Row, checked
+from bound_validation.results import ROUNDING, Row, by_replica, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
 from icsmdp_jax.envs.planted.model import PlantedModel, planted_model
 from icsmdp_jax.exact.constants import kappa_certificate
@@ -95,6 +95,7 @@ def measure(spec: WidthSpec, settings: Settings, progress: Progress) -> TaskResu
             row = Row(
                 axis="width", cell=f"width/{index}", series=series, x_name="features per agent", x=width, width=width,
                 measured=value, ci_low=low, ci_high=high, **line, **shared,
+                function_class="linear", **by_replica("rms", np.sqrt(errors[series])),
             )  # fmt: skip
             rows.append(checked(row))
     widths = np.array(spec.widths, float)

@@ -2,7 +2,7 @@
 
 Two-layer nets ``m^(-1/2) sum_r b_r relu(w_r . x)`` with fixed signs learn by IC-Q in many environments side by side,
 under the behaviour policy of the axis. Every start is trained twice, on independent data. What the two runs have in
-common is systematic (too few units, or too few updates); what they differ in is what the data left undecided.
+common is systematic (too few units, or too few updates); what they differ in is due to the data.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def measure(planted: PlantedModel, constants: dict[str, Any], spec: TrainedSpec,
             row = Row(
                 axis="width", cell=f"width/trained/{index}", series=part, x_name="units per agent and option", x=width,
                 width=width, measured=value, ci_low=low, ci_high=high, samples=spec.samples, tail_samples=1,
+                function_class="neural", step_rule="adam",
                 **constants | {"replicas": spec.starts},
             )  # fmt: skip
             result.rows.append(checked(row))

@@ -14,7 +14,7 @@ PLACES: tuple[Point, ...] = ((0.0, 0.0), (1.5, 0.75), (1.5, -0.75), (3.0, 0.0), 
 WORKS = ("plan", "draft", "draft", "check", "submit")
 RADIUS = 0.36
 BEND = 0.17
-# Arrows that would run through somebody else go round in an arc.
+# Arrows that would run through another agent go round in an arc.
 BENDS = {(1, 4): -0.3, (2, 4): 0.3, (4, 1): 0.48, (4, 2): -0.48}
 
 
@@ -51,7 +51,7 @@ def draw() -> Figure:
 def _arrow(axes: Axes, sender: int, receiver: int, works: bool) -> None:
     bend = BENDS.get((sender, receiver), BEND)
     if not works and (sender == PLANNER or (sender, receiver) == (VERIFIER, FINALIZER)):
-        bend = 0.0  # beside the arrow for work
+        bend = 0.0  # next to the arrow for work
     start, end = touching(PLACES[sender], PLACES[receiver], bend, RADIUS)
     patch = FancyArrowPatch(
         start, end, connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=7, shrinkA=0, shrinkB=0,

@@ -20,7 +20,7 @@ value, after its first instruction. What an agent sees is what its own instructi
 * for ``cmovl`` and ``cmovg``, which pair was compared last;
 * the *score* of the program as it stands, which is public: in how many (run, ``i < j``) it has ``r_i < r_j``.
 
-Nobody sees which runs are which, so how the relations of different pairs go together stays hidden. An option is
+No agent sees which runs are which, so how the relations of different pairs go together stays hidden. An option is
 available if, as far as the agent sees, it loses nothing and can change something: a save needs a spare scratch that
 does not already hold the register, a comparison needs both outcomes to occur, a chain needs its first target to be
 spare. An agent with no such option has to take one of the others: whoever handed over has made the mistake.

@@ -8,14 +8,14 @@ Planner, two solvers with different models, verifier and finalizer work on one p
   drawn at random with probability ``noise blur[i]`` and otherwise true, when the problem comes in;
 * interface: agent, its reading, and the blocks left as one number. With ``noise = 0`` it hides nothing;
 * options, four for each role: work and hand over, or pass on without working (``pipeline.MENUS`` says to whom). The
-  planner writes a plan in place of whatever was there; a solver writes a new draft, led by what
-  it finds: a sound plan or a right draft multiplies its odds by ``lift``, a flawed or wrong one divides them; the
-  verifier goes over a draft, and a wrong one becomes right with probability ``repair``, a right one wrong with
-  probability ``harm``; the finalizer's work is to submit the draft;
+  planner writes a plan that replaces whatever was there. A solver writes a new draft, led by what it finds: a sound
+  plan or a right draft multiplies its odds by ``lift``, a flawed or wrong one divides them. The verifier goes over a
+  draft: a wrong one becomes right with probability ``repair``, a right one wrong with probability ``harm``. The
+  finalizer's work is to submit the draft;
 * duration: blocks of tokens of the work; passing on takes one block. The budget counts the same blocks: when it is
   used up before a draft was submitted, the episode ends with nothing.
 
-What a segment pays stands in ``icsmdp_jax.envs.listed``. An episode is one problem.
+``icsmdp_jax.envs.listed`` says what a segment pays. An episode is one problem.
 """
 
 from __future__ import annotations

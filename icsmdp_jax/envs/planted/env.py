@@ -18,8 +18,8 @@ def planted(**knobs: Any) -> tuple[TabularEnv, TabularParams]:
     """The far-sighted planted model, simulated.
 
     Args:
-      **knobs: fields of ``PlantedConfig``, in the place of those of ``PlantedConfig.far_sighted``; ``gap`` is 0.4
-        unless given.
+      **knobs: fields of ``PlantedConfig`` that replace those of ``PlantedConfig.far_sighted``; ``gap`` is 0.4 by
+        default.
 
     Returns:
       ``(env, params)``.

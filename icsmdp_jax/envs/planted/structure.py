@@ -38,7 +38,7 @@ class PlantedConfig:
     Attributes:
       num_agents: ``N``, 2 or more.
       fields: names and sizes of the artifact's fields.
-      views: fields that each agent sees; None: nobody sees the last field, and with three fields or more
+      views: fields that each agent sees; None: no agent sees the last field, and with three fields or more
         agent ``i`` does not see field ``i mod (F - 1)`` either.
       private_states: values of an agent's private state.
       num_options: ``O``.
@@ -241,7 +241,7 @@ class Layout:
     def hidden_pattern(self) -> np.ndarray:
         """``[S]``: mean over the hidden fields of their values, scaled to -1..1; 0 if all are seen.
 
-        Fields that nobody sees count three times: only they persist over many handoffs, so that mixing
+        Fields that no agent sees count three times: only they persist over many handoffs, so that mixing
         matters.
         """
         agent, _, artifact = self.states.T

@@ -2,7 +2,7 @@
 
 The orchestrator hands the whole problem to every worker, or splits it into three parts, at once or after planning. A
 split that fits makes parts as easy as textbook problems; the parts of one that does not are as hard as the problem. In
-either case the answer of a split needs all three parts. Outline and parts pass a check or fail it; nobody knows more.
+either case the answer of a split needs all three parts. Outline and parts pass a check or fail it; no agent knows more.
 Workers see the form of their work, whether the outline passed and, unless they work in parallel, how many pieces before
 their own passed. The synthesizer combines what it gets, mends it, or solves the problem itself.
 

@@ -95,7 +95,7 @@ class Rules(Protocol):
 class Listing:
     """A workflow as arrays: ``S`` states (the two ends last: wrong, right), ``O`` options, ``Z`` interfaces.
 
-    The last interface is that of the two ends, where nobody decides. Rows of ends and of options that are not
+    The last interface is that of the two ends, where no one decides. Rows of ends and of options that are not
     available are zero.
 
     Attributes:

@@ -1,9 +1,9 @@
 """Three generators vote, simulated (no language model is run): an aggregator turns three answers into one.
 
 As tokens are what time is counted in, the generators take their turns one after the other. A wrong answer is either the
-mistake that wrong answers have in common, or one that nobody else makes; every answer passes a check or fails it. The
-aggregator sees how many answers agree and how many passed, not which is right. A generator sees how many of the answers
-before its own passed; if the generators work in parallel, it sees the prompt alone.
+mistake that wrong answers have in common, or one that no other voter makes. Every answer passes a check or fails it.
+The aggregator sees how many answers agree and how many passed, not which is right. A generator sees how many of the
+answers before its own passed; if the generators work in parallel, it sees the prompt alone.
 
 States: ``("vote", kind, hard, answers)`` and ``("count", kind, hard, answers)``, where ``answers`` says how many of
 them are right, how many the common mistake, how many other mistakes, and how many passed.
@@ -44,7 +44,7 @@ class Answers(NamedTuple):
     Attributes:
       right: how many are right.
       common: how many are the common mistake.
-      other: how many are mistakes that nobody else makes.
+      other: how many are mistakes that no other voter makes.
       passed: how many passed the check.
     """
 

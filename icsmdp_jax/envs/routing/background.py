@@ -3,7 +3,7 @@
 The network is run by the event-driven simulator, and the wait that every server promises is written down in regular
 intervals. An environment that follows one packet reads such a recording instead of simulating a thousand other packets
 at every handoff. What is read is the packet network itself, correlations in time and between nodes included; only that
-the one packet delays nobody else is an idealisation (ours), as is the rounding of waits to the interval.
+the one packet delays no other is an idealisation (ours), as is the rounding of waits to the interval.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def check_table(graph: Graph, table: np.ndarray) -> np.ndarray:
     """``[N, N]`` int32 slots from a table of next hops by node and destination; its diagonal is not read.
 
     Raises:
-      ValueError: if an entry is no neighbour of its node, or the table leads some packet in a circle.
+      ValueError: if an entry is not a neighbour of its node, or the table leads some packet in a circle.
     """
     hops = np.asarray(table)
     count = graph.num_nodes

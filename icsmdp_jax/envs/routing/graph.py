@@ -68,8 +68,8 @@ def graph_from_links(
       The graph.
 
     Raises:
-      ValueError: if a link is no pair, names an unknown node, leads nowhere or is given twice, if there are fewer than
-        two nodes, or if the graph is not connected.
+      ValueError: if a link is not a pair, names an unknown node, leads nowhere or is given twice, if there are fewer
+        than two nodes, or if the graph is not connected.
     """
     pairs = [_pair(link) for link in links]
     count = 1 + max((node for pair in pairs for node in pair), default=-1) if nodes is None else nodes
@@ -118,7 +118,7 @@ def mask_without(graph: Graph, down: Iterable[Sequence[int]]) -> np.ndarray:
     """``[N, D]`` bool, the slots that are usable while some links are down.
 
     Raises:
-      ValueError: if one of them is no link of the graph, or the rest is not connected.
+      ValueError: if one of them is not a link of the graph, or the rest is not connected.
     """
     mask = graph.mask.copy()
     for link in down:

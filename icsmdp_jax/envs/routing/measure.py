@@ -50,7 +50,7 @@ class Delivery(NamedTuple):
 
     @property
     def saturated(self) -> np.ndarray:
-        """Whether more than ``MISSING`` of the packets offered stayed in the network or were turned away."""
+        """Whether more than ``MISSING`` of the packets offered stayed in the network or were rejected."""
         return self.offered - self.delivered > MISSING * self.offered
 
 

@@ -127,7 +127,7 @@ class NetworkState(NamedTuple):
       phase: ``[]`` int32.
       next_arrival: ``[]`` int32 tick.
       last_service: ``[N]`` int32, the latest service time promised.
-      head_service: ``[N]`` int32, when the next packet is served; ``NEVER`` if nobody waits.
+      head_service: ``[N]`` int32, when the next packet is served; ``NEVER`` if no packet waits.
       head: ``[N]`` int32, its place in the ring buffer.
       length: ``[N]`` int32, packets in the queue.
       ring: ``[N, places, 4]`` int32: birth, sent, hops, and ``source * N + destination``.

@@ -10,8 +10,8 @@ should go, with the same falling step, share and fading; the network follows alo
 to first order whatever the size of the weights. All of this is ours. Three things keep the network from filling up for
 good (docs/environments.md has the numbers):
 
-- The queue is no input. In a full network it would be large for every destination, so that most of every step would go
-  into weights that all destinations share.
+- The queue is not an input. In a full network it would be large for every destination, so that most of every step would
+  go into weights that all destinations share.
 - Outputs are in units of ``SCALE``. With times of hundreds of time units as they are, the gradient lies in the hidden
   layer, which all slots share.
 - Hidden units have both signs, and few of them are active for one destination. What a step for one destination does to

@@ -1,18 +1,18 @@
 """Routing rules: how a node chooses the neighbour for a packet, and what it learns from the answer.
 
 ``shortest-path`` and ``random`` do not learn. ``q-routing`` and ``full-echo`` are Boyan and Littman's: node ``x`` keeps
-an estimate ``Q_x(d, y)`` of the time to destination ``d`` by way of neighbour ``y``, charges itself with the transit
-and the wait that the packet has just had, and hears one number, ``min_z Q_y(d, z)``. Q-routing asks the neighbour that
-gets the packet; full echo asks all neighbours, at every decision, and updates before it chooses.
+an estimate ``Q_x(d, y)`` of the time to destination ``d`` by way of neighbour ``y``, charges itself for the transit
+and the wait that the packet has just had, and receives one number, ``min_z Q_y(d, z)``. Q-routing asks the neighbour
+that gets the packet; full echo asks all neighbours, at every decision, and updates before it chooses.
 
 ``icq`` is IC-Q on the same network, undiscounted (D9): the receiver *offers* one number and the sender *absorbs* it.
-Three things are ours and not Boyan and Littman's: the step falls with the number of uses of an estimate, down to a
-floor; the other estimates for the same destination share in the move, since what delays a packet further on delays it
-by every way; and estimates that are not in use fade, the more slowly the more is known, so that every way is tried
-again some time. ``icq-queue`` sees its own queue, the private state: the receiver adds the wait that it has promised to
-the number that it offers, and nobody is charged with his own wait any more.
+Three things are ours and not Boyan and Littman's. The step falls with the number of uses of an estimate, down to a
+floor. The other estimates for the same destination share in the move, since what delays a packet further on delays it
+on every way. Estimates that are not in use fade, more slowly the more is known, so that every way is tried again some
+time. ``icq-queue`` sees its own queue, the private state: the receiver adds the wait that it has promised to
+the number that it offers, and no node is charged for its own wait any more.
 
-A rule is a ``Policy``: two pure functions, ``init`` and ``route``, with the numbers that they like as ``rates``.
+A rule is a ``Policy``: two pure functions, ``init`` and ``route``, and the numbers that they need as ``rates``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The workshop at the scale of its options: benches with fixed local policies, simulated and listed (D1, D2).
 
 The local policy is ours: with probability ``care`` an agent takes the tool that fits the grain in view, which may mean
-clamping it first; else it goes on with the tool that is clamped, whatever that does to the part. The defaults have two
+clamping it first; otherwise it keeps the tool that is clamped, whatever that does to the part. The defaults have two
 tools and benches that mostly keep theirs, so that what other benches have clamped is hidden and matters.
 
 The listing has the exact law of ``(tau, s')`` and the exact mean of the segment reward at every state and option, hence
@@ -106,7 +106,7 @@ def workshop_options(
       num_tools: see there.
       care: see there.
       ticks: whether options are stepped through tool by tool. Otherwise an option is drawn from the listing: the same
-        law of ``(tau, s')``, the same mean rewards, and under ``vmap`` nobody waits for the longest option.
+        law of ``(tau, s')``, the same mean rewards, and under ``vmap`` no copy waits for the longest option.
 
     Returns:
       ``(env, params)``.

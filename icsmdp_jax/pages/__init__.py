@@ -1,0 +1,1 @@
+"""The shell of every HTML page: one self-contained file that can be explored, read aloud, and printed."""
