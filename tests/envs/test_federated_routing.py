@@ -98,11 +98,11 @@ def test_merged_statistics_are_those_of_the_pooled_log() -> None:
         np.testing.assert_allclose(one, other)
     for cell, model in np.ndindex(5, 5):
         found = plain.get((cell, model), [])
-        assert (merged.count[cell, model], merged.right[cell, model]) == (len(found), sum(found))
+        assert (merged.asked[cell, model], merged.right[cell, model]) == (len(found), sum(found))
     accuracy, _ = merged.estimates()
-    overall = merged.right[:, 4].sum() / merged.count[:, 4].sum()
-    some = int(merged.count[:, 4].argmax())
-    expected = (merged.right[some, 4] + 2 * overall) / (merged.count[some, 4] + 2)
+    overall = merged.right[:, 4].sum() / merged.asked[:, 4].sum()
+    some = int(merged.asked[:, 4].argmax())
+    expected = (merged.right[some, 4] + 2 * overall) / (merged.asked[some, 4] + 2)
     assert accuracy[some, 4] == pytest.approx(expected)
 
 

@@ -163,6 +163,7 @@ def test_the_reference_learns() -> None:
     ("changes", "message"),
     [
         (dict(points=1), "points = 1: expected a whole number of at least 2"),
+        (dict(points=101), "points = 101: expected at most 100"),
         (dict(radius=-1.0), "radius = -1.0: expected 0 or more"),
         (dict(drift=1.0), "drift = 1.0: expected a number between 0 and 1"),
         (dict(switch=math.nan), "switch = nan: expected 0 or more"),

@@ -37,10 +37,10 @@ class Log(NamedTuple):
       dollars: what it cost.
     """
 
-    at: np.ndarray
-    model: np.ndarray
-    right: np.ndarray
-    dollars: np.ndarray
+    at: Any
+    model: Any
+    right: Any
+    dollars: Any
 
     def pooled(self) -> Log:
         """The same as the log of a single client."""
@@ -69,7 +69,7 @@ def answers() -> tuple[np.ndarray, np.ndarray]:
 class Statistics(NamedTuple):
     """Sums over the evaluations of each cell and model, ``[cells, models]``: all that a client sends."""
 
-    count: np.ndarray
+    asked: np.ndarray
     right: np.ndarray
     dollars: np.ndarray
 
@@ -89,12 +89,12 @@ class Statistics(NamedTuple):
 
     def estimates(self) -> tuple[np.ndarray, np.ndarray]:
         """``[cells, models]`` accuracy and dollars, drawn to a model's overall mean; NaN for models never seen."""
-        total = self.count.sum(axis=0)
+        total = self.asked.sum(axis=0)
         with np.errstate(invalid="ignore"):
             overall = [np.where(total > 0, each.sum(axis=0) / total, np.nan) for each in (self.right, self.dollars)]
         sums = (self.right, self.dollars)
         accuracy, dollars = (
-            (each + PRIOR * mean) / (self.count + PRIOR) for each, mean in zip(sums, overall, strict=True)
+            (each + PRIOR * mean) / (self.asked + PRIOR) for each, mean in zip(sums, overall, strict=True)
         )
         return accuracy, dollars
 
@@ -124,7 +124,7 @@ def by_cells(log: Log) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """K-means routers: ``[clients, prompts, models]`` accuracy and dollars, by who trained with whom."""
     pooled, alone = log.pooled(), [k_means(at, np.ones(len(at))) for at in log.at]
     # Clients send centres with their weights, then sums within the merged centres; no query leaves a client.
-    together = k_means(*(np.concatenate(each) for each in zip(*alone, strict=True)))[0]
+    together, _ = k_means(np.concatenate([one[0] for one in alone]), np.concatenate([one[1] for one in alone]))
     central = k_means(pooled.at[0], np.ones(pooled.at.shape[1]))[0]
     merged = Statistics.merged([Statistics.of(together, log, client) for client in range(CLIENTS)])
     local = [(alone[client][0], Statistics.of(alone[client][0], log, client)) for client in range(CLIENTS)]

@@ -26,6 +26,7 @@ from icsmdp_jax.envs.tabular import TabularEnv, TabularParams, tabular_env
 from icsmdp_jax.models.tabular import TabularModel
 
 AGENTS = ("front", *world.MODELS)
+MOST = 100  # points; the pool from which they are picked has four times as many
 CACHE, KEEP = 0, 1  # the front's option to answer from the cache, a model's option to answer and have it kept
 
 
@@ -40,7 +41,7 @@ def semantic_cache(
     """The environment ``semantic-cache`` and its parameters.
 
     Args:
-      points: points of the fine net, which the queries are.
+      points: points of the fine net, which the queries are, 2 to 100; there are ``8 points^2`` states.
       radius: of the net behind the interface, a chord from 0 to 2.
       drift: probability that the phase changes after an answer.
       switch: cost of changing the cache.
@@ -54,6 +55,8 @@ def semantic_cache(
       ValueError: for a number out of range.
     """
     whole(2, points=points)
+    if points > MOST:
+        raise ValueError(f"points = {points}: expected at most {MOST}")
     expect("0 or more", radius=radius, switch=switch, block_cost=block_cost)
     expect("a number between 0 and 1", drift=drift, gamma=gamma)
     where, mass = world.fine_net(points)
