@@ -180,7 +180,7 @@ def agreement(folder: Path, tiny: bool, unfused: bool = False) -> Iterator[Recor
 
 
 def replicas_of_train(kind: str, counts: tuple[int, ...], tiny: bool) -> Iterator[Record]:
-    """Handoffs per second of the replica learner as XLA compiles it, and its memory beside the forecast."""
+    """Handoffs per second of the replica learner as XLA compiles it, and its memory against the forecast."""
     learner, inputs = learners(bench_model())[kind]
     for replicas in (8,) if tiny else counts:
         chunk = 100 if replicas >= LARGE else CHUNK
