@@ -1,6 +1,6 @@
 """The command ``icsmdp``: analyse, advise, solve, learn, export, envs, experiment, fit, status, and what others add.
 
-Exit codes and what is said of errors: ``icsmdp_jax.endings``. With ``--json`` one JSON object goes to stdout and
+``icsmdp_jax.endings`` defines exit codes and error lines. With ``--json`` one JSON object goes to stdout and
 everything else to stderr. JAX is not imported before a command needs it, and the persistent compilation cache is set up
 before its first array.
 """

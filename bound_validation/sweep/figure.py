@@ -141,7 +141,7 @@ def _is_scale(values: Sequence[Any]) -> bool:
 def draw_all(sweep: Sweep, rows: list[Row], out: str | Path) -> dict[str, Path]:
     """Draws every figure for which there are rows, as PNG and PDF in ``out/figures``; same rows, same bytes.
 
-    Beside each lie ``NAME.json``, its data for a page, and ``NAME-column``, the same for a single column of a page.
+    Next to each are ``NAME.json``, its data for a page, and ``NAME-column``, the same for a single column of a page.
 
     Returns:
       Paths of the wide PNG files by name, in the order of the report.

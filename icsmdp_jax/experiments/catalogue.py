@@ -16,6 +16,8 @@ EXPERIMENTS: dict[str, str] = {
     "routing-6x6": f"{HERE}.routing:run",
     "expert-routing": f"{HERE}.experts:run",
     "math-pipeline": f"{HERE}.mathematics:run",
+    "semantic-cache": f"{HERE}.caching:run",
+    "federated-routing": f"{HERE}.federated:run",
     "cpu-sort2": f"{HERE}.sorting:run",
     "cpu-sort3": f"{HERE}.sorting:run",
     "cpu-sort4": f"{HERE}.sorting:run",

@@ -260,7 +260,8 @@ def train(
         raise ValueError(f"samples = {counts[-1]}: expected at most {LAST_CHUNK * chunk} in chunks of {chunk}")
     check_memory(learner, lanes[0], len(lanes), replicas, len(counts), chunk, values)
     handoffs = counts[-1] * len(lanes) * replicas
-    which = numba_executor.chosen(executor, learner, lanes, handoffs, counts[-1])
+    generator = str(jax.random.key_impl(key))
+    which = numba_executor.chosen(executor, learner, lanes, handoffs, counts[-1], generator)
     if which == "numba":
         return _train(learner, lanes, key, replicas, counts, chunk, progress, largest_call, which)
     size = _lanes_at_once(learner, lanes[0], len(lanes), replicas, counts[-1])
@@ -369,7 +370,7 @@ def _train(
     elif executor == "pallas":
         from icsmdp_jax.learner import pallas_executor  # loads Pallas
 
-        inputs, advance = pallas_executor.prepared(learner, lanes, inputs, key, counts[-1], chunk, layout, tuning)
+        inputs, advance = pallas_executor.prepared(learner, lanes, inputs, counts[-1], chunk, layout, tuning)
     if loops is None:
         state = jax.block_until_ready(advance(state, inputs, jnp.int32(0)))  # compiles; zero chunks change nothing
     compile_s = time.perf_counter() - begin

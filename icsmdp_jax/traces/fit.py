@@ -1,4 +1,4 @@
-"""From a log to everything that is told of it: model, constants with intervals, new policy, its value, what is open."""
+"""From a log to its report: model, constants with intervals, new policy, its value, what is open."""
 
 from __future__ import annotations
 

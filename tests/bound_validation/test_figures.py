@@ -60,6 +60,7 @@ def figures():
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", lambda figure, folder, name: found.setdefault(name, figure) and folder / name)
+        patch.setattr(interactive, "save_data", lambda figure, folder, name: None)
         draw_all(ROWS, SUMMARY, "nowhere")
     with style.house_style():
         for name in NAMES:
