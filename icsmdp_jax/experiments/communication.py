@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENVIRONMENTS = (
-    "expert-routing", "math-pipeline", "cpu-sort2", "cpu-sort3", "eval-opt", "voting", "orch-workers", "workshop",
-    "planted",
+    "expert-routing", "math-pipeline", "semantic-cache", "federated-routing", "cpu-sort2", "cpu-sort3", "eval-opt",
+    "voting", "orch-workers", "workshop", "planted",
 )  # fmt: skip
 FEW = ("eval-opt", "planted")  # in the preset for tests
 LARGE = 10_000  # states above which a tenth of the updates has to do: an update touches the whole table
@@ -66,7 +66,7 @@ class Row(NamedTuple):
 def run(options: Options) -> Result:
     """The table over all environments that can be listed."""
     names = FEW if options.preset == "testing" else ENVIRONMENTS
-    budget = Budget(options.pick(10, 1000, 4000), 32, 8, options.pick(2, 10, 32))
+    budget = Budget(options.pick(10, 600, 4000), 32, 8, options.pick(2, 8, 32))
     rows = {}
     for name in names:
         say("communication", name)
