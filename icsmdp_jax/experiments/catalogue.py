@@ -24,6 +24,10 @@ EXPERIMENTS: dict[str, str] = {
     "orch-workers": f"{HERE}.roles:run",
     "workshop": f"{HERE}.workshop:run",
     "planted": f"{HERE}.planted:run",
+    "warm-start": f"{HERE}.warm_start:run",
+}
+STUDIES: dict[str, str] = {  # of planted models, not of an environment of that name, and what each is about
+    "warm-start": "a new agent joins a planted workflow and starts from the parameters of those who are there",
 }
 ALL = "all"  # stands for every name
 WITH_LOAD = ("routing-6x6",)
