@@ -161,7 +161,7 @@ def page(lines: list[Line], name: str) -> str:
 
 
 def write_page(path: Path) -> Path:
-    """Writes page and figure beside a file of lines; where the page is."""
+    """Writes page and figure next to a file of lines; where the page is."""
     lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
     figure(lines, path.with_suffix(".png"))
     target = path.with_suffix(".md")

@@ -180,7 +180,7 @@ def agreement(folder: Path, tiny: bool, unfused: bool = False) -> Iterator[Recor
 
 
 def replicas_of_train(kind: str, counts: tuple[int, ...], tiny: bool) -> Iterator[Record]:
-    """Handoffs per second of the replica learner as XLA compiles it, and its memory beside the forecast."""
+    """Handoffs per second of the replica learner as XLA compiles it, and its memory against the forecast."""
     learner, inputs = learners(bench_model())[kind]
     for replicas in (8,) if tiny else counts:
         chunk = 100 if replicas >= LARGE else CHUNK
@@ -261,7 +261,7 @@ def on_chip(folder: Path, tiny: bool) -> Iterator[Record]:
             placed = layout.place(stack_inputs([inputs]), CELLS)
             key, limit = jax.random.key(0), 2**17
             state = init(layout.place(replica_keys(key, count), REPLICAS), placed)
-            given, advance = prepared(learner, [inputs], placed, key, limit, chunk, layout, Tuning(block=block))
+            given, advance = prepared(learner, [inputs], placed, limit, chunk, layout, Tuning(block=block))
             begin = time.perf_counter()
             program = advance.lower(state, given, jnp.int32(1)).compile()
             compile_s = time.perf_counter() - begin

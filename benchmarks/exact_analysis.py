@@ -1,4 +1,4 @@
-"""How does the time of the exact analysis grow with the number of states, beside a program written for it by hand?
+"""How does the time of the exact analysis grow with the number of states, and that of a program written by hand?
 
 Planted models with more and more agents; the parts are those of ``icsmdp_jax.exact.constants.analyse``, and what is
 compared is all that ``icsmdp analyse`` prints. The Poisson constants (T3+), which a bound needs, come on top.

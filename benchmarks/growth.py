@@ -31,7 +31,7 @@ Run = Callable[[], Any]
 
 
 def known(agents: int) -> Analysis:
-    """The planted model with so many agents, 16 states each, analysed."""
+    """The planted model with that many agents, 16 states each, analysed."""
     planted = planted_model(PlantedConfig.small(num_agents=agents, gap=0.5))
     return analyse(planted.model, planted.behaviour)
 

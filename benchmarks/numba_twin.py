@@ -204,7 +204,7 @@ def twin(learner: Learner, inputs: Inputs, replicas: int, most: int, formula: bo
 
 
 def measure(size: Size) -> Iterator[Record]:
-    """Handoffs per second of both executors beside each twin, at each number of replicas; whole calls of ``train``."""
+    """Handoffs per second of both executors and of each twin, at each number of replicas; whole calls of ``train``."""
     known = bench_model()
     repetitions = size.pick(1, 3, 7)
     key = jax.random.key(0)

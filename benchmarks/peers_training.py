@@ -1,4 +1,4 @@
-"""How many environment steps a second does IC-Q with networks learn from, beside DQN of a library that people know?
+"""How many environment steps a second does IC-Q with networks learn from, compared with DQN of a well-known library?
 
 CartPole of gymnax, for us a model of one agent whose options last one step. rejax trains it by DQN with replay: a
 batch is drawn for each step of all environments. Ours learns from the steps themselves, as many to a batch. Width,

@@ -52,7 +52,7 @@ PEERS = ("Numba twin", "plain loop", "by hand", "QuantEcon", "gymnax", "JaxMARL"
 
 
 def is_peer(name: str) -> bool:
-    """Whether a variant is a program of somebody else, or written for one purpose, and not one of ours."""
+    """Whether a variant is someone else's program, or written for one purpose, and not one of ours."""
     return name == "rival" or any(peer.lower() in name.lower() for peer in PEERS)
 
 

@@ -20,13 +20,16 @@ from tests.programs import programs
 
 EVERY = tuple(programs())
 CLOCKS = ("handoffs_per_second", "compile_s", "run_s")  # what no two runs agree on
-RUN = ("ic_q, two-layer", "IC-Q, tabular")  # compiled and run both ways; the slow part does that with all
+RUN = ("IC-Q, tabular",)  # compiled and run both ways; the slow part does that with all
 # Every method and every class is traced quickly, but not every pair of them.
 PAIRS = {f"{method}, {kind}" for method in METHODS for kind in FUNCTION_CLASSES if method != "ic_q" and kind != "mlp"}
 LATER = {name for name in EVERY if name.startswith(("central learner of", "optimiser", "environment routing-"))} | PAIRS
 # Large, or another one is made of the same parts.
 LATER |= {f"environment {name}" for name in ("cpu-sort3", "cpu-sort4", "workshop", "routing", "voting", "orch-workers")}
 LATER |= {"full_information, mlp", "federated, mlp", "target n-handoff", "target watkins", "explore boltzmann"}
+LATER |= {"target peng", "target naive", "shared, mlp", "no_message, mlp", "immediate, mlp", "roles, two-layer"}
+LATER |= {"adaptable, tables, adapt=False", "packets, shortest-path", "packets, q-routing", "IC-Q, two-layer, frozen"}
+LATER |= {"environment cpu-sort2", "programs that sort", "environment math-pipeline"}
 LATER |= {"IC-Q, linear", "IC-Q, mlp", "roles, linear", "packets, random", "packets, full-echo", "packets, icq-queue"}
 LATER -= {"central learner of planted", "optimiser near the start"}
 

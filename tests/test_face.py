@@ -172,6 +172,11 @@ def test_the_sentence(gap: float, loss: float, certified: bool, said: str) -> No
     assert said in found and found.startswith("1 agent with 2 interfaces on 3 states: ")
 
 
+def test_dust_of_rounding_is_shown_as_0() -> None:
+    known = ic.analyse(golden("desk"))
+    assert any(0 < row["epsilon"] < 1e-15 for row in known.by_agent) and "e-17" not in str(known)
+
+
 def test_models_are_shown_in_one_line() -> None:
     model = golden(MODEL)
     assert repr(model) == (

@@ -30,7 +30,7 @@ def write_report(rows: list[Row], summary: dict[str, Any], figure_paths: Mapping
     Args:
       rows: the results table.
       summary: what goes into ``summary.json``.
-      figure_paths: PNG files by name, as ``draw_all`` returns them; they are embedded, with the data beside them.
+      figure_paths: PNG files by name, as ``draw_all`` returns them; they are embedded, with the data next to them.
       out: folder of the run.
 
     Returns:

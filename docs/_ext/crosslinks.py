@@ -1,4 +1,4 @@
-"""Links that nobody has to write: labels of statements lead to the theory, dotted names of code to their pages."""
+"""Links that no one has to write: labels of statements lead to the theory, dotted names of code to their pages."""
 
 from __future__ import annotations
 

@@ -274,7 +274,7 @@ def write_all(_: Sphinx) -> None:
     WRITTEN.clear()
     for step in steps:
         step()
-    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):  # GitHub shows these beside the README, the site among its pages
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):  # GitHub shows these next to the README, the site among its pages
         text = re.sub(r"\]\(docs/", "](../", (ROOT / name).read_text(encoding="utf-8"))
         write(name.lower(), re.sub(r"\]\((CHANGELOG|CONTRIBUTING)", lambda match: f"]({match[1].lower()}", text))
     for page in set(OUT.rglob("*.md")) - WRITTEN:  # of names that are gone

@@ -3,7 +3,7 @@
 #
 # The error of IC-Q against an oracle that sees the whole state has three parts: what the function class cannot
 # represent, what the interface hides, and what a finite number of handoffs leaves. On a planted model each part is
-# known, so each can be set beside its bound. Labels such as T1 lead to the [theory](../../theory.md).
+# known, so each can be compared with its bound. Labels such as T1 lead to the [theory](../../theory.md).
 
 # %%
 import jax

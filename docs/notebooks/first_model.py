@@ -1,7 +1,7 @@
 # %% [markdown]
 # # A first model
 #
-# A clerk and an expert answer letters. Some letters are hard, and nobody sees which: the clerk sees a letter, the
+# A clerk and an expert answer letters. Some letters are hard, and neither sees which: the clerk sees a letter, the
 # expert sees that it came from the clerk. Both are interfaces that hide the same bit. We write the model down,
 # compute what can be known of it, and let IC-Q learn it.
 
@@ -52,7 +52,7 @@ model
 # ## What is known without sampling
 #
 # `analyse` computes every constant of the bound, in float64. The interface gap is what hiding the bit costs: the
-# largest distance between the value that an interface promises and the value that somebody knows who sees the whole
+# largest distance between the value that an interface promises and the value known to an oracle that sees the whole
 # state.
 
 # %%

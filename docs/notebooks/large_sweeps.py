@@ -63,7 +63,7 @@ for cells, replicas in ((4, 16), (3, 5)):
 #
 # Time and memory follow from shapes alone. For a hundred thousand cells on 256 devices, [scaling](../../scaling.md)
 # has the forecast, the commands for several hosts, and what was checked. An interrupted run resumes with
-# `resume=True`; the table is the same as that of a run that nobody interrupted.
+# `resume=True`; the table is the same as that of a run without interruptions.
 
 # %%
 again = bv.run(sweep, "results", resume=True)

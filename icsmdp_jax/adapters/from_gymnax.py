@@ -94,7 +94,7 @@ class Repeat(Environment[Any, RepeatParams]):
 
 
 def _arrays(state: Any) -> Any:
-    """The state with arrays in the place of Python numbers, none of them weakly typed: reset and step agree."""
+    """The state with arrays instead of Python numbers, none of them weakly typed: reset and step agree."""
     return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.result_type(leaf)), state)
 
 

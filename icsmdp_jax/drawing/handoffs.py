@@ -107,7 +107,9 @@ def _draw_arrow(axes: Axes, points: np.ndarray, arrow: Arrow, thickest: float, r
     """Draws stem and head along ``[n, 2]`` points, on a white edge that keeps it apart from what it crosses."""
     weight = max(thickest * relative, 0.35)
     head = 2.6 + 1.2 * weight if arrow.sender == arrow.receiver else _head(weight)
-    stem = points[np.hypot(*(points - points[-1]).T) > 0.85 * head]
+    away = np.hypot(*(points - points[-1]).T)
+    head = min(head, float(away.max()))  # agents with long names stand close together
+    stem = points[away > 0.85 * head]
     colour = _shade(relative)
     for width, paint in ((weight + 1.6, "white"), (weight, colour)):
         style: dict[str, Any] = dict(edgecolor=paint, linewidth=width, capstyle="butt", joinstyle="round")

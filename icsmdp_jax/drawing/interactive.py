@@ -1,4 +1,4 @@
-"""What a figure shows as data of plotly.js: ``NAME.json`` beside ``NAME.png``, for pages on which one can explore it.
+"""What a figure shows as data of plotly.js: ``NAME.json`` next to ``NAME.png``, for pages on which one can explore it.
 
 Panels that know their series say so (``describe``); others are read off their Matplotlib artists: lines, markers, error
 bars, bands and bars, named by the legends in which they occur.

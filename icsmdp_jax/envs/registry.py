@@ -42,6 +42,12 @@ ENVIRONMENTS: dict[str, Entry] = {
     "math-pipeline": Entry(
         f"{HERE}.math_pipeline:math_pipeline", "planner, solvers, verifier and finalizer work on a draft"
     ),
+    "semantic-cache": Entry(
+        f"{HERE}.semantic_cache:semantic_cache", "a front agent answers from its cache, or hands on to models"
+    ),
+    "federated-routing": Entry(
+        f"{HERE}.federated_routing:federated_routing", "clients with access to some of the models route their queries"
+    ),
     "cpu-sort2": Entry(
         SORTING, "agents of instruction classes write a program that sorts two values", {"num_values": 2}
     ),

@@ -11,6 +11,7 @@ from icsmdp_jax.core.words import html_table
 
 REWARD, STEPS = "reward", "handoffs"
 ROUNDING = 1e-9
+DUST = 1e-12  # share of the largest number of a column below which one is shown as 0
 
 
 class Label(NamedTuple):
@@ -146,7 +147,16 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     names = [name for name in COLUMNS if name in rows[0] and any(row[name] is not None for row in rows)]
     if all(row["name"] == row[label] for row in rows):
         names.remove("name")
-    return [[COLUMNS[name] for name in names], *([f"{shown(row[name])}" for name in names] for row in rows)]
+
+    def cell(row: Mapping[str, Any], name: str) -> str:
+        value = row[name]
+        if isinstance(value, float) and abs(value) <= DUST * max(
+            (abs(one[name]) for one in rows if one[name]), default=0.0
+        ):
+            value = 0.0  # what rounding leaves of numbers that are 0
+        return f"{shown(value)}"
+
+    return [[COLUMNS[name] for name in names], *([cell(row, name) for name in names] for row in rows)]
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:

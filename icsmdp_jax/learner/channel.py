@@ -13,10 +13,10 @@ The order in which faults act is that of a message on its way, whatever the orde
 3. noise: the wire adds to it,
 4. lateness: it waits until ``late`` more messages have been sent in its environment, and another one arrives now,
 5. loss: what arrives may be lost,
-6. clipping: the agent that hears it brings it back into the range that it believes in.
+6. clipping: the receiver clips it to the range that it believes possible.
 
 What a fault costs tabular IC-Q, as long as the value range holds all values. Noise without clipping and random
-rounding leave the mean of what is heard as it was, and so the fixed point. Rounding to the nearest level moves it by at
+rounding do not change the mean of what arrives, nor the fixed point. Rounding to the nearest level moves it by at
 most ``message_error_bound`` of half a step; with clipping, nothing moves it by more than ``gamma_bar`` times the width
 of the range. A late message was meant for another segment, and is wrong by however much values differ. A lost message
 costs an update and no more where episodes do not end; where a pair ``(z, o)`` may end an episode or go on, the segments
@@ -53,7 +53,7 @@ class Channel(NamedTuple):
       noise: ``[]`` float32 standard deviation of Gaussian noise, in widths of the range.
       lateness: ``[]`` int32 number of messages by which each is late.
       loss: ``[]`` float32 probability that a message is lost.
-      clip_low: ``[]`` float32 least value that the agent that hears believes; minus infinity for no clipping.
+      clip_low: ``[]`` float32 least value that the receiver believes; minus infinity for no clipping.
       clip_high: ``[]`` float32 largest value.
     """
 
@@ -132,7 +132,7 @@ class Channel(NamedTuple):
         return self._with_range()._replace(adversary=adversary, attack=code, excess=_float(excess))
 
     def clipped(self, low: Any = None, high: Any = None) -> Channel:
-        """The agent that hears clips to ``[low, high]``, by default the value range; NaN counts as not delivered.
+        """The receiver clips to ``[low, high]``, by default the value range; NaN counts as not delivered.
 
         Raises:
           ValueError: if low is above high, or neither they nor a value range are given.
@@ -224,7 +224,7 @@ def transmit(
 
     Returns:
       ``received`` (``[...]`` float32; 0 where nothing arrived), ``delivered`` (``[...]`` bool; False where the agent
-      that waits hears nothing and makes no update) and the new history. Where ``sent`` is False there is nothing to
+      that waits receives nothing and makes no update) and the new history. Where ``sent`` is False there is nothing to
       wait for: ``delivered`` is True, ``received`` the offer as it was (for a discount of 0), the history as before.
     """
     chex.assert_equal_shape([offers, senders, history.count])

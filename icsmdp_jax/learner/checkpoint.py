@@ -191,7 +191,7 @@ def _read(where: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _filled(like: Any, arrays: dict[str, np.ndarray], kinds: Mapping[str, str]) -> Any:
-    """``like`` with arrays in the place of its leaves."""
+    """``like`` with its leaves replaced by arrays."""
     wanted = fits.named_leaves(like)
     found = {name: _back(name, array, kinds) for name, array in arrays.items()}
     fits.check_leaves(wanted, found)

@@ -110,7 +110,7 @@ def message_error_bound(error: float, gamma_bar: float, killing: float | None = 
     rounding move nothing. Where the error depends on the scalar itself, as with rounding to a grid, a fixed point need
     not exist; every limit point of ``Q_{k+1} = T_e Q_k`` then obeys the bound, because
     ``||Q_{k+1} - Q_phi|| <= gamma_bar (||Q_k - Q_phi|| + error)``. Messages that are clipped to a range with ``V_phi``
-    inside do less harm, whoever made them: what is heard and the true value are both in the range, so the fixed point
+    inside do less harm, whatever their cause: what arrives and the true value are both in the range, so the fixed point
     moves by at most ``gamma_bar`` times its width.
 
     Args:

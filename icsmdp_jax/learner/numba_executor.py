@@ -27,6 +27,7 @@ from icsmdp_jax.learner.schedules import StepSize
 from icsmdp_jax.runs import provenance
 
 EXECUTORS = ("auto", "xla", "numba", "pallas")
+THREEFRY = "threefry2x32"  # whose words the other executors make for themselves
 WORTH = 20_000_000  # handoffs below which loading numba takes longer than it saves
 STEPS = 2**24  # step sizes that are tabulated at most, over all lanes
 STEP_BLOCK = 2**15  # of them at a time
@@ -35,11 +36,15 @@ SMALLEST = 1e-20  # rewards from here on leave room above the numbers that XLA t
 TINY = float(np.finfo(np.float32).tiny)
 
 
-def chosen(executor: str | None, learner: Learner, lanes: Sequence[Inputs], handoffs: int, samples: int) -> str:
+def chosen(
+    executor: str | None, learner: Learner, lanes: Sequence[Inputs], handoffs: int, samples: int,
+    generator: str = THREEFRY,
+) -> str:  # fmt: skip
     """``xla``, ``numba`` or ``pallas``, for a run with these numbers of handoffs in all and of samples per replica.
 
     Args:
       executor: one of ``EXECUTORS``; the environment variable ``ICSMDP_EXECUTOR``, or else ``auto``, if None.
+      generator: name of what the run's key belongs to.
 
     Raises:
       ValueError: in one line, for another name, or where ``numba`` or ``pallas`` is asked for and does not apply.
@@ -50,7 +55,10 @@ def chosen(executor: str | None, learner: Learner, lanes: Sequence[Inputs], hand
     if wanted == "xla" or (wanted == "auto" and handoffs < WORTH):
         return "xla"
     name = "pallas" if wanted == "pallas" else "numba"
-    if name == "pallas":
+    reason: str | None
+    if generator != THREEFRY:
+        reason = f"expected a key of {THREEFRY}, got {generator}"
+    elif name == "pallas":
         from icsmdp_jax.learner import pallas_executor  # loads Pallas
 
         reason = pallas_executor.refusal(learner, lanes, handoffs // (samples * len(lanes)), samples)

@@ -63,7 +63,7 @@ def float_of(context: Any, bits: Any) -> Any:
 
 
 def _narrow(size: int) -> Any:
-    """Reads an array of uint64 as one of unsigned integers of so many bits."""
+    """Reads an array of uint64 as one of unsigned integers of that many bits."""
 
     def typed(context: Any, array: Any, index: Any) -> Any:
         def build(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:

@@ -73,8 +73,7 @@ def refusal(learner: Learner, lanes: Sequence[Inputs], replicas: int, samples: i
 
 
 def prepared(
-    learner: Learner, lanes: Sequence[Inputs], inputs: Any, key: chex.PRNGKey, count: int, length: int, layout: Grid,
-    tuning: Tuning | None,
+    learner: Learner, lanes: Sequence[Inputs], inputs: Any, count: int, length: int, layout: Grid, tuning: Tuning | None
 ) -> tuple[Any, Callable[..., Any]]:  # fmt: skip
     """Inputs with tabulated step sizes, placed on the devices, and ``advance(state, inputs, chunks)``.
 
@@ -82,20 +81,17 @@ def prepared(
       learner: static configuration.
       lanes: inputs of each lane, on the host.
       inputs: the same, placed.
-      key: key of the run.
       count: handoffs of a replica in all.
       length: handoffs of a chunk.
       layout: where things are placed.
       tuning: how the kernel is compiled.
 
     Raises:
-      ValueError: in one line, for a block that is none, and keys of another generator.
+      ValueError: in one line, for a block that is none.
     """
     tuning = tuning or Tuning()
     if tuning.block not in [32 << power for power in range(6)]:
         raise ValueError(f"block = {tuning.block}: expected 32, 64, 128, 256, 512 or 1024")
-    if str(jax.random.key_impl(key)) != "threefry2x32":
-        raise ValueError(f"key of {jax.random.key_impl(key)}: expected one of threefry2x32 for executor = 'pallas'")
     full = all(bool(np.all(lane.env_params.mask)) for lane in lanes)
     return (inputs, layout.place(tabulated(lanes, count), CELLS)), _compiled(learner, length, layout, full, tuning)
 

@@ -47,7 +47,7 @@ class ParallelLearner:
       explore: ``"behaviour"``, ``"epsilon-greedy"`` or ``"boltzmann"``.
       target: one of ``TARGETS``; all but the first look along the ``T`` handoffs of each environment.
       bootstrap: ``"message"`` for IC-Q; the others are baselines: ``"own-turn"`` waits for the agent's own next turn,
-        ``"own-turn-team"`` moreover hears all rewards, ``"nothing"`` learns immediate rewards.
+        ``"own-turn-team"`` is also told all rewards, ``"nothing"`` learns immediate rewards.
       target_network: whether offers come from slowly moving parameters.
       double: whether the trained parameters choose the option that the target parameters value.
       federated_every: updates between two averages of all agents' parameters; 0 for none. A baseline.

@@ -8,6 +8,7 @@ listed successors, ``F`` fields. The transition law is given in exactly one of t
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import cached_property
 
 import numpy as np
@@ -158,7 +159,10 @@ class TabularModel:
         return self.lump_reward_next + (0.0 if self.lump_reward is None else self.lump_reward[:, :, None])
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{count} {name}" for name, count in self._sizes().items())
+        named = (
+            (count, name if count != 1 else re.sub(r"s(?= at |$)", "", name)) for name, count in self._sizes().items()
+        )
+        sizes = ", ".join(f"{count} {name}" for count, name in named)
         return f"TabularModel({sizes}, gamma {self.gamma:.6g})"
 
     def _repr_html_(self) -> str:

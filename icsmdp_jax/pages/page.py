@@ -1,7 +1,7 @@
 """Pages from templates: style, contents list, tables that sort and filter, figures that answer to the pointer.
 
 A page is one file that loads nothing; its security policy forbids it to. Without scripts, and in print, it shows the
-pictures; with them, plotly.js draws what the pictures show from the data beside them (``NAME.json``).
+pictures; with them, plotly.js draws what the pictures show from the data next to them (``NAME.json``).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Picture(NamedTuple):
 
 
 def picture(path: Path, root: Path, full_width: float, dpi: int) -> Picture:
-    """The figure whose PNG lies at ``path``, with its other formats beside it.
+    """The figure whose PNG lies at ``path``, with its other formats next to it.
 
     Args:
       path: of the PNG.
@@ -79,7 +79,7 @@ def picture(path: Path, root: Path, full_width: float, dpi: int) -> Picture:
 def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]], **context: Any) -> str:
     """The page of a template in ``package/templates`` that extends ``shell.html.j2``; same input, same bytes.
 
-    Whatever is not ``Markup`` is escaped; a name that the template uses and nobody gave is an error.
+    Whatever is not ``Markup`` is escaped; a name that the template uses but was not given is an error.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 

@@ -235,7 +235,7 @@ class Agent:
         return max(map(self._values(slot, row, x).__getitem__, self._open(row, available)))
 
     def absorb(self, segment: Segment, scalar: float, id: str | None = None) -> float | None:
-        """Learns from an own segment and the scalar heard for it: ``y = R + gamma^tau v`` (D9), in one transaction.
+        """Learns from one of its segments and the scalar for it: ``y = R + gamma^tau v`` (D9), in one transaction.
 
         Args:
           segment: the segment; at discount 0 the scalar is not looked at.

@@ -39,7 +39,7 @@ class FitConfig:
       unit: name of the unit of durations, for the report.
       step: durations in that unit that make one primitive step.
       longest: primitive steps to which longer durations are cut.
-      agents: all that may occur; None for whoever does.
+      agents: all that may occur; None for all that do.
       fields: what a state consists of: ends of bins, or None for labels; None for every field of the log, as labels.
       visible: fields that an agent sees; agents that are left out see what their lines have under ``seen``.
       reward: parts of the reward by name.

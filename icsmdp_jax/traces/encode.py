@@ -13,7 +13,7 @@ from icsmdp_jax.traces.config import FitConfig
 from icsmdp_jax.traces.lines import Chunk, Row
 
 GOOD = ""
-KINDS = {  # what is said of each kind of line that is not used
+KINDS = {  # what the report says about each kind of line that is not used
     "malformed": "cannot be read, or lacks something that every line has, or has it in another type",
     "unknown_agent": "its agent, or the next one, is not among those of the configuration",
     "unknown_option": "the option taken is not among those available",

@@ -13,9 +13,7 @@ from icsmdp_jax.learner.networks import FUNCTION_CLASSES
 from tests.helpers import golden_analysis
 from tests.programs import programs
 
-FAST = {f"IC-Q, {kind}" for kind in FUNCTION_CLASSES} | {
-    f"environment {name}" for name in ("planted", "eval-opt", "math-pipeline")
-}
+FAST = {f"IC-Q, {kind}" for kind in FUNCTION_CLASSES} | {f"environment {name}" for name in ("planted", "eval-opt")}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ RUN_BY = {
     "tutorial.md": "test_readme.py",
     "practice.md": "test_readme.py",
     "reproducibility.md": "test_readme.py",
+    "adapters.md": "adapters/test_adapters_page.py",
+    "training.md": "adapters/test_adapters_page.py",
     "adaptable.md": "learner/test_adaptable_learning.py",
     "advise.md": "exact/test_advice.py",
     "environments.md": "envs/test_environments_page.py",

@@ -102,6 +102,16 @@ def test_arrows_are_as_wide_and_agents_as_large_as_they_should_be(name: str) -> 
     assert float(key.split("\N{NO-BREAK SPACE}")[0]) == pytest.approx(wanted, rel=0.06)
 
 
+def test_arrows_between_agents_that_nearly_touch_keep_a_stem() -> None:
+    """Long names leave little room for the circle: arrows between neighbours are shorter than their heads would be."""
+    counts = np.eye(9, k=1, dtype=int) + 200 * np.eye(9, k=1 - 9, dtype=int)
+    counts[0, 1] = counts[1, 0] = 200
+    with style.house_style():
+        figure = handoff_figure(handoff_graph(counts, 2.0 * counts), ["a rather long name of an agent"] * 9)
+    drawn = stems(figure)
+    assert len(drawn) == 10 and all(len(stem.get_path().vertices) for stem in drawn)
+
+
 def test_arrows_lead_from_sender_to_receiver_and_carry_their_duration() -> None:
     counts = np.array([[0, 30, 0], [0, 0, 10], [20, 0, 0]])
     graph = handoff_graph(counts, counts * np.array([[0, 2.5, 0], [0, 0, 7.0], [111.0, 0, 0]]))

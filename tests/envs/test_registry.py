@@ -16,8 +16,8 @@ from icsmdp_jax.experiments import catalogue
 
 SMALL = {"cpu-sort3": {"length_limit": 5}}  # what makes the listing short
 REQUIRED = {
-    "routing-6x6", "routing", "expert-routing", "math-pipeline", "cpu-sort2", "cpu-sort3", "cpu-sort4", "eval-opt",
-    "voting", "orch-workers", "workshop", "planted",
+    "routing-6x6", "routing", "expert-routing", "math-pipeline", "semantic-cache", "federated-routing",
+    "cpu-sort2", "cpu-sort3", "cpu-sort4", "eval-opt", "voting", "orch-workers", "workshop", "planted",
 }  # fmt: skip
 
 

@@ -87,12 +87,12 @@ def test_what_does_not_apply_is_said_in_one_line(monkeypatch):
     refused("no projection", Learner(learner.env, learner.values, project=True))
     refused("fixed behaviour", Learner(learner.env, learner.values, greedy=True))
     refused("at most 16777216 step sizes", samples=CHUNK * 2**20)
-    cases: list[Any] = [("block = 96: expected 32, 64", None, Tuning(96)), ("key of rbg: expected", "rbg", None)]
-    for message, impl, tuning in cases:
-        with pytest.raises(ValueError, match=message):
-            pallas_executor.prepared(
-                learner, [inputs], inputs, jax.random.key(0, impl=impl), CHUNK, CHUNK, device_grid(1, 1), tuning
-            )
+    for executor in ("pallas", "numba"):  # each makes the words of one generator for itself
+        with pytest.raises(ValueError, match="expected a key of threefry2x32, got rbg"):
+            train(learner, [inputs], jax.random.key(0, impl="rbg"), 1, [CHUNK], CHUNK, executor=executor)
+    with pytest.raises(ValueError, match="block = 96: expected 32, 64"):
+        pallas_executor.prepared(learner, [inputs], inputs, CHUNK, CHUNK, device_grid(1, 1), Tuning(96))
     monkeypatch.setenv("ICSMDP_EXECUTOR", "pallas")
     assert numba_executor.chosen(None, learner, [inputs], CHUNK, CHUNK) == "pallas"
     assert numba_executor.chosen(None, linear, [inputs], CHUNK, CHUNK) == "xla"
+    assert numba_executor.chosen(None, learner, [inputs], CHUNK, CHUNK, "rbg") == "xla"

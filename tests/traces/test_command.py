@@ -83,5 +83,5 @@ def test_places_that_cannot_be_written_to_are_refused_before_anything_is_read(lo
     outcome = icsmdp("fit", "missing.jsonl", "--config", tmp_path / "fit.toml", "--out", tmp_path / "out")
     refused(outcome, "report.html: is a directory")
     refused(icsmdp("fit", log, "--config", log, "--out", tmp_path / "new"), "cannot be read as TOML")
-    refused(icsmdp("fit", tmp_path, "--config", tmp_path / "fit.toml", "--out", tmp_path / "new"), "no regular file")
+    refused(icsmdp("fit", tmp_path, "--config", tmp_path / "fit.toml", "--out", tmp_path / "new"), "not a regular file")
     assert leftovers(tmp_path) == []

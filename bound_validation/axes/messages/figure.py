@@ -143,7 +143,7 @@ def _lies(shifts: list[Row]) -> Panel:
 def _key(whole: Figure, returns: list[Row]) -> None:
     """What markers and lines of the returns mean, above all panels."""
     style: dict[str, Any] = dict(color=BLACK, marker="o", linewidth=0.8)
-    entries = [(Line2D([], [], linestyle=HEARD, markersize=3.2, **style), "heard as it arrives")]
+    entries = [(Line2D([], [], linestyle=HEARD, markersize=3.2, **style), "taken as it arrives")]
     if any(row.group.endswith(CLIPPED) for row in returns):
         clipped = Line2D([], [], linestyle=BELIEVED, markersize=5.6, markerfacecolor="none", **style)
         entries.append((clipped, "clipped to the a-priori value range"))
@@ -153,6 +153,6 @@ def _key(whole: Figure, returns: list[Row]) -> None:
             (Line2D([], [], **style | dict(color=colour, marker=marker, markersize=3.2)), "rounded at random")
         )
     if any(np.isfinite(row.prediction) for row in returns):
-        entries.append((Line2D([], [], color=BLUE, **LINE["prediction"]), "clean run with as many messages heard"))
+        entries.append((Line2D([], [], color=BLUE, **LINE["prediction"]), "clean run with as many messages"))
     entries.append((Line2D([], [], color=GREY, linewidth=0.7, linestyle=LEVEL), "oracle (1), random workflow (0)"))
     outside(whole, "upper", [handle for handle, _ in entries], [name for _, name in entries], handlelength=2.8)

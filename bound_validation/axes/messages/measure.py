@@ -37,7 +37,7 @@ class Lane(NamedTuple):
       kind: a key of ``STRENGTHS``, or ``clean``.
       number: place of the strength in the spec.
       strength: see ``MessagesSpec``.
-      clips: whether whoever hears clips to the a-priori value range.
+      clips: whether the receiver clips to the a-priori value range.
     """
 
     kind: str
@@ -177,7 +177,7 @@ def largest_mean(errors: np.ndarray) -> tuple[float, float, float]:
 def bound_of(lane: Lane, bounds: ValueRange, gamma_bar: float, killing: float | None = None) -> tuple[float, float]:
     """What the fault can move the fixed point by, and what an error of its size could if it were systematic.
 
-    Whatever is heard from inside the value range moves it by at most ``gamma_bar`` times the width of the range;
+    Whatever arrives from inside the value range moves it by at most ``gamma_bar`` times the width of the range;
     rounding to the nearest level by at most ``message_error_bound`` of half a step.
 
     Returns:

@@ -12,7 +12,7 @@ on every way. Estimates that are not in use fade, more slowly the more is known,
 time. ``icq-queue`` sees its own queue, the private state: the receiver adds the wait that it has promised to
 the number that it offers, and no node is charged for its own wait any more.
 
-A rule is a ``Policy``: two pure functions, ``init`` and ``route``, with the numbers that they like as ``rates``.
+A rule is a ``Policy``: two pure functions, ``init`` and ``route``, and the numbers that they need as ``rates``.
 """
 
 from __future__ import annotations
