@@ -310,7 +310,8 @@ def _result(options: Options, made: dict[str, Task], results: dict[str, Found], 
             f"The two searched mixtures watch {watched} handoffs first, which count as spent.",
             "All agents continue to learn, from a uniformly random behaviour; returns are exact, of the workflow that "
             f"is greedy in all their values. Step sizes of a warm start begin as if after {WARM} own updates, those of "
-            "a cold start at 0. A run that never gets there counts as its length.",
+            "a cold start at 0. Handoffs are those until the goal is first reached, even if the noise of learning "
+            "takes a run below it again; a run that never gets there counts as its length.",
             "Where rewards are combined instead of values, the solution leaves the hull, since a maximum is not "
             f"linear: by {distance(made['rewards']):.3g} of its norm here; near and outside by "
             f"{distance(made['near']):.3g} and {distance(made['outside']):.3g}.",
