@@ -195,7 +195,7 @@ def run(options: Options) -> Result:
         metric="discounted return (reward units)",
         methods=methods,
         message_scalars_per_handoff=float(1 + NUMBERS),
-        names=VIEWS,
+        names={name: f"IC-Q, {text}" for name, text in VIEWS.items()},
         exact={
             "oracle": returns.oracle, "random": returns.random, "transfer_known_correspondence": moved.known,
             **{f"read_right_after_{t}_steps": float((read[0, t - 1, 0] + read[1, t - 1, 1]) / 2) for t in (1, 4, 12)},
