@@ -176,7 +176,9 @@ def validate(
     figures: Any = partial(figures_of_axes, columns=settings.columns)
     if settings.known is not None:
         figures = partial(figures_of_model, settings.known, columns=settings.columns)
-    ending = dataclasses.replace(VALIDATION, summary={"warnings": warnings}, figures=figures)
+    ending = dataclasses.replace(
+        VALIDATION, summary={"warnings": warnings}, figures=figures, seconds=30.0 if settings.columns else 15.0
+    )
     at_once = 1 if accelerator or model is not None else min(settings.at_once, usable_cores())
     return execute(out, tasks, about, resume, overwrite, ending, at_once, replica_values)
 
@@ -247,7 +249,7 @@ class Ending:
       constants: the lines of the table of constants.
       figures: draws into the run directory; paths of the PNG files by name.
       summary: further keys of the summary.
-      seconds: what all this takes, in the units of ``Task.seconds``.
+      seconds: what all this takes, on one core, in the units of ``Task.seconds``.
     """
 
     arrange: Callable[[list[Row]], list[Row]] = list
@@ -310,7 +312,9 @@ def execute(
         summary["report"] = str(write_report(total.rows, summary, ending.figures(total.rows, summary, out), out))
         write_json(out / FINISHED, summary)
 
-    done = engine.run(out, tasks, manifest, resume, overwrite, finish=finish, at_once=at_once, ending=ending.seconds)
+    done = engine.run(
+        out, tasks, manifest, resume, overwrite, finish=finish, at_once=at_once, ending=at_once * ending.seconds
+    )
     return summary if done.primary else None
 
 

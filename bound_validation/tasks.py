@@ -12,17 +12,36 @@ from bound_validation.results import COLUMNS, NAN, Row
 from icsmdp_jax.io import to_plain
 from icsmdp_jax.runs.tasks import Progress, Task
 
-__all__ = ["Claim", "Progress", "Task", "TaskResult", "about", "dominance", "in_range", "line_ratio", "outside"]
+__all__ = [
+    "Claim",
+    "Progress",
+    "Task",
+    "TaskResult",
+    "about",
+    "about_replicas",
+    "dominance",
+    "in_range",
+    "line_ratio",
+    "outside",
+]
 
-PROGRAM = 3.5  # CPU seconds that a program takes to compile, on a core of 2.5 GHz
+PROGRAM = 2.5  # CPU seconds that a program takes to be traced and compiled, on a core of 2.5 GHz
 HANDOFF = 1e-7  # the same for a handoff of tables
 STEP = 8e-4  # and for a step of theorem B's recursions
+MANY = 20_000_000  # handoffs from which Numba runs replicas,
+FEWER = 0.25  # of HANDOFF for each,
+LOADING, KERNELS = 1.5, 9.0  # with so many seconds beside them, and for the first ones to be compiled
 TERM_OF = {"residual": "residual", "approximation": "approximation", "interface": "interface", "gap": "interface"}
 
 
 def about(handoffs: float, more: float = 0.0) -> float:
     """``Task.seconds`` of a task that compiles one program, simulates this many handoffs and does ``more``."""
     return PROGRAM + HANDOFF * handoffs + more
+
+
+def about_replicas(handoffs: float) -> float:
+    """The same for a run of the replica learner, which Numba takes over where there are many handoffs."""
+    return about(handoffs) if handoffs < MANY else LOADING + FEWER * HANDOFF * handoffs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ NAMES = ("overview", *(name for name, axis in AXES.items() if axis.figure is not
 def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path, columns: bool = True) -> dict[str, Path]:
     """Draws every figure for which there are rows, as PNG and PDF in ``out/figures``; same rows, same bytes.
 
-    Next to each lie ``NAME.json``, its data for a page, and ``NAME-column``, the same for a single column of a page; an
-    axis from outside has one if its figure is then as narrow.
+    Next to each lie ``NAME.json``, its data for a page, and ``NAME-column.pdf``, the same for a single column of a
+    page; an axis from outside has one if its figure is then as narrow.
 
     Args:
       rows: the results table.
@@ -34,7 +34,7 @@ def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path, columns:
     from bound_validation.drawing.style import single_column
     from bound_validation.report import overview
     from icsmdp_jax.drawing.interactive import save_data
-    from icsmdp_jax.drawing.style import COLUMN_WIDTH, house_style, save
+    from icsmdp_jax.drawing.style import COLUMN_WIDTH, house_style, save, save_pdf
 
     drawn: dict[str, Callable[..., Figure | None]] = {"overview": overview.figure}
     drawn |= {name: resolved(axis.figure) for name, axis in AXES.items() if axis.figure is not None}
@@ -49,5 +49,5 @@ def draw_all(rows: list[Row], summary: dict[str, Any], out: str | Path, columns:
                     with single_column():
                         column = draw(rows, summary)
                     if column is not None and column.get_figwidth() <= COLUMN_WIDTH:
-                        save(column, Path(out) / "figures", f"{name}-column")
+                        save_pdf(column, Path(out) / "figures", f"{name}-column")
     return paths

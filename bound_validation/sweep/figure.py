@@ -18,7 +18,18 @@ from bound_validation.drawing.style import GROUPS, TERM_COLOUR, TERM_MARKER, sin
 from bound_validation.results import ROUNDING, TERMS, Row
 from bound_validation.sweep.definition import SAMPLES, WIDTH, Cell, Sweep, value_text
 from icsmdp_jax.drawing.interactive import save_data
-from icsmdp_jax.drawing.style import BLUE, COLUMN_WIDTH, FULL_WIDTH, GREY, ORANGE, PURPLE, VERMILLION, house_style, save
+from icsmdp_jax.drawing.style import (
+    BLUE,
+    COLUMN_WIDTH,
+    FULL_WIDTH,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    house_style,
+    save,
+    save_pdf,
+)
 
 LOOKS = GROUPS[:6]
 LABELS = {
@@ -141,7 +152,7 @@ def _is_scale(values: Sequence[Any]) -> bool:
 def draw_all(sweep: Sweep, rows: list[Row], out: str | Path) -> dict[str, Path]:
     """Draws every figure for which there are rows, as PNG and PDF in ``out/figures``; same rows, same bytes.
 
-    Next to each are ``NAME.json``, its data for a page, and ``NAME-column``, the same for a single column of a page.
+    Next to each are ``NAME.json``, its data for a page, and ``NAME-column.pdf``, the same for a single column of one.
 
     Returns:
       Paths of the wide PNG files by name, in the order of the report.
@@ -153,7 +164,7 @@ def draw_all(sweep: Sweep, rows: list[Row], out: str | Path) -> dict[str, Path]:
             save_data(figure, folder, name)
         with single_column():
             for name, figure in _figures(sweep, rows).items():
-                save(figure, folder, f"{name}-column")
+                save_pdf(figure, folder, f"{name}-column")
     return paths
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ REPLICAS = PartitionSpec(REPLICA)
 PAIRS = PartitionSpec(CELL, REPLICA)
 USABLE = 0.6  # share of a device's memory that a program may take; the rest is for what lives outside of it
 GROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # versions 2 and 1
+LEVEL = "xla_backend_optimization_level"
 MEMORY_VARIABLE = "ICSMDP_DEVICE_MEMORY"  # bytes for each device, instead of what the device itself reports
 
 
@@ -165,6 +167,24 @@ class Program:
         """Host arrays ``[cells, replicas, ...]`` of host arrays."""
         placed = [self.grid.place(tree, spec) for tree, spec in zip(arguments, self.specs, strict=True)]
         return self.grid.fetch(self.call(*placed))
+
+
+@cache
+def compiler_options() -> dict[str, Any] | None:
+    """Compiler options of programs that run for seconds: on a CPU they compile in little more than half the time.
+
+    Higher levels and fusion emitters make small programs no faster. Not every jaxlib has a choice of emitters. None on
+    an accelerator, and where ``XLA_FLAGS`` has chosen a level.
+    """
+    if jax.default_backend() != "cpu" or LEVEL in os.environ.get("XLA_FLAGS", ""):
+        return None
+    level: dict[str, Any] = {LEVEL: 1}
+    plain = {**level, "xla_cpu_use_fusion_emitters": False}
+    try:
+        jax.jit(lambda x: x + 1).lower(np.float32(0)).compile(plain)
+    except RuntimeError:
+        return level
+    return plain
 
 
 def compiled(

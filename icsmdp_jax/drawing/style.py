@@ -140,14 +140,19 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     Returns:
       Path of the PNG.
     """
+    save_pdf(figure, folder, name)
+    figure.set_layout_engine("none")  # it is laid out; doing so again would take a third of the time of the PNG
+    figure.set_dpi(DPI)
+    with atomic_write(folder / f"{name}.png") as stream:
+        FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None, "Title": name})
+    return folder / f"{name}.png"
+
+
+def save_pdf(figure: Figure, folder: Path, name: str) -> None:
+    """Writes ``name.pdf`` as ``save`` does."""
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
 
     # The canvases themselves, because Figure.savefig draws everything twice for each format.
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / f"{name}.pdf") as stream:
         FigureCanvasPdf(figure).print_pdf(stream, metadata={"CreationDate": None, "Title": name})
-    figure.set_layout_engine("none")  # it is laid out; doing so again would take a third of the time of the PNG
-    figure.set_dpi(DPI)
-    with atomic_write(folder / f"{name}.png") as stream:
-        FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None, "Title": name})
-    return folder / f"{name}.png"

@@ -27,6 +27,13 @@ EXPERIMENTS: dict[str, str] = {
     "workshop": f"{HERE}.workshop:run",
     "planted": f"{HERE}.planted:run",
     "communication": f"{HERE}.communication:run",
+    "warm-start": f"{HERE}.warm_start:run",
+    "segment-descriptors": f"{HERE}.descriptors:run",
+}
+STUDIES: dict[str, str] = {  # not of one environment of that name, and what each is about
+    "communication": "what is communicated at a handoff, and what each number more is worth, over all environments",
+    "warm-start": "a new agent joins a planted workflow and starts from the parameters of those who are there",
+    "segment-descriptors": "what a segment's primitive steps were like, as a part of the interface and for transfer",
 }
 ALL = "all"  # stands for every name
 WITH_LOAD = ("routing-6x6",)

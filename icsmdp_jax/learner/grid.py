@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from icsmdp_jax.devices.placement import CELLS, EVERYWHERE, PAIRS, REPLICAS, Program, compiled, device_grid
+from icsmdp_jax.devices.placement import (
+    CELLS,
+    EVERYWHERE,
+    PAIRS,
+    REPLICAS,
+    Program,
+    compiled,
+    compiler_options,
+    device_grid,
+)
 from icsmdp_jax.learner.curves import Curves, recorded
 from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.schedules import StepSize
@@ -23,7 +32,7 @@ from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.learner.train import replica_keys
 from icsmdp_jax.models.tabular import TabularModel
 
-__all__ = ["Ensemble", "GridTrainer", "Trained", "compiler_options", "ensemble", "replica_keys"]
+__all__ = ["Ensemble", "GridTrainer", "Trained", "ensemble", "replica_keys"]
 
 
 class Trained(NamedTuple):
@@ -45,11 +54,6 @@ class Trained(NamedTuple):
 def _array(leaf: Any) -> Any:
     """A leaf with a shape; keys and what is on devices stay there."""
     return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
-
-
-def compiler_options() -> dict[str, Any] | None:
-    """Compiler options: on a CPU the higher levels take twice as long, and make small programs no faster."""
-    return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from icsmdp_jax.devices.placement import (
     PAIRS,
     REPLICAS,
     Grid,
+    compiler_options,
     device_grid,
     device_memory,
     join_batches,
@@ -128,8 +129,8 @@ def _in_groups(run: Callable[[RunState], RunState], state: RunState, size: int) 
 
 
 @lru_cache(maxsize=64)
-def _compiled(learner: Learner, length: int, layout: Grid) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Jitted ``init`` and ``advance`` over ``[lanes, replicas]``; one trace per learner and shapes."""
+def _compiled(learner: Learner, length: int, layout: Grid, brief: bool = False) -> tuple[Callable[..., Any], ...]:
+    """Jitted ``init`` and ``advance`` over ``[lanes, replicas]`` of a long or ``brief`` run; one trace per shapes."""
 
     def init(keys: chex.Array, inputs: Inputs) -> RunState:
         return over_pairs(lambda key, lane: init_run(learner, key, lane), (REPLICAS, CELLS))(keys, inputs)
@@ -145,10 +146,9 @@ def _compiled(learner: Learner, length: int, layout: Grid) -> tuple[Callable[...
         lanes, replicas = state.chunk.shape
         return _in_groups(run, state, group_size(shapes, lanes, replicas, length * learner.words_per_step))
 
-    return (
-        jax.jit(layout.share(init, REPLICAS, CELLS)),
-        jax.jit(layout.share(advance, PAIRS, CELLS, EVERYWHERE), donate_argnums=0),
-    )
+    options, whole = compiler_options(), layout.share(advance, PAIRS, CELLS, EVERYWHERE)
+    first = jax.jit(layout.share(init, REPLICAS, CELLS), compiler_options=options)
+    return first, jax.jit(whole, donate_argnums=0, compiler_options=options if brief else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -360,7 +360,8 @@ def _train(
     layout = device_grid(len(lanes), replicas)
     inputs = layout.place(stack_inputs(lanes), CELLS)
     keys = layout.place(replica_keys(key, replicas), REPLICAS)
-    init, advance = _compiled(learner, chunk, layout)
+    brief = learner.values.name in ("tabular", "linear") and counts[-1] * len(lanes) * replicas <= FEW
+    init, advance = _compiled(learner, chunk, layout, brief)
     state = init(keys, inputs)
     loops = None
     if executor == "numba":
@@ -373,8 +374,7 @@ def _train(
         inputs, advance = pallas_executor.prepared(learner, lanes, inputs, counts[-1], chunk, layout, tuning)
     if loops is None:
         state = jax.block_until_ready(advance(state, inputs, jnp.int32(0)))  # compiles; zero chunks change nothing
-    compile_s = time.perf_counter() - begin
-    begin = time.perf_counter()
+    compile_s, begin = time.perf_counter() - begin, time.perf_counter()
     width = len(lanes) * replicas
     per_call = max(1, largest_call // (width * chunk))
     snapshots, done = [], 0

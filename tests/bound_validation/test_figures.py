@@ -60,6 +60,7 @@ def figures():
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", lambda figure, folder, name: found.setdefault(name, figure) and folder / name)
+        patch.setattr(style, "save_pdf", lambda figure, folder, name: found.setdefault(name, figure))
         patch.setattr(interactive, "save_data", lambda figure, folder, name: None)
         draw_all(ROWS, SUMMARY, "nowhere")
     with style.house_style():
@@ -299,6 +300,7 @@ def test_missing_numbers_are_left_out():
 def test_a_given_model_has_overview_and_samples(monkeypatch):
     found = {}
     monkeypatch.setattr(style, "save", lambda figure, folder, name: found.setdefault(name, figure) and folder / name)
+    monkeypatch.setattr(style, "save_pdf", lambda figure, folder, name: found.setdefault(name, figure))
     monkeypatch.setattr(interactive, "save_data", lambda figure, folder, name: None)
     rows = violated(model_rows(), "policy_loss")
     draw_all(rows, make_summary(rows, model="mine.npz"), "nowhere")

@@ -19,6 +19,7 @@ from bound_validation.axes.returns.spec import HALF_SIZE
 from bound_validation.axis import SETTINGS
 from bound_validation.results import Row
 from bound_validation.tasks import Claim, TaskResult
+from icsmdp_jax.devices.placement import compiler_options
 from icsmdp_jax.learner import grid, setups
 from icsmdp_jax.learner.channel import HIGH, LOW, NEGATE
 from icsmdp_jax.learner.message_bounds import ValueRange, message_error_bound, model_value_range
@@ -97,7 +98,7 @@ def test_the_clean_channel_is_no_channel() -> None:
     keys = keys_of(SPEC.seed, 0, SPEC.replicas)
     lowered = jax.jit(lambda key: learner.train(key, one.hyper, SPEC.updates)[0]).lower(keys[1])
     # As the axis compiles its programs: other levels of optimisation may round differently.
-    alone = one.tables(lowered.compile(compiler_options={"xla_backend_optimization_level": 1})(keys[1]).params)
+    alone = one.tables(lowered.compile(compiler_options=compiler_options())(keys[1]).params)
     np.testing.assert_array_equal(run()[0]["messages/clean"][1, -1], alone)
     assert np.abs(alone).max() > 0.1
 

@@ -120,7 +120,7 @@ def test_one_compilation_serves_gaps_steps_and_seeds() -> None:
         result = train.train(fresh, [inputs], jax.random.key(seed), 2, [20], 10)
         tables.append(last(result))
     assert train.Traces[fresh] == 1
-    init, advance = train._compiled(fresh, 10, device_grid(1, 2))
+    init, advance = train._compiled(fresh, 10, device_grid(1, 2), True)
     assert init._cache_size() == advance._cache_size() == 1  # type: ignore[attr-defined]
     assert len({table.tobytes() for table in tables}) == 4
 

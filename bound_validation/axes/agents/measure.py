@@ -24,7 +24,7 @@ from bound_validation.cell import (
     theorem_run,
 )
 from bound_validation.results import Row
-from bound_validation.tasks import HANDOFF, Claim, Progress, Task, TaskResult, about, line_ratio
+from bound_validation.tasks import HANDOFF, Claim, Progress, Task, TaskResult, about_replicas, line_ratio
 
 WORK_PER_STATE = 100  # progress units that the exact analysis of one handoff state is worth
 EXACT = ("gap", "policy_loss")
@@ -43,10 +43,10 @@ def tasks(spec: AgentsSpec, settings: Settings) -> list[Task]:
                 partial(exact, spec, count),
                 WORK_PER_STATE * size,
                 joint=False,
-                seconds=0.001 * size,
+                seconds=0.0002 * size,
             ),
-            Task(f"agents/{count}/limit", partial(limit, spec, settings, count), work, seconds=about(work)),
-            Task(f"agents/{count}/theorem", partial(bounds, spec, settings, count), work, seconds=about(work)),
+            Task(f"agents/{count}/limit", partial(limit, spec, settings, count), work, seconds=about_replicas(work)),
+            Task(f"agents/{count}/theorem", partial(bounds, spec, settings, count), work, seconds=about_replicas(work)),
         ]
     for index, config in enumerate(spec.large):
         work = WORK_PER_STATE * config.num_agents * 100

@@ -27,7 +27,9 @@ RARE_FLIP = 1e-4  # the sharp family is then within 0.1 % of Theorem 1 at every 
 def tasks(spec: DurationsSpec, settings: Settings) -> list[Task]:
     """One exact task over laws and means."""
     cells = len(spec.laws) * len(spec.means)
-    return [Task("durations", partial(measure, spec), WORK_PER_MODEL * cells, cells, joint=False, seconds=0.13 * cells)]
+    return [
+        Task("durations", partial(measure, spec), WORK_PER_MODEL * cells, cells, joint=False, seconds=0.065 * cells)
+    ]
 
 
 def measure(spec: DurationsSpec, progress: Progress) -> TaskResult:

@@ -26,8 +26,8 @@ def tasks(spec: GapSpec, settings: Settings) -> list[Task]:
     gaps, flips = len(spec.gaps), len(spec.flips)
     work = spec.replicas * spec.samples * gaps
     return [
-        Task("gap/exact", partial(exact, spec), WORK_PER_MODEL * gaps, gaps, joint=False, seconds=0.2 * gaps),
-        Task("gap/sharp", partial(sharp, spec), WORK_PER_MODEL * flips, flips, joint=False, seconds=0.02 * flips),
+        Task("gap/exact", partial(exact, spec), WORK_PER_MODEL * gaps, gaps, joint=False, seconds=0.03 * gaps),
+        Task("gap/sharp", partial(sharp, spec), WORK_PER_MODEL * flips, flips, joint=False, seconds=0.005 * flips),
         Task("gap/learned", partial(learned_error, spec, settings), work, gaps, seconds=about(work)),
     ]
 

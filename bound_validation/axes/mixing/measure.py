@@ -18,7 +18,7 @@ from bound_validation.cell import (
     theorem_run,
 )
 from bound_validation.results import Row
-from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, line_ratio, outside
+from bound_validation.tasks import Claim, Progress, Task, TaskResult, about, about_replicas, line_ratio, outside
 
 
 def tasks(spec: MixingSpec, settings: Settings) -> list[Task]:
@@ -26,7 +26,7 @@ def tasks(spec: MixingSpec, settings: Settings) -> list[Task]:
     lanes = 2 * len(spec.flips)
     runs, work = lanes * spec.replicas * spec.samples, lanes * spec.theorem_replicas * spec.theorem_samples
     return [
-        Task("mixing/limit", partial(limit, spec, settings), runs, lanes, seconds=about(runs)),
+        Task("mixing/limit", partial(limit, spec, settings), runs, lanes, seconds=about_replicas(runs)),
         Task("mixing/theorem", partial(bounds, spec, settings), work, lanes, seconds=about(work)),
     ]
 

@@ -39,12 +39,12 @@ def tasks(spec: NeuralSpec, settings: Settings) -> list[Task]:
     """The certificates, exact in float64, and one task for each run."""
     count = len(spec.widths) * (spec.starts + 1)
     out = [
-        Task("neural/certificates", partial(certificates, spec), WORK * count, count, joint=False, seconds=0.12 * count)
+        Task("neural/certificates", partial(certificates, spec), WORK * count, count, joint=False, seconds=0.09 * count)
     ]
     for one in spec.runs:
         name = f"neural/{group_of(one.gap)[4:]}/m{one.width}/K{one.samples}"
         handoffs = one.samples * one.replicas
-        seconds = about(0.5 * handoffs * one.width)
+        seconds = about(0.4 * handoffs * one.width)
         out.append(Task(name, partial(run, spec, one, settings), handoffs, 1, seconds=seconds))
     return out
 

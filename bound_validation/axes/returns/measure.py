@@ -98,7 +98,7 @@ def tasks(spec: ReturnsSpec, settings: Settings) -> list[Task]:
                 lambda progress, a=learner, b=method: measure(spec, a, b, progress),  # type: ignore[misc]
                 runs * learner.samples,
                 models,
-                seconds=about(2.5 * runs * learner.samples, PROGRAM * (learner.width > 0)),
+                seconds=about(2 * runs * learner.samples, PROGRAM * (learner.width > 0)),
             ))  # fmt: skip
     handoffs = len(spec.gaps) * spec.gap_replicas * spec.gap_updates * GAP_COPIES * GAP_LENGTH
     out.append(
@@ -107,7 +107,7 @@ def tasks(spec: ReturnsSpec, settings: Settings) -> list[Task]:
             lambda progress: gap_sweep(spec, progress),
             handoffs,
             len(spec.gaps),
-            seconds=about(3 * handoffs),
+            seconds=about(2 * handoffs),
         )
     )
     return out

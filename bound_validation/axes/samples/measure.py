@@ -26,7 +26,19 @@ from bound_validation.cell import (
 from bound_validation.certificates import forecasts, step_size
 from bound_validation.intervals import Slope, fitted_slope, resampled_spreads
 from bound_validation.results import Row
-from bound_validation.tasks import STEP, Claim, Progress, Task, TaskResult, about, in_range, line_ratio
+from bound_validation.tasks import (
+    KERNELS,
+    MANY,
+    STEP,
+    Claim,
+    Progress,
+    Task,
+    TaskResult,
+    about,
+    about_replicas,
+    in_range,
+    line_ratio,
+)
 from icsmdp_jax.envs.planted.model import planted_model
 from icsmdp_jax.exact.constants import Analysis
 from icsmdp_jax.exact.fixed_point import whiten
@@ -37,7 +49,8 @@ def tasks(spec: AxisSpec, settings: Settings) -> list[Task]:
     out: list[Task] = []
     for one in spec.limits:
         work, lanes = one.replicas * max(one.limit_samples), len(one.limit_samples)
-        out.append(Task(f"samples/{one.slug}/limit", partial(limit, one, settings), work, lanes, seconds=about(work)))
+        seconds = about_replicas(work) + KERNELS * (work >= MANY and not one.width)  # tables come first
+        out.append(Task(f"samples/{one.slug}/limit", partial(limit, one, settings), work, lanes, seconds=seconds))
     for two in spec.plain:
         lanes = len(two.samples) + 2
         work = two.replicas * max(two.samples) * lanes

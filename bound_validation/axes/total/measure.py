@@ -31,7 +31,7 @@ def tasks(spec: TotalSpec, settings: Settings) -> list[Task]:
     del settings  # the grid has a chunk of its own
     lanes = len(spec.gaps)
     work = lanes * spec.replicas * max(spec.samples)
-    seconds = about(work, STEP * lanes * max(spec.samples))
+    seconds = about(work, 0.5 * STEP * lanes * max(spec.samples))
     return [
         Task(f"total/groups{groups}", partial(measure, spec, groups), work, lanes, seconds=seconds)
         for groups in spec.groups

@@ -21,6 +21,7 @@ from bound_validation.intervals import Slope, fitted_slope
 from bound_validation.results import NAN, Row, checked
 from bound_validation.tasks import Claim, Progress, TaskResult, about
 from bound_validation.views import MOSTLY
+from icsmdp_jax.devices.placement import compiler_options
 from icsmdp_jax.envs.planted.model import PlantedModel
 from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact.interface import InterfaceModel
@@ -33,6 +34,7 @@ from icsmdp_jax.learner.parallel import Hyper, ParallelLearner
 from icsmdp_jax.learner.updates import Optimiser
 
 UPDATES_PER_CALL = 100  # between two reports of progress
+BRIEF = 1000  # updates up to which compiling quickly saves more than it costs
 PARTS = ("trained", "trained_bias", "trained_spread")
 
 
@@ -171,7 +173,7 @@ def train(
     hyper = Hyper(env_params, jnp.asarray(_data(planted)), schedules.constant(step), behaviour)
     lanes = len(jax.tree.leaves(starts)[0])
     keys = jax.random.split(jax.random.key(seed), 2 * lanes).reshape(2, lanes)
-    trainer = GridTrainer(learner, hyper, options=None)
+    trainer = GridTrainer(learner, hyper, options=compiler_options() if spec.updates <= BRIEF else None)
     count = min(UPDATES_PER_CALL, spec.updates)
     run = trainer.train_from(starts, (keys[0], keys[1]), spec.updates, count, progress)
     return _tables(planted, values, jax.tree.map(lambda leaf: leaf[0], run.params)), run.compile_s
