@@ -118,7 +118,7 @@ def from_gymnax(
 
     Raises:
       ModuleNotFoundError: if gymnax is not installed.
-      ValueError: in one line, for other spaces and for what is no distribution.
+      ValueError: in one line, for other spaces, and for durations that are not a distribution.
 
     Example:
       >>> import jax, icsmdp_jax as ic

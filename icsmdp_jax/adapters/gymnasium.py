@@ -49,7 +49,7 @@ def _advance(
     option: chex.Array,
     params: Any,
 ) -> tuple[Handoff, Any]:
-    """The agent's option and then the others', up to its next turn: one longer segment."""
+    """The agent's option, then those of the others up to the agent's next turn, as one longer segment."""
     key, key_step = jax.random.split(carry[0])
     after, state = env.step_env(key_step, carry[1], option, params)
 
@@ -105,10 +105,10 @@ class OneAgent(gymnasium.Env):  # type: ignore[misc,type-arg]
         return self._arrive(now._replace(duration=np.int32(0), discount=np.float32(0)))
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Runs an option of the agent, and the others' up to its next turn.
+        """Runs an option of the agent, then those of the others up to the agent's next turn.
 
         Raises:
-          ValueError: in one line, for what is no option, and with ``strict`` for one that is not available.
+          ValueError: in one line, for what is not an option, and with ``strict`` for one that is not available.
         """
         legal = np.flatnonzero(self._mask).tolist()
         if action not in self.action_space or (self._strict and action not in legal):

@@ -19,7 +19,7 @@ class ViewState(NamedTuple):
 
     Attributes:
       inner: the environment's.
-      agent: ``[]`` int32, who is on turn.
+      agent: ``[]`` int32, the agent whose turn it is.
       mask: ``[O]`` bool, what is available to it.
       discount: ``[]`` float32, of the segment that led here.
       truncated: ``[]`` bool, whether the environment cut the episode here.
@@ -39,7 +39,7 @@ def _state(now: Handoff, inner: Any, time: chex.Array) -> ViewState:
 
 
 class OneLearner(GymnaxEnvironment):  # type: ignore[misc,type-arg]
-    """Pure and compiled like any of gymnax; ``step`` and ``reset`` are gymnax's own."""
+    """Pure and compiled like any gymnax environment; ``step`` and ``reset`` are gymnax's own."""
 
     def __init__(self, env: Environment, params: Any) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class OneLearner(GymnaxEnvironment):  # type: ignore[misc,type-arg]
     def step_env(
         self, key: chex.PRNGKey, state: ViewState, action: chex.Array, params: Any
     ) -> tuple[chex.Array, ViewState, chex.Array, chex.Array, dict[str, chex.Array]]:
-        """Runs an option of whoever is on turn to its end."""
+        """Runs an option of the agent whose turn it is to its end."""
         now, inner = self.env.step_env(key, state.inner, jnp.asarray(action, jnp.int32), params)
         info = {"agent": now.agent, "action_mask": now.mask, "duration": now.duration, "discount": now.discount}
         return now.interface, _state(now, inner, state.time + 1), now.reward, now.terminated, info

@@ -23,7 +23,7 @@ class TeamState(NamedTuple):
 
     Attributes:
       inner: the environment's.
-      agent: ``[]`` int32, who is on turn.
+      agent: ``[]`` int32, the agent whose turn it is.
       interface: what it sees.
       mask: ``[O]`` bool, what is available to it.
       step: ``[]`` int32, handoffs of this episode.
@@ -37,7 +37,7 @@ class TeamState(NamedTuple):
 
 
 class Team(MultiAgentEnv):  # type: ignore[misc]
-    """Pure and compiled like any of JaxMARL; ``step`` is JaxMARL's own."""
+    """Pure and compiled like any JaxMARL environment; ``step`` is JaxMARL's own."""
 
     def __init__(self, env: Environment, params: Any, rewards: str) -> None:
         spec = env.spec
@@ -55,7 +55,7 @@ class Team(MultiAgentEnv):  # type: ignore[misc]
     def step_env(
         self, key: chex.PRNGKey, state: TeamState, actions: Arrays
     ) -> tuple[Arrays, TeamState, Arrays, Arrays, Arrays]:
-        """Runs the option of whoever is on turn to its end; the others are not heard."""
+        """Runs the option of the agent whose turn it is to its end; the actions of the others are ignored."""
         option = jnp.stack([jnp.asarray(actions[agent], jnp.int32) for agent in self.agents])[state.agent]
         now, inner = self.env.step_env(key, state.inner, option, self.params)
         entered = _state(now, inner, state.step + 1)
@@ -68,13 +68,13 @@ class Team(MultiAgentEnv):  # type: ignore[misc]
         return self.get_obs(entered), entered, rewards, dones, infos
 
     def get_obs(self, state: TeamState) -> Arrays:
-        """The interface of whoever is on turn, zeros for the others."""
+        """The interface of the agent whose turn it is; zeros for the others."""
         zero = jnp.zeros_like(state.interface)
         return {agent: jnp.where(state.agent == i, state.interface, zero) for i, agent in enumerate(self.agents)}
 
     @partial(jax.jit, static_argnums=0)
     def get_avail_actions(self, state: TeamState) -> Arrays:
-        """``[O]`` bool by agent: the mask of whoever is on turn, option 0 alone for the others."""
+        """``[O]`` bool by agent: the mask of the agent whose turn it is; only option 0 for the others."""
         idle = jnp.arange(state.mask.shape[0], dtype=jnp.int32) == 0
         return {agent: jnp.where(state.agent == i, state.mask, idle) for i, agent in enumerate(self.agents)}
 

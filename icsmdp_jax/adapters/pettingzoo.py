@@ -65,7 +65,7 @@ class Turns(AECEnv):  # type: ignore[misc]
         return self.action_spaces[agent]
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
-        """Starts an episode; without a seed the next one of the same stream, or at first an arbitrary one."""
+        """Starts an episode; without a seed, the next one of the same stream, or at first an arbitrary one."""
         if seed is not None:
             key = jax.random.key(np.uint32(seed % 2**32))
         else:
@@ -90,12 +90,12 @@ class Turns(AECEnv):  # type: ignore[misc]
         self.infos = {agent: dict(about) for agent in self.agents}
 
     def observe(self, agent: str) -> dict[str, Any]:
-        """What the agent sees if it is on turn, else what it saw last, and what is available to it now."""
+        """What the agent sees if it is its turn, otherwise what it saw last, and what is available to it now."""
         mask = self._mask if agent == self.agent_selection else np.zeros_like(self._mask)
         return {"observation": on_host(self._seen[agent]), "action_mask": mask.astype(np.int8)}
 
     def step(self, action: int | None) -> None:
-        """Runs an option of the agent on turn to its end.
+        """Runs an option of the agent whose turn it is to its end.
 
         Raises:
           ValueError: in one line, for an option that is not available.
@@ -128,7 +128,7 @@ class Turns(AECEnv):  # type: ignore[misc]
         return np.asarray(self.env.global_view(self._carry[1], self.params))
 
     def render(self) -> None:
-        """Nothing is drawn."""
+        """Does nothing: there is nothing to draw."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Does nothing: there is nothing to close."""

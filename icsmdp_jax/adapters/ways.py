@@ -29,7 +29,7 @@ def to_pettingzoo(env: Environment, params: Any, *, rewards: str = "team", limit
 
     Agents are ``agent_0``, ``agent_1``, ...; an observation is ``{"observation": interface, "action_mask": [O] int8}``.
     ``infos`` say ``reward``, ``duration`` (primitive steps) and ``discount`` (``gamma^tau``) of the last segment.
-    Whoever is not on turn observes what it saw last, with an empty mask.
+    An agent whose turn it is not observes what it saw last, with an empty mask.
 
     Args:
       env: the environment.
@@ -106,7 +106,7 @@ def to_gymnasium(
 
 
 def to_gymnax(env: Environment, params: Any) -> tuple[OneLearner, Any]:
-    """An environment and its parameters as gymnax has them: one learner decides for whoever is on turn.
+    """An environment and its parameters as gymnax has them: one learner decides for all agents in turn.
 
     An observation is the active agent's interface; wrap the environment in ``core.wrappers.WithOwner`` where a vector
     should also say whose it is. ``info`` says ``agent``, ``action_mask``, ``duration`` and ``discount``.
@@ -117,7 +117,7 @@ def to_gymnax(env: Environment, params: Any) -> tuple[OneLearner, Any]:
 
     Raises:
       ModuleNotFoundError: if gymnax is not installed.
-      ValueError: for what is no environment.
+      ValueError: for what is not an environment.
 
     Example:
       >>> import jax, icsmdp_jax as ic
@@ -134,8 +134,8 @@ def to_gymnax(env: Environment, params: Any) -> tuple[OneLearner, Any]:
 def to_jaxmarl(env: Environment, params: Any, *, rewards: str = "team") -> Team:
     """An environment as a JaxMARL ``MultiAgentEnv``: dictionaries by agent, ``dones["__all__"]``, automatic reset.
 
-    All agents hand in an action at every handoff and those that are not on turn are not heard: they observe zeros, and
-    option 0 is all that is available to them. ``infos`` say ``agent``, ``duration``, ``discount`` and ``truncated``.
+    All agents submit an action at every handoff, and only that of the agent whose turn it is counts: the others observe
+    zeros, with option 0 alone available. ``infos`` say ``agent``, ``duration``, ``discount`` and ``truncated``.
 
     Args:
       env: the environment.

@@ -35,7 +35,7 @@ def expect(kind: str, /, **numbers: Any) -> None:
 
 
 def each(name: str, values: Iterable[Any]) -> dict[str, Any]:
-    """``{"name[0]": ..., "name[1]": ...}``, so that ``expect`` names the one that is wrong."""
+    """``{"name[0]": ..., "name[1]": ...}``, so that ``expect`` names the entry that is wrong."""
     return {f"{name}[{index}]": value for index, value in enumerate(values)}
 
 
@@ -57,10 +57,10 @@ def listed(name: str, value: Any, expected: str, kinds: type | tuple[type, ...] 
       name: of the argument.
       value: what was given.
       expected: what it should be, for the message.
-      kinds: types of which the entries have to be.
+      kinds: types that the entries must have.
 
     Raises:
-      ValueError: for anything else, texts and dictionaries included.
+      ValueError: for anything else, strings and dictionaries included.
     """
     several = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
     if not several or getattr(value, "shape", None) == () or not all(isinstance(entry, kinds) for entry in value):
@@ -92,7 +92,7 @@ def one_of(known: Iterable[str], /, **values: Any) -> None:
     """Refuses what is not one of the known words.
 
     Raises:
-      ValueError: in one line with name and value; it lists the words.
+      ValueError: in one line with name and value; it lists the known words.
     """
     words = tuple(known)
     for name, value in values.items():
@@ -101,7 +101,7 @@ def one_of(known: Iterable[str], /, **values: Any) -> None:
 
 
 def one_key(key: Any) -> Any:
-    """A key of ``jax.random.key`` or ``jax.random.PRNGKey``, in the new form; traced ones too.
+    """A key of ``jax.random.key`` or ``jax.random.PRNGKey``, in the new form; traced keys too.
 
     Raises:
       ValueError: in one line, for several keys, a seed, or anything else.
@@ -118,7 +118,7 @@ def one_key(key: Any) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is one real number: of Python, NumPy or JAX; True and False are not."""
+    """Whether a value is one real number, of Python, NumPy or JAX; True and False are not."""
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if kind is not None:
         return kind in "fiu" and np.ndim(value) == 0
@@ -126,7 +126,7 @@ def is_number(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in one line, cut off where it is long; an object that says nothing of itself by its type."""
+    """A value in one line, cut off if it is long; an object without a telling ``repr`` is shown by its type."""
     text = " ".join(repr(value).split())
     if text.startswith("<") and " object at 0x" in text:
         return type(value).__name__
@@ -134,7 +134,7 @@ def shown(value: Any) -> str:
 
 
 def within(low: float, high: float, /, **values: Any) -> None:
-    """Refuses numbers and arrays with an entry outside ``[low, high]`` or NaN; what is traced passes unseen.
+    """Refuses numbers and arrays with an entry outside ``[low, high]`` or NaN; traced values pass unchecked.
 
     Raises:
       ValueError: in one line with name, index and value.
@@ -158,7 +158,7 @@ def within(low: float, high: float, /, **values: Any) -> None:
 
 
 def is_traced(value: Any) -> bool:
-    """Whether a value is known to a compiled program only."""
+    """Whether a value is known only to a compiled program."""
     import jax
 
     return isinstance(value, jax.core.Tracer)

@@ -1,7 +1,7 @@
 """Arriving at an epoch: the handoff that an environment returns before any automatic reset (D2).
 
-Until a reset replaces it, the decision to be taken is the one to which the finished segment led, so ``final_*`` repeat
-the first three fields of the handoff.
+Until a reset replaces it, the decision to be taken is the one that the finished segment led to, so the ``final_*``
+fields repeat the first three fields of the handoff.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Does an environment keep the contract? The conformance test of docs/rfc/environment.md, for users to call.
+"""Does an environment keep the contract? The conformance test of docs/rfc/environment.md, as a function for users.
 
-``check_environment`` runs random options and compares what comes back with each clause of the contract. It raises
-``ContractError`` with the clause's number, the field and the value; it returns what it saw, so that a test can also ask
-whether anything was seen at all.
+``check_environment`` runs random options and compares what they return with each clause of the contract. It raises
+``ContractError`` with the clause's number, the field and the value. It returns what it saw, so that a test can also
+check that anything was seen at all.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TYPES = {
 }
 
 
-VANISHING = 2e-38  # gamma^tau that float32 may take for 0
+VANISHING = 2e-38  # gamma^tau that float32 may round to 0
 
 
 class ContractError(ValueError):
@@ -68,8 +68,8 @@ def check_environment(env: Environment, params: Any, key: chex.PRNGKey, copies: 
       env: the environment.
       params: its parameters.
       key: source of randomness.
-      copies: copies side by side.
-      handoffs: options of each copy.
+      copies: number of copies side by side.
+      handoffs: number of options that each copy runs.
 
     Returns:
       What was seen.
@@ -113,7 +113,7 @@ def check_environment(env: Environment, params: Any, key: chex.PRNGKey, copies: 
 
 
 def random_option(key: chex.PRNGKey, mask: chex.Array) -> chex.Array:
-    """``[]`` int32, an available option, all equally likely; 0 if there is none."""
+    """``[]`` int32, one of the available options, all equally likely; 0 if there is none."""
     score = jax.random.uniform(key, mask.shape, jnp.float32)
     return jnp.argmax(jnp.where(mask, score, -1.0)).astype(jnp.int32)
 
@@ -121,7 +121,7 @@ def random_option(key: chex.PRNGKey, mask: chex.Array) -> chex.Array:
 def _run(
     env: Environment, params: Any, key: chex.PRNGKey, first: Handoff, state: Any, handoffs: int
 ) -> tuple[Handoff, Any]:
-    """``[handoffs, copies]`` outcomes of ``step`` under random options, and the global views then, if there are any."""
+    """``[handoffs, copies]`` outcomes of ``step`` under random options, and their global views, if there are any."""
 
     def body(carry: tuple[Handoff, Any], step_key: chex.PRNGKey) -> tuple[tuple[Handoff, Any], tuple[Handoff, Any]]:
         now, current = carry
@@ -188,7 +188,7 @@ def _check_segments(env: Environment, seen: Handoff) -> None:
     tau = seen.duration[~seen.terminated]
     rates = going ** (1.0 / tau)
     for value in np.unique(tau):
-        # float32 products of tau factors are off by about tau roundings, their tau-th root by one
+        # float32 products of tau factors are off by about tau roundings, their tau-th roots by one
         spread = np.ptp(rates[tau == value])
         _require(5, spread <= 1e-5, f"discount: more than one gamma among segments of duration {value}")
     lost = tau[going == 0]  # gamma^tau may be too small for float32, but then gamma is what the others say

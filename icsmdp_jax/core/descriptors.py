@@ -2,8 +2,8 @@
 
 A primitive step from ``x`` to ``x'``, two vectors of length p, is lifted to ``(1, x, x')``. The descriptor of a segment
 is the sum of the outer squares of its lifted steps: positive semidefinite ``[q, q]`` with ``q = 2p + 1``, and additive,
-so that the descriptor of two segments in a row is the sum of theirs. It holds the number of steps, all first and second
-moments, and with them the least squares of the local dynamics. Float64, on the host; leading axes are batches.
+so that the descriptor of two segments in a row is the sum of theirs. It holds the number of steps and all first and
+second moments, hence the least-squares fit of the local dynamics. Float64, on the host; leading axes are batches.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def length(found: np.ndarray) -> np.ndarray:
 
 
 def features(found: np.ndarray) -> np.ndarray:
-    """``[..., q (q + 1) / 2]`` second moments per step, each once: what an agent may read beside its interface."""
+    """``[..., q (q + 1) / 2]`` second moments per step, each once: what an agent may read along with its interface."""
     rows, columns = np.triu_indices(found.shape[-1])
     return found[..., rows, columns] / np.maximum(length(found), 1)[..., None]
 
 
 def local_dynamics(found: np.ndarray, ridge: float = 1e-9) -> np.ndarray:
-    """``[..., p, p + 1]`` least squares ``(b, A)`` of ``x' = b + A x``, from the descriptor alone.
+    """``[..., p, p + 1]`` least-squares fit ``(b, A)`` of ``x' = b + A x``, from the descriptor alone.
 
     Args:
       found: ``[..., q, q]``.
-      ridge: added to the squares of ``(1, x)``, more than 0 where fewer than ``p + 1`` steps may be behind one.
+      ridge: added to the squares of ``(1, x)``; positive where a descriptor may cover fewer than ``p + 1`` steps.
     """
     half = (found.shape[-1] + 1) // 2
     square = found[..., :half, :half] + ridge * np.eye(half)

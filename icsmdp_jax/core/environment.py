@@ -2,8 +2,8 @@
 
 Argument order is ``(key, state, option, params)``; random keys are arguments and never part of the state.
 Measurement code calls ``step_env``, which leaves the final state in place; training loops call ``step`` or
-``step_from_words``. What an environment may offer besides, a global view and its exact model, are methods too, with
-defaults that refuse in one line.
+``step_from_words``. What an environment may offer in addition, a global view and its exact model, are methods too;
+by default they refuse in one line.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Environment(abc.ABC, Generic[State, Params]):
     words_per_step: int = 2  # the data of one Threefry key
 
     def __init_subclass__(cls, **more: Any) -> None:
-        """Has the option looked at wherever a step is implemented, when it is traced: that costs nothing later."""
+        """Has every implementation of a step check its option while it is traced, which costs nothing later."""
         super().__init_subclass__(**more)
         for name in ("step_env", "step_from_words"):
             if name in vars(cls):
@@ -70,12 +70,12 @@ class Environment(abc.ABC, Generic[State, Params]):
 
     @abc.abstractmethod
     def step_env(self, key: chex.PRNGKey, state: State, option: chex.Array, params: Params) -> tuple[Handoff, State]:
-        """Runs one option to its end, without automatic reset: the state returned is the one really entered."""
+        """Runs one option to its end, without automatic reset: the state returned is the one actually entered."""
 
     def step(self, key: chex.PRNGKey, state: State, option: chex.Array, params: Params) -> tuple[Handoff, State]:
         """Runs one option to its end and, if that ended the episode, starts the next one in the same call.
 
-        The segment fields and ``final_*`` still describe the segment that ended.
+        The segment fields and the ``final_*`` fields still describe the segment that ended.
         """
         key_step, key_reset = jax.random.split(one_key(key))
         handoff, entered = self.step_env(key_step, state, option, params)
@@ -94,7 +94,7 @@ class Environment(abc.ABC, Generic[State, Params]):
         return type(self).global_view is not Environment.global_view
 
     def global_view(self, state: State, params: Params) -> chex.Array:
-        """``[V]`` float32 with everything that a central learner may see, whose turn it is included.
+        """``[V]`` float32 with everything that a central learner may see, including whose turn it is.
 
         Raises:
           ValueError: unless the environment implements it.
@@ -119,7 +119,7 @@ class Environment(abc.ABC, Generic[State, Params]):
         return self.spec.exact_oracle and type(self).exact_model is not Environment.exact_model
 
     def exact_model(self, params: Params) -> TabularModel:
-        """The environment as a finite IC-SMDP with the same numbers for interfaces and options (D1), on the host.
+        """The environment as a finite IC-SMDP with the same numbering of interfaces and options (D1), on the host.
 
         Raises:
           ValueError: unless the environment can be listed.
@@ -128,7 +128,7 @@ class Environment(abc.ABC, Generic[State, Params]):
 
 
 def check_option(spec: EnvSpec, option: Any) -> None:
-    """Refuses an option that is not one whole number, or is known not to be one of the environment's.
+    """Refuses an option that is not a single whole number, or is known not to be one of the environment's.
 
     Raises:
       ValueError: in one line.
@@ -153,7 +153,7 @@ def _with_checked_option(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def restart(handoff: Handoff, entered: Any, fresh: Handoff, fresh_state: Any) -> tuple[Handoff, Any]:
-    """Replaces the decision of an ended episode by a fresh one, and nothing else (D4).
+    """Replaces the decision of an ended episode with a fresh one, and nothing else (D4).
 
     Args:
       handoff: what ``step_env`` returned.

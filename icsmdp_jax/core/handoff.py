@@ -1,4 +1,4 @@
-"""The vocabulary: what a handoff shows, what the finished segment leaves with its agent, what an environment declares.
+"""The vocabulary: what a handoff shows, what a finished segment leaves its agent, what an environment declares.
 
 Every structure is a ``NamedTuple`` of arrays, hence a JAX pytree: it can be carried through ``lax.scan``,
 mapped with ``vmap`` and donated. Shapes below are those of one environment; a leading batch axis is added by ``vmap``.
@@ -14,14 +14,14 @@ import chex
 class Handoff(NamedTuple):
     """What one decision epoch returns (D1, D2).
 
-    The first three fields describe the decision to be taken *now*; the next five the segment that has just
-    ended (zeros after ``reset``); the ``final_*`` fields the epoch in which that segment really ended, which
-    differs from the first three only where an automatic reset replaced it.
+    The first three fields describe the decision to be taken *now*; the next five describe the segment that has
+    just ended (zeros after ``reset``); the ``final_*`` fields describe the epoch in which that segment really ended,
+    which differs from the first three only where an automatic reset replaced it.
 
     Attributes:
       agent: ``[]`` int32, the active agent.
       interface: ``[]`` int32 (tabular) or ``[...]`` float32, all that the active agent sees.
-      mask: ``[O]`` bool, options that are available at this interface.
+      mask: ``[O]`` bool, the options available at this interface.
       reward: ``[]`` float32, segment reward ``R = sum_t gamma^t r_{t+1}`` of the segment that ended.
       duration: ``[]`` int32, its number ``tau >= 1`` of primitive steps (0 after a reset).
       discount: ``[]`` float32, ``gamma^tau``; 0 if the segment ended in a terminal handoff.

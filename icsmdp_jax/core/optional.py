@@ -1,4 +1,4 @@
-"""Packages that only some functions need, asked for when those are called."""
+"""Packages that only some functions need, imported when those are called."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from types import ModuleType
 
 
 def needed(module: str, package: str, extra: str) -> ModuleType:
-    """A module that is, or imports, a package of an extra.
+    """Imports a module that is, or needs, a package of an extra.
 
     Args:
-      module: what to import.
-      package: what has to be installed for that.
+      module: module to import.
+      package: package that must be installed for it.
       extra: the extra that installs it.
 
     Raises:

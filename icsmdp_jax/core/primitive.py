@@ -2,12 +2,12 @@
 
 A ``PrimitiveEnvironment`` does not run an option by itself: ``begin`` starts one, and ``tick`` asks for a local action
 at every primitive step until the option has ended. With fixed local-action policies it becomes an ordinary
-``Environment`` (``Lifted``: the preconfigured regime); a learner that wants to form the local policies as well works
-on ``launch``, ``advance`` and ``handoff_of``, of which ``Lifted`` is a loop.
+``Environment`` (``Lifted``: the preconfigured regime); a learner that trains the local policies as well works with
+``launch``, ``advance`` and ``handoff_of``, which ``Lifted`` calls in a loop.
 
 Keys: an option that is run with ``key`` begins with the first half of ``option_keys(key)``; its primitive step ``t``
-uses ``tick_keys`` of the other half and ``t``. Whoever follows this rule gets the same bits, whether it runs an option
-in one call or one step at a time, alone or in a batch.
+uses ``tick_keys`` of the other half and ``t``. Code that follows this rule gets the same bits whether it runs an
+option in one call or one step at a time, alone or in a batch.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ class Tick(NamedTuple):
     """What one primitive step returns; ``begin`` returns one too, with reward 0 and nothing ended.
 
     Attributes:
-      observation: ``[]`` int32 or ``[...]`` float32, what the active agent sees inside its option; of no meaning once
+      observation: ``[]`` int32 or ``[...]`` float32, what the active agent sees inside its option; meaningless once
         the option has ended.
       action_mask: ``[A]`` bool, local actions that are available there.
       reward: ``[]`` float32, of this primitive step.
-      ended: ``[]`` bool, whether the option ended with it: a handoff.
+      ended: ``[]`` bool, whether the option ended with this step: a handoff.
       terminated: ``[]`` bool, whether that handoff is terminal; implies ``ended``.
       truncated: ``[]`` bool, whether a limit outside the model cut the option or the episode; implies ``ended``.
-      decision: the epoch that the option led to; of no meaning unless it has ended. After a truncation it is the one
+      decision: the epoch that the option led to; meaningless unless it has ended. After a truncation it is the one
         from which the value of continuing is to be estimated.
     """
 
@@ -111,7 +111,7 @@ class PrimitiveEnvironment(abc.ABC, Generic[State, Params]):
 
     @abc.abstractmethod
     def tick(self, key: chex.PRNGKey, state: State, action: chex.Array, params: Params) -> tuple[Tick, State]:
-        """One primitive step of the option under way."""
+        """Runs one primitive step of the option under way."""
 
 
 class Ongoing(NamedTuple):
@@ -143,7 +143,7 @@ def option_keys(key: chex.PRNGKey) -> tuple[chex.PRNGKey, chex.PRNGKey]:
 
 
 def tick_keys(key_run: chex.PRNGKey, duration: chex.Array) -> tuple[chex.PRNGKey, chex.PRNGKey]:
-    """``(key of the local action, key of the environment)`` at the primitive step after ``duration`` others."""
+    """``(key of the local action, key of the environment)`` of the primitive step that follows ``duration`` others."""
     first, second = jax.random.split(jax.random.fold_in(key_run, duration))
     return first, second
 
@@ -159,7 +159,7 @@ def launch(
 
 
 def advance(env: PrimitiveEnvironment, key: chex.PRNGKey, ongoing: Ongoing, action: chex.Array, params: Any) -> Ongoing:
-    """One primitive step, added to the segment (D2).
+    """Runs one primitive step and adds it to the segment (D2).
 
     Args:
       env: the environment.
@@ -190,7 +190,7 @@ def handoff_of(ongoing: Ongoing) -> Handoff:
 
 
 def masked_logits(logits: chex.Array, action_mask: chex.Array) -> chex.Array:
-    """``[A]`` logits with the unavailable actions so low that their probability is exactly 0."""
+    """``[A]`` logits, those of unavailable actions so low that their probability is exactly 0."""
     return jnp.where(action_mask, logits, jnp.asarray(-1e30, logits.dtype))
 
 
@@ -227,11 +227,11 @@ class LiftedParams(NamedTuple):
 class Lifted(Environment[LiftedState, LiftedParams]):
     """A primitive environment with fixed local policies as an ordinary one: one call runs one option to its end.
 
-    Equal in law, and with the same keys in every bit, to calling ``tick`` by hand. Under ``vmap`` every call lasts as
-    long as the longest of the options; learners that cannot afford that advance all copies by primitive steps.
+    Equal in law to calling ``tick`` by hand, and with the same keys equal in every bit. Under ``vmap`` every call lasts
+    as long as the longest of the options; learners that cannot afford that advance all copies by primitive steps.
 
     Attributes:
-      env: the primitive environment. Its options must end with probability 1, or the loop does not.
+      env: the primitive environment. Its options must end with probability 1, or the loop never does.
       policy: the local policies; their parameters are ``LiftedParams.policy``.
     """
 

@@ -2,7 +2,7 @@
 
 Walker's method splits a law over ``n`` outcomes into ``n`` equally likely cells, each shared by at most two
 outcomes. The cell is the high part of the product ``word * n`` and the position inside it the low 32 bits, all in
-``uint32`` arithmetic, so that probabilities are exact to ``n * 2**-32`` on every device, whatever its floats.
+``uint32`` arithmetic, so that probabilities are exact to ``n * 2**-32`` on every device, however it rounds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.random import threefry_2x32
 
 LARGEST_CODE = 2**31 - 1
-SHORT = 64  # outcomes up to which cells are paired one by one
+SHORT = 64  # number of outcomes up to which cells are paired one by one
 
 
 class AliasTable(NamedTuple):
@@ -25,7 +25,7 @@ class AliasTable(NamedTuple):
     Attributes:
       threshold: ``[..., n]`` uint32; positions below it in a cell belong to ``lower``.
       codes: ``[..., n, 2]`` int32 outcome codes of each cell, ``lower`` and ``upper``: side by side, because the
-        comparison then chooses an index and one code is read, not both.
+        comparison then chooses an index, and only one code is read.
     """
 
     threshold: chex.Array
@@ -73,12 +73,12 @@ def alias_table(probability: np.ndarray, outcome: np.ndarray | None = None) -> A
 
 
 def _swept(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The split of long rows, in time linear in their entries up to a sort: share of a cell that its own outcome keeps,
-    and the outcome of the rest.
+    """The split of long rows, in linear time apart from a sort: the share of each cell that its own outcome keeps, and
+    the outcome of the rest.
 
     Take the cells below 1 in turn, and the cells above 1 in turn. Each cell below is filled up by the first cell above
-    that what was needed before has not used up. A cell above that falls below 1 by its last gift is filled up by the
-    next one. So running sums of what is needed and of what is to spare say who fills whom (Huebschle-Schneider and
+    that earlier needs have not used up. A cell above that falls below 1 with its last gift is filled up by the next
+    one. So the running sums of what is needed and of what can be spared tell who fills whom (Huebschle-Schneider and
     Sanders 2019).
     """
     share = np.minimum(scaled, 1.0)
@@ -86,12 +86,12 @@ def _swept(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for row, own, other in zip(scaled, share, partner, strict=True):
         below, above = np.flatnonzero(row < 1.0), np.flatnonzero(row > 1.0)
         if not len(above) or not len(below):
-            own[:] = 1.0  # all alike up to rounding, or a row of zeros that nothing is drawn from
+            own[:] = 1.0  # all equal up to rounding, or a row of zeros that nothing is drawn from
             continue
         needed, spare = np.cumsum(1.0 - row[below]), np.cumsum(row[above] - 1.0)
         last = len(above) - 1
         other[below] = above[np.minimum(np.searchsorted(spare, np.append(0.0, needed[:-1]), side="right"), last)]
-        # What a cell above has given by its last gift: the first running sum of needs that reaches its own.
+        # What a cell above has given with its last gift: the first running sum of needs that reaches its own.
         given = needed[np.minimum(np.searchsorted(needed, spare), len(needed) - 1)]
         own[above[:-1]] = np.clip(1.0 - (given - spare), 0.0, 1.0)[:-1]
         other[above[:-1]] = above[1:]
@@ -182,13 +182,13 @@ def split_word(word: chex.Array, count: int) -> tuple[chex.Array, chex.Array]:
 
 
 def random_words(key: chex.PRNGKey, rows: int, width: int) -> chex.Array:
-    """Random words for many steps at once, both words of every Threefry block used.
+    """Random words for many steps at once; both words of every Threefry block are used.
 
     ``jax.random.bits`` merges two words into one, so that draws can be partitioned over devices; here every replica
-    has a key of its own, and there is nothing to partition.
+    has its own key, and there is nothing to partition.
 
     Args:
-      key: a key; of another generator than Threefry, JAX's default, it gives what ``jax.random.bits`` does.
+      key: a key; if its generator is not Threefry, JAX's default, the words are those of ``jax.random.bits``.
       rows: number of rows.
       width: words per row.
 

@@ -1,4 +1,4 @@
-"""Words about trees of arrays and about tables, for prompts and notebooks."""
+"""Short descriptions of trees of arrays, and small tables, for prompts and notebooks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def holding(record: Any, **numbers: float) -> str:
 
 
 def html_table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> str:
-    """A small table for a notebook: columns of texts to the left, columns with numbers to the right."""
+    """A small table for a notebook: columns of text aligned left, columns of numbers right."""
     texts = [[str(entry) for entry in row] for row in rows]
     numbers = [any(entry.lstrip("-")[:1].isdigit() for entry in column) for column in zip(*texts, strict=True)]
 

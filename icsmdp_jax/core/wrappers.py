@@ -1,4 +1,4 @@
-"""Other views of an environment: with the owner's name attached, with everything in view, or checked at run time.
+"""Wrapped environments: with the owner added to the interface, with everything in view, or checked at run time.
 
 The first two exist for baselines. They change what the active agent sees and nothing else: not the dynamics, not the
 options, not the segment.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class View(Environment[Any, Any]):
-    """An environment of which something else is seen.
+    """An environment whose agents see something else.
 
     Attributes:
       env: the environment.
@@ -50,7 +50,7 @@ class View(Environment[Any, Any]):
 
 @dataclasses.dataclass(frozen=True)
 class WithOwner(View):
-    """Appends a one-hot code of the active agent to its interface, a vector, for parameters that are shared."""
+    """Appends a one-hot code of the active agent to its interface, a vector, so that parameters can be shared."""
 
     @property
     def spec(self) -> EnvSpec:
@@ -94,7 +94,7 @@ class Central(View):
         )
 
     def see(self, handoff: Handoff, state: Any, params: Any) -> Handoff:
-        """The global view, whoever is active."""
+        """The global view, whichever agent is active."""
         view = self.env.global_view(state, params)
         chex.assert_shape(view, (self.size,))
         nobody = jnp.zeros_like(handoff.agent)
@@ -105,7 +105,7 @@ class Central(View):
 class Checked(Environment[Any, Any]):
     """An environment that reports, at run time, illegal options and outcomes that break the contract.
 
-    For debugging: compile with ``checkify``, which collects what is found and raises it outside of the program.
+    For debugging: compile with ``checkify``, which collects what is found and raises it outside the program.
 
     Attributes:
       env: the environment.

@@ -11,7 +11,7 @@ from typing import Any
 def set_compilation_cache() -> None:
     """Points JAX at a persistent compilation cache for programs of any size, unless the user has chosen otherwise."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache")
-    # A run has many programs that compile in less than the second from which JAX would keep them by itself.
+    # A run has many programs that compile in less than one second, which JAX by itself would not keep.
     wanted: dict[str, Any] = {
         "jax_compilation_cache_dir": os.path.join(base, "icsmdp_jax", "jax"),
         "jax_persistent_cache_min_compile_time_secs": 0.0,

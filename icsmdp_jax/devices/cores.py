@@ -1,4 +1,4 @@
-"""All cores of a machine without an accelerator, for commands that fill it by themselves."""
+"""All cores of a machine without an accelerator, for commands that use the whole machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def use_all_cores() -> None:
     """A host device for each core, and linear algebra in the thread that asks for it, unless the user has chosen.
 
     Results do not depend on the number of devices. Threads of BLAS wait for each other by spinning, and small matrices
-    took several times as much CPU time with them. Does nothing about what is loaded already.
+    took several times as much CPU time with them. Libraries that are loaded already are left as they are.
     """
     if "jax" not in sys.modules and FLAG not in os.environ.get("XLA_FLAGS", ""):
         os.environ.setdefault(DEVICES, str(usable_cores()))

@@ -1,4 +1,4 @@
-"""Several hosts as one program: who this process is among those that ``jax.distributed`` joined, and agreement."""
+"""Several hosts as one program: the place of this process among those joined by ``jax.distributed``, and agreement."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Hosts:
         return self.index == 0
 
     def wait(self, name: str) -> None:
-        """Returns when every process has come to the point of this name."""
+        """Returns when every process has reached the point with this name."""
         if self.count > 1:
             from jax.experimental import multihost_utils
 
@@ -42,7 +42,7 @@ class Hosts:
         return [bool(one) for one in found.reshape(self.count, len(flags)).max(axis=0)]
 
     def together(self, error: Exception | None, what: str) -> None:
-        """Raises this process's error, or that of another one, so that none waits for one that has given up.
+        """Raises this process's error, or reports another's, so that no process waits for one that has given up.
 
         Args:
           error: what this process found wrong, or None.

@@ -3,7 +3,7 @@
 A run computes one function for every pair of a *cell* (a setting of traced inputs) and a *replica* (a key). The
 devices of all hosts form a grid with these two axes; each device gets a block of pairs, and no device ever waits for
 another one. Where the numbers do not divide, the last cell or replica is repeated and what it gives is dropped. What
-one pair computes does not depend on where it runs, nor on what runs with it.
+one pair computes depends neither on where it runs nor on what runs with it.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Grid:
 
     @property
     def padded_cells(self) -> int:
-        """Cells with those that fill the last row."""
+        """Number of cells, including those that fill the last row."""
         return -(-self.cells // self.rows) * self.rows
 
     @property
     def padded_replicas(self) -> int:
-        """Replicas with those that fill the last column."""
+        """Number of replicas, including those that fill the last column."""
         return -(-self.replicas // self.columns) * self.columns
 
     @property
@@ -140,7 +140,7 @@ def over_pairs(function: Callable[..., Any], specs: Sequence[PartitionSpec]) -> 
     if any(axis == 0 for axis in outer):
         return jax.vmap(replicas, outer)
 
-    # An axis of one cell would turn every look-up in what all replicas share into a batched one.
+    # An axis of one cell would turn every lookup in arrays that all replicas share into a batched one.
     def one_cell(*arguments: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf[None], replicas(*arguments))
 

@@ -4,7 +4,7 @@ Every agent has, besides its option values ``Q_i(z, o)``, a local policy ``pi_i(
 ``V_i(x, o)``: what it expects from local observation ``x`` until the end of option ``o``, and after it. Inside the
 option the critic bootstraps from itself, at the handoff from the scalar that arrives there anyway:
 
-    error = r + gamma V_i(x', o) - V_i(x, o)        while the option goes on
+    error = r + gamma V_i(x', o) - V_i(x, o)        while the option continues
     error = r + gamma v          - V_i(x, o)        where it ended; 0 instead of v if the handoff is terminal
 
 The same ``v`` enters ``y = R + gamma^tau v`` of the option values, through the same ``offer`` and ``absorb`` as in the
@@ -12,7 +12,7 @@ preconfigured regime; with ``adapt=False`` that is all that is left.
 
 ``B`` copies of the environment share the parameters and advance by primitive steps side by side: no copy waits for
 another one's option to end. Where a handoff happened, agents exchange their scalar and learn; everywhere the active
-agent's actor and critic learn. What has no row in a step keeps its bits.
+agent's actor and critic learn. Parameters without a row in a step keep their bits.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def local_error(
       reward: ``[]`` float32, of the primitive step.
       gamma: ``[]`` float32.
       value: ``[]`` float32 ``V_i(x, o)``.
-      value_next: ``[]`` float32 ``V_i(x', o)``; of no account if the option has ended.
-      scalar: ``[]`` float32, what the next agent offered; of no account unless it has ended.
+      value_next: ``[]`` float32 ``V_i(x', o)``; ignored if the option has ended.
+      scalar: ``[]`` float32, what the next agent offered; ignored unless it has ended.
       ended: ``[]`` bool.
       terminated: ``[]`` bool, whether the handoff is terminal; a truncation is not.
 
@@ -200,7 +200,7 @@ class AdaptableLearner:
         return new, Record(state.ongoing, action, after, message, jnp.where(ended, errors, jnp.nan), inner)
 
     def run(self, key: chex.PRNGKey, state: AdaptableState, inputs: Inputs, steps: int) -> AdaptableState:
-        """``steps`` primitive steps of every copy; may be called again with the state that it returned."""
+        """Runs ``steps`` primitive steps of every copy; may be called again with the state that it returned."""
         return jax.lax.scan(lambda current, _: (self.step(key, current, inputs)[0], None), state, None, steps)[0]
 
     def train(self, key: chex.PRNGKey, inputs: Inputs, steps: int) -> AdaptableState:
@@ -286,7 +286,7 @@ class AdaptableLearner:
         decisions: chex.Array,
         ongoing: Ongoing,
     ) -> Ongoing:
-        """The option itself while it lasts; where it ended, the next one, of a new episode if need be."""
+        """The option itself while it lasts; where it ended, the next one, in a new episode if necessary."""
         _, _, key_reset = decision_keys(jax.random.fold_in(key_copy, decisions))
         fresh = self.env.reset(key_reset, inputs.env_params)
         tick = ongoing.tick

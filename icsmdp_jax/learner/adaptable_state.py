@@ -1,4 +1,4 @@
-"""What the adaptable learner is given, carries and tells: its traced inputs, its state, its record of a step (D9)."""
+"""The adaptable learner's traced inputs, its state, and its record of a step (D9)."""
 
 from __future__ import annotations
 

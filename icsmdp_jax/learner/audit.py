@@ -6,7 +6,7 @@ pairs (z, o). In the end it tells the others two numbers, its largest upper conf
 
     ||Q - Q_phi||_inf <= max |e| / (1 - gbar_phi).
 
-Where interfaces are numbers or vectors makes no difference; what is certified are the interfaces that were met.
+Whether interfaces are numbers or vectors makes no difference; only the interfaces that were met are certified.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def audit(
 
 
 def remarks_of(content: dict[str, Any]) -> list[str]:
-    """What a reader of ``Audit.plain`` should know besides."""
+    """What else a reader of ``Audit.plain`` should know."""
     out = []
     if content["covered"] < content["pairs"]:
         rare = content["pairs"] - content["covered"]
@@ -292,7 +292,7 @@ class _Seen:
         )
         if not self.fixed:
             one = np.zeros(len(self.mask), int)
-            one[number] = np.arange(len(number))  # any of the handoffs there: a mask belongs to its interface
+            one[number] = np.arange(len(number))  # any handoff there will do: a mask belongs to its interface
             new = np.flatnonzero(np.bincount(number, minlength=len(self.mask)) > 0)
             self.mask[new] |= mask[one[new]]
         place = number * mask.shape[1] + rows["option"].reshape(-1)

@@ -55,7 +55,7 @@ class Sums(NamedTuple):
 
 
 def covered(sums: Sums, method: str) -> np.ndarray:
-    """``[..., P]`` bool, whether a limit is given: pairs met in less than half of the batches say nothing of noise."""
+    """``[..., P]`` bool, whether a limit is given: pairs met in less than half of the batches tell too little."""
     return sums.times > 0 if method == "bernstein" else 2 * sums.met >= sums.visits.shape[-2]
 
 

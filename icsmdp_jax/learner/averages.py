@@ -1,4 +1,4 @@
-"""Averages of iterates that stay right in float32 over 10^8 and more handoffs (D10).
+"""Averages of iterates that stay accurate in float32 over 10^8 handoffs and more (D10).
 
 Within a chunk of ``L`` handoffs only one slot changes at a time, so the sum of the iterates is ``L theta_0`` plus
 ``(L - 1 - t) change_t`` for the change made at step t: constant work per handoff, whatever the table's size. Chunk

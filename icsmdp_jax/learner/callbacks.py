@@ -1,8 +1,8 @@
-"""What ``train`` tells on the way, and who listens: files, TensorBoard, Weights & Biases, a meter, an early stop.
+"""What ``train`` reports as it runs, and to whom: files, TensorBoard, Weights & Biases, a meter, an early stop.
 
 A callback is any function of a ``Point``; one that returns True ends the training. If it has a method ``close``, that
-is called when training ends, however it ends. All of it happens on the host between two compiled programs, so that a
-callback may do what it likes and changes no bit of what is learned.
+is called when training ends, however it ends. All of it happens on the host between two compiled programs, so a
+callback may do anything without changing a bit of what is learned.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class JSONLines:
         self.path = file_target(path)[0]
 
     def __call__(self, point: Point) -> None:
-        """Writes a line, whole, so that whoever reads meanwhile reads JSON."""
+        """Writes a whole line at once, so that anyone reading in the meantime reads valid JSON."""
         told = to_plain({"updates": point.updates, "handoffs": point.handoffs, **point.metrics})
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(told, allow_nan=False) + "\n")
@@ -119,7 +119,7 @@ class TensorBoard:
             self._writer.add_scalar(name, value, point.handoffs)
 
     def close(self) -> None:
-        """Writes what is left; the next training opens a file of its own."""
+        """Writes what is left; the next training opens a new file."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -186,7 +186,7 @@ class ProgressBar:
         self._done = point.handoffs
 
     def close(self) -> None:
-        """Takes the meter away."""
+        """Removes the meter."""
         if self._meter is not None:
             if self._done == self._task.work:
                 self._meter.end()

@@ -15,12 +15,12 @@ The order in which faults act is that of a message on its way, whatever the orde
 5. loss: what arrives may be lost,
 6. clipping: the receiver clips it to the range that it believes possible.
 
-What a fault costs tabular IC-Q, as long as the value range holds all values. Noise without clipping and random
-rounding do not change the mean of what arrives, nor the fixed point. Rounding to the nearest level moves it by at
-most ``message_error_bound`` of half a step; with clipping, nothing moves it by more than ``gamma_bar`` times the width
-of the range. A late message was meant for another segment, and is wrong by however much values differ. A lost message
-costs an update and no more where episodes do not end; where a pair ``(z, o)`` may end an episode or go on, the segments
-that end it are never lost, weigh more than they should, and move the fixed point.
+What a fault costs tabular IC-Q, as long as the value range holds all values. Noise without clipping and random rounding
+do not change the mean of what arrives, nor the fixed point. Rounding to the nearest level moves it by at most
+``message_error_bound`` of half a step; with clipping, nothing moves it by more than ``gamma_bar`` times the width of
+the range. A late message was meant for another segment, and is wrong by however much values differ. A lost message
+costs one update and nothing else where episodes do not end; where a pair ``(z, o)`` may end an episode or go on, the
+segments that end it are never lost, weigh more than they should, and move the fixed point.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Channel(NamedTuple):
         return self._replace(lateness=jnp.asarray(k).astype(jnp.int32))
 
     def adversarial(self, agents: Any, attack: str | chex.Array, excess: Any = 0.0) -> Channel:
-        """The named agents lie, in every message.
+        """The given agents lie in every message.
 
         Args:
           agents: ``[N]`` bool.
@@ -151,7 +151,7 @@ class Channel(NamedTuple):
 
 
 class History(NamedTuple):
-    """What was sent lately in one environment, for late messages; leading batch axes as in the offers.
+    """The latest messages of one environment, for late delivery; leading batch axes as in the offers.
 
     Attributes:
       messages: ``[..., longest + 1]`` float32 as they were on the wire, the newest first.

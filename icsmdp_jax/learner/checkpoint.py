@@ -1,4 +1,4 @@
-"""A training on disk: all arrays, the key and a JSON card in one safetensors file; resuming changes no bit.
+"""A training run on disk: all arrays, the key and a JSON card in one safetensors file; resuming changes no bit.
 
 The card is the file's metadata (entry ``card``), so that arrays and card are replaced together or not at all, and any
 reader of safetensors can look inside. Nothing is ever unpickled: structure comes from the setup that is trained.
@@ -47,13 +47,13 @@ def save_checkpoint(path: str | os.PathLike[str], state: Any, key: chex.PRNGKey,
     """Writes a training's state and key as one file, whole or not at all; an older file of that name is replaced.
 
     Args:
-      path: the file, by custom ``NAME.safetensors``.
+      path: the file, by convention ``NAME.safetensors``.
       state: what ``train`` returned, with or without an axis of seeds; or any tree of arrays, numbers and keys.
       key: the key that ``train`` was given.
       **about: plain values for the card: a note, settings, the commit.
 
     Raises:
-      ValueError: in one line, for leaves that are no arrays, a card that is not JSON, or a place that cannot be
+      ValueError: in one line, for leaves that are not arrays, a card that is not JSON, or a place that cannot be
         written to.
 
     Example:
@@ -173,7 +173,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _read(where: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and card of a file that is what it says."""
+    """Arrays and card of a file whose contents match its card."""
     try:
         arrays = load(where.read_bytes())
         with safe_open(where, framework="numpy") as file:

@@ -37,7 +37,7 @@ LONGEST = 8192  # handoffs of a simulated return
 
 
 class Curves(NamedTuple):
-    """What training tells about itself, at some numbers of updates; with seeds every field has a leading axis.
+    """What training records about itself, at some numbers of updates; with seeds every field has a leading axis.
 
     Attributes:
       updates: ``[P]`` int32, updates so far.
@@ -46,8 +46,8 @@ class Curves(NamedTuple):
       visits: ``[P, N]`` int32, decisions of each agent since then.
       returns: ``[P]`` float32, mean return of the greedy policy over simulated episodes; None unless asked for.
 
-    That is all that a run records: ``4 P (2 N + 3)`` bytes for each seed, 400 KB for 1000 agents, whatever there are of
-    updates. What each update tells, and who hands to whom, is for ``ParallelLearner.run`` and its field ``graph``.
+    That is all that a run records: ``4 P (2 N + 3)`` bytes for each seed, 400 KB for 1000 agents, however many
+    updates there are. For single updates, and who hands to whom, see ``ParallelLearner.run`` and its field ``graph``.
     """
 
     updates: chex.Array
@@ -126,9 +126,9 @@ def train(
       episodes: simulated episodes behind each return on the curve; 0 for a curve without returns.
       horizon: handoffs of each episode; as many as leave 0.1 % of the discount unless given.
       start: a state to resume from, as ``train`` returned it or ``load_checkpoint`` read it; with the key of its run
-        the bits are those of a run without interruption. ``updates`` includes its own, the curves begin behind them.
+        the bits are those of a run without interruption. ``updates`` includes its own; the curves begin after those.
       callbacks: called on the host at each point of the curve, between compiled programs, with a ``Point``; training
-        stops behind a point at which one returns True. Not inside ``jit``.
+        stops after a point at which one returns True. Not inside ``jit``.
 
     Returns:
       The state and the curves.
@@ -204,7 +204,7 @@ def recorded(
 ) -> tuple[State, Curves]:
     """Trains from new parameters as ``learner.train`` does, and records sums over ``P`` consecutive parts of training.
 
-    Nothing is kept of single updates, so that the record is as large as its ``P`` points whatever there are of updates.
+    Nothing is kept of single updates, so the size of the record depends on its ``P`` points alone.
 
     Args:
       learner: the learner.

@@ -1,7 +1,7 @@
 """What goes on inside a run, agent by agent: errors, visits, gradients, and who hands to whom.
 
-What is about visits and gradients are pure functions of plain arrays, jittable and vmappable; handoff graphs are put
-together on the host. ``N`` agents; NaN stands for "not measured".
+Visits and gradients are measured by pure functions of plain arrays, jittable and vmappable; handoff graphs are
+assembled on the host. ``N`` agents; NaN stands for "not measured".
 """
 
 from __future__ import annotations

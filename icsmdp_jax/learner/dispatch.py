@@ -3,8 +3,8 @@
 A batch of handoffs belongs to many agents, each with its own network. Giving every row its own copy of its
 agent's weights moves far more memory than the arithmetic needs; evaluating all agents on all rows multiplies the
 arithmetic by their number. ``by_slot`` does neither: rows are sorted by slot, every slot gets a table of
-``capacity`` places that one batched product serves, and rows that find no place are worked off in blocks of one
-slot each, by a loop that is as long as it has to be. No row is dropped, however unevenly the slots are hit.
+``capacity`` places that one batched product serves, and rows that find no place are processed in blocks of one
+slot each, by a loop that is only as long as necessary. No row is dropped, however unevenly the slots are hit.
 """
 
 from __future__ import annotations
@@ -263,8 +263,8 @@ def _merged(
 ) -> tuple[Any, ...]:
     """Arguments of ``size`` replicas as those of one with more slots and rows, so that one loop runs over all blocks.
 
-    Mapped as it stands, the loop would go on for every replica until the last one is done, and would copy all that
-    it carries on every pass to keep the others as they are.
+    Mapped as it stands, the loop would run for every replica until the last one is done, and on every pass would copy
+    all that it carries to keep the others as they are.
 
     Args:
       size: number of replicas.

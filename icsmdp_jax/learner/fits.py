@@ -1,6 +1,6 @@
-"""Do the parts of a learner fit together? Asked when it is built, or traced, and answered in one line that names what.
+"""Do the parts of a learner fit together? Checked when it is built or traced; one line names what does not fit.
 
-Sizes and types are known then and cost nothing; numbers are looked at where they are not traced.
+Sizes and types are known then and cost nothing; numbers are checked where they are not traced.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Whether a run of ``train`` fits into memory: forecast from shapes, and refused before any of it is taken.
 
-On an accelerator device and host count each for itself; on a CPU both are the same memory. Each replica leaves its
+With an accelerator, device and host memory count separately; on a CPU both are the same memory. Each replica leaves its
 last parameters in float32 and the sum of all in float64 at every checkpoint, and the caller's tables of values come on
 top. docs/scaling.md says how the forecast was checked.
 """
@@ -87,7 +87,7 @@ def check(sizes: Sizes, replicas: int) -> None:
 
 
 def largest(possible: Callable[[int], bool], limit: int) -> int:
-    """A count below ``limit`` that is possible, of two digits and zeros, close to where counts cease to be; or 0."""
+    """A count below ``limit`` that is possible, of two digits and zeros, close to the largest such count; or 0."""
     low, high = 0, limit
     while high - low > 1:
         middle = (low + high) // 2
@@ -98,7 +98,7 @@ def largest(possible: Callable[[int], bool], limit: int) -> int:
 
 
 def in_units(size: int) -> str:
-    """Bytes as people write them."""
+    """Bytes in readable units."""
     for factor, unit in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if size >= factor:
             return f"{size / factor:.3g} {unit}" if size < 1000 * factor else f"{size / factor:,.0f} {unit}"

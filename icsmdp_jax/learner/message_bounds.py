@@ -91,7 +91,7 @@ def model_value_range(model: TabularModel, moments: KernelMoments | None = None)
     by_segment = _range(reward.min(), reward.max(), killing.min(), killing.max())
     rate = model.reward_rate[moments.used]
     least, most = (rate + lump[moments.used] for lump in lump_range(model))
-    if model.longest_duration > 1:  # some steps may be no last ones
+    if model.longest_duration > 1:  # some steps may not be the last
         least, most = np.minimum(rate, least), np.maximum(rate, most)
     by_step = value_range(least.min(), most.max(), model.gamma, 0.0 if model.is_terminal.any() else model.gamma)
     return ValueRange(max(by_segment.low, by_step.low), min(by_segment.high, by_step.high))

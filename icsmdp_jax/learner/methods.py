@@ -1,4 +1,4 @@
-"""The one table of methods: IC-Q and its rivals, each with its flow of information, words and looks.
+"""The one table of methods: IC-Q and its rivals, each with its flow of information, labels and plot style.
 
 Learner, experiments, axes of the bound and figures all read it; ``register`` adds a method to all of them.
 """
@@ -56,7 +56,7 @@ METHODS: dict[str, Method] = {}
 
 
 def register(method: Method) -> Method:
-    """Adds a method to the table, behind those that are there.
+    """Adds a method to the end of the table.
 
     Raises:
       ValueError: if its names are taken, or for an unknown view or word for what crosses.

@@ -31,7 +31,7 @@ def real(name: str, value: Any, shape: Shape) -> Array:
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected real numbers, found dtype {array.dtype}")
     check_shape(name, array, shape)
-    with np.errstate(over="ignore"):  # longer floats become infinite, which is refused where it matters
+    with np.errstate(over="ignore"):  # floats out of range become infinite, which is refused where it matters
         return np.array(array, np.float64)
 
 
@@ -86,7 +86,7 @@ def text(name: str, value: Any, shape: Shape) -> Array:
 
 
 def unique_text(name: str, value: Any, shape: Shape) -> Array:
-    """``text`` without repetitions: names that commands look things up by."""
+    """``text`` without repetitions, for names that commands look up."""
     array = text(name, value, shape)
     earlier: dict[str, int] = {}
     for index, entry in enumerate(array.tolist()):
@@ -130,7 +130,7 @@ def finite(name: str, array: Array, used: Array | None = None) -> None:
 def pmf(name: str, array: Array, used: Array, axes: tuple[int, ...]) -> Array:
     """Checks that each used row is a probability law; returns rows that sum to 1, and zeros in unused ones.
 
-    Entries below 0 by no more than rows may be off are rounding, and taken for 0.
+    Entries below 0 by no more than the tolerance of a row's sum count as rounding and become 0.
     """
     finite(name, array, used)
     wide = used.reshape(used.shape + (1,) * (array.ndim - used.ndim))

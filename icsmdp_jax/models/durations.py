@@ -1,7 +1,7 @@
 """Laws of the duration of an option: bounded pmfs on ``1..T`` with exact discounts ``E[gamma^tau]`` (D2).
 
 Every law is a finite pmf, so that its moments are sums and its discount under any ``gamma`` is exact. Laws
-with unbounded support are cut at ``longest`` and renormalised; ``tail_mass`` says how much was cut off.
+with unbounded support are cut at ``longest`` and renormalised; ``tail_mass`` is the probability that was cut off.
 Durations are counted in primitive steps.
 """
 
@@ -213,7 +213,7 @@ def _two_members(build: Callable[[int], DurationLaw], least: int, share: float, 
 
 
 def _deterministic_family(mean: float, longest: int) -> DurationLaw:
-    """All mass on ``mean``, or on its two neighbours if it is not whole."""
+    """All mass on ``mean``, or on the two neighbouring whole numbers if it is not whole."""
     return _two_members(deterministic, math.floor(mean), mean - math.floor(mean), longest)
 
 

@@ -29,7 +29,7 @@ OTHER_KINDS = {  # by their first bytes
 }
 MOST_QUOTED = 300  # characters of an error of a library
 SMALL = 2**28  # bytes of arrays that fit anywhere
-CONTROL = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")  # bytes that no text has, in whatever encoding
+CONTROL = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")  # bytes that occur in no text, whatever its encoding
 REQUIRED = ("reward_rate", "agent", "interface", "gamma")
 
 
@@ -71,8 +71,8 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def other_kind(path: str) -> str:
-    """What a file is that NumPy does not read, by its first bytes; empty for NumPy's own formats and without access."""
-    if not os.path.isfile(path):  # a pipe would be waited for
+    """The kind of a file that NumPy cannot read, by its first bytes; empty for NumPy's formats or without access."""
+    if not os.path.isfile(path):  # reading a pipe would block
         return ""
     try:
         with open(path, "rb") as stream:
@@ -141,7 +141,7 @@ def load_model(path: str | os.PathLike[str]) -> TabularModel:
         model = TabularModel(**{name: arrays[name] for name in FIELDS if name in arrays})  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from None
-    if unknown:  # said of files that are used; others are refused in one line
+    if unknown:  # a warning for files that are used; others are refused in one line
         warnings.warn(f"{os.fspath(path)}: ignoring unknown arrays {', '.join(unknown)}", stacklevel=2)
     return model
 

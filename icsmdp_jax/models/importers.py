@@ -1,11 +1,11 @@
 """Decision processes of other libraries as models: one agent, every option lasts one primitive step.
 
-By default the agent sees the state itself; with ``interface=`` it sees less, and the rest of the package says what that
-costs. Probabilities and rewards are taken over entry by entry, as successor lists: nothing is averaged that the source
-keeps apart. A reward of minus infinity means that an action is not available, as in QuantEcon.
+By default the agent sees the state itself; with ``interface=`` it sees less, and the rest of the package measures what
+that costs. Probabilities and rewards are copied entry by entry, as successor lists: nothing is averaged that the
+source keeps apart. A reward of minus infinity means that an action is not available, as in QuantEcon.
 
 Sources: the table ``env.unwrapped.P`` of Gymnasium's toy text environments, and the arrays that
-``quantecon.markov.DiscreteDP`` and ``mdptoolbox.mdp`` are made of. None of these libraries is needed.
+``quantecon.markov.DiscreteDP`` and ``mdptoolbox.mdp`` take. None of these libraries is needed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from icsmdp_jax.models.tabular import TabularModel
 def from_gym(P: Any, gamma: float = 0.99, *, start: Any = None, interface: Any = None) -> TabularModel:
     """The table ``P[s][a] = [(probability, next state, reward, done), ...]`` of Gymnasium's toy text environments.
 
-    A transition that is done ends the episode. Where it leads is a terminal state: the state itself if nothing else
-    leads there (its own loops aside), or else a copy of it, numbered after all the others. A state without actions is
+    A transition that is done ends the episode. It leads to a terminal state: the next state itself if nothing else
+    leads there (its own loops aside), otherwise a copy of it, numbered after all the others. A state without actions is
     terminal, and an action without entries is not available.
 
     Args:
@@ -215,7 +215,7 @@ def _table(P: Any) -> list[dict[int, Sequence[Any]]]:
 
 
 def _numbered(name: str, rows: Any, gaps: bool) -> list[int]:
-    """The keys of a dictionary or the indices of a sequence, which number from 0 what they stand for."""
+    """The keys of a dictionary or the indices of a sequence, which number the entries from 0."""
     of_type(Mapping | Sequence | np.ndarray, "a dictionary or a list", **{name: rows})
     if not isinstance(rows, Mapping):
         return list(range(len(rows)))

@@ -99,7 +99,7 @@ def _check_laws(outcomes: Outcomes, used: Array, name: Callable[[int], str]) -> 
 
 
 def _listed(rows: int, outcomes: Outcomes) -> tuple[Array, Array, Array]:
-    """``[rows, W]`` next states, probabilities and rewards, as many places as the fullest row needs."""
+    """``[rows, W]`` next states, probabilities and rewards, with as many places as the fullest row needs."""
     order = np.argsort(outcomes.row, kind="stable")
     row = outcomes.row[order]
     counts = np.bincount(row, minlength=rows)

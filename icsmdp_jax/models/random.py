@@ -1,6 +1,6 @@
 """Random models: lumpable ones, whose interfaces hide nothing that matters, and large ones, which hide a lot.
 
-**Lumpable** (``random_model``): gap 0 by construction, and short sight pays little.
+**Lumpable** (``random_model``): gap 0 by construction, and short-sighted choices earn little.
 
 Each interface stands for several states. Which of them is entered depends on all that came before, yet rewards,
 durations and the next interface depend on the interface and the option alone. So ``epsilon = delta = 0`` (D6), the
@@ -38,13 +38,13 @@ def random_model(
     reward_noise: float = 0.1,
     features: int = 8,
 ) -> TabularModel:
-    """A random lumpable IC-SMDP (D1, D6) in which it matters where an option leads, more than what it pays.
+    """A random lumpable IC-SMDP (D1, D6) in which where an option leads matters more than what it pays.
 
     The reward rate at ``(z, o)`` is ``reward_scale`` times a level of the interface plus ``option_share`` times a part
-    of the option's own, both standard normal. Each pair has ``successors`` next interfaces with random weights, a
-    duration law of a random family with a random mean, and any law of the next hidden value given state, option and
-    next interface. One cycle through all interfaces, among the successors of option 0, keeps the behaviour chain in
-    one piece.
+    that depends on the option, both standard normal. Each pair has ``successors`` next interfaces with random weights,
+    a duration law of a random family with a random mean, and any law of the next hidden value given state, option and
+    next interface. One cycle through all interfaces, among the successors of option 0, keeps the behaviour chain in one
+    piece.
 
     Args:
       seed: of everything that is drawn.
@@ -56,7 +56,7 @@ def random_model(
       gamma: discount per primitive step.
       duration_mean: middle of the mean durations, in primitive steps; they lie within a third of it. 3 or more.
       longest_duration: ``T``.
-      reward_scale: see above, in reward per primitive step; values are some ten times as large.
+      reward_scale: see above, in reward per primitive step; values are about ten times as large.
       option_share: see above, 0 or more.
       reward_noise: half-width of the uniform noise on the segment reward.
       features: dimension of the random unit vectors that describe the interfaces, 1 or more.
@@ -80,7 +80,7 @@ def random_model(
     ):
         if not value >= least:
             raise ValueError(f"{name} = {value}: expected {least} or more")
-    # A stream for each part, so that neither the number of agents nor the descriptions change the dynamics.
+    # One stream for each part, so that neither the number of agents nor the descriptions change the dynamics.
     streams = [np.random.default_rng([seed, part]) for part in range(5)]
     drawn = int(streams[0].integers(FEWEST_AGENTS, MOST_AGENTS + 1))
     count = drawn if num_agents is None else num_agents

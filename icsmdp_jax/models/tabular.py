@@ -216,5 +216,5 @@ def annuities(gamma: float, longest: int) -> Array:
     if gamma < 0.5:
         return (1 - gamma**tau) / (1 - gamma)
     out = -np.expm1(tau * np.log1p(gamma - 1)) / (1 - gamma)
-    out[:16] = np.cumsum(gamma ** np.arange(min(longest, 16)))  # 1, 1 + gamma, ... as anybody would add them
+    out[:16] = np.cumsum(gamma ** np.arange(min(longest, 16)))  # 1, 1 + gamma, ... added in the obvious order
     return out

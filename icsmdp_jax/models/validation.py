@@ -86,7 +86,7 @@ def validated(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sizes(given: Mapping[str, Any]) -> tuple[int, int]:
-    """``S`` and ``O`` as most arrays have them, so that the one that is at odds with the others is the one named."""
+    """``S`` and ``O`` as most arrays have them, so that the error names the array that disagrees with the others."""
     shapes = {name: np.shape(given[name]) for name in (*BY_STATE, "available") if given[name] is not None}
     num_states = _most([shapes[name][0] for name in BY_STATE if len(shapes.get(name, ())) > 0])
     rows = [shapes[name] for name in BY_STATE_AND_OPTION if len(shapes.get(name, ())) > 1]
@@ -177,7 +177,7 @@ def _law(given: Mapping[str, Any], num_states: int, num_options: int, used: Arra
         raise ValueError(f"probability: missing, expected [{s}, {o}, W] with successor")
     raw = np.asarray(given["successor"])
     check_shape("successor", raw, (s, o, None))
-    if raw.dtype.kind in "iu":  # rows that are ignored may hold anything
+    if raw.dtype.kind in "iu":  # ignored rows may hold anything
         raw = np.where(used[..., None], raw, 0)
     out["successor"] = integers("successor", raw, (s, o, None), s)
     listed = real("probability", given["probability"], raw.shape)

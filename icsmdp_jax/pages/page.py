@@ -1,7 +1,7 @@
-"""Pages from templates: style, contents list, tables that sort and filter, figures that answer to the pointer.
+"""Pages from templates: style, contents list, tables that sort and filter, figures that respond to the pointer.
 
-A page is one file that loads nothing; its security policy forbids it to. Without scripts, and in print, it shows the
-pictures; with them, plotly.js draws what the pictures show from the data next to them (``NAME.json``).
+A page is one file that loads nothing; its security policy forbids that. Without scripts, and in print, it shows the
+pictures; with scripts, plotly.js draws the same from the data next to the pictures (``NAME.json``).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]
 
 @lru_cache(maxsize=1)
 def bundle() -> str:
-    """plotly.js as its Python package ships it, packed with gzip (a third of its size), base64; empty without it."""
+    """plotly.js as its Python package ships it, gzipped (a third of its size), base64; empty if not installed."""
     # The script alone: importing plotly would take longer than all else.
     found = importlib.util.find_spec("plotly")
     if found is None or found.submodule_search_locations is None:
@@ -113,6 +113,6 @@ def bundle() -> str:
 
 
 def _inert(data: Any) -> str:
-    """JSON that no HTML parser takes for markup."""
+    """JSON that no HTML parser mistakes for markup."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

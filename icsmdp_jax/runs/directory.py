@@ -93,23 +93,23 @@ class RunDirectory:
         return {task: self.read(task) for task in tasks if self.part(task).exists()}
 
     def unfinished(self) -> None:
-        """Takes the mark of a finished run away, before anything is computed."""
+        """Removes the mark of a finished run, before anything is computed."""
         (self.path / FINISHED).unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Removes what processes left that were killed while they wrote; no process may be writing."""
+        """Removes what processes that were killed while writing left behind; no process may be writing."""
         for left in self.parts.glob(".*.part"):
             left.unlink()
 
     def lock(self, index: int) -> None:
-        """Keeps a second process from computing the same: the lock ends with the process, however that ends.
+        """Keeps a second process from computing the same run; the lock ends with the process, however that ends.
 
         Raises:
           ValueError: if another process holds it.
         """
         try:
             import fcntl
-        except ImportError:  # not on this system; then no process is kept out
+        except ImportError:  # not available on this system; then no process is kept out
             return
         file = self.path / f".lock-{index}"
         self._made = None if os.path.lexists(file) else file
@@ -126,7 +126,7 @@ class RunDirectory:
         self._lock = stream
 
     def close(self, untouched: bool = False) -> None:
-        """Gives the lock back, and takes away what it has left if the directory is to stay as it was."""
+        """Releases the lock, and removes its traces if the directory is to stay as it was."""
         if untouched and self._lock is not None and self._made is not None:
             self._made.unlink(missing_ok=True)
         if self._lock is not None:
@@ -140,7 +140,7 @@ class RunDirectory:
 def open_directory(
     out: Path, manifest: dict[str, Any], resume: bool = False, overwrite: bool = False, index: int = 0
 ) -> RunDirectory:
-    """Makes a run directory, or opens the one of the very same run.
+    """Creates a run directory, or opens that of the very same run.
 
     Args:
       out: where; made if it does not exist.

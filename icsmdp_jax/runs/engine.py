@@ -1,8 +1,8 @@
-"""The loop over the tasks of a run: resume, every host its parts, progress, and a clean end whatever happens.
+"""The loop over the tasks of a run: resuming, sharing parts among hosts, progress, and a clean end whatever happens.
 
 With several hosts, tasks that simulate are computed by all devices together, in the same order everywhere, and one
-host writes the part; tasks that only compute on the host are divided. There is no scheduler: who writes what follows
-from the list of tasks, and hosts wait for each other at the beginning, at the end, and inside the programs they share.
+host writes the part; tasks that only compute on the host are divided. There is no scheduler: the list of tasks
+determines who writes what, and hosts wait for each other at the beginning, at the end, and inside shared programs.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _compute(
     try:
         for done in [pool.submit(compute, task) for task in missing]:
             done.result()
-    finally:  # Ctrl-C comes here: what runs ends at its next report of progress, what waits does not begin
+    finally:  # Ctrl-C ends up here: running tasks stop at their next report of progress, waiting ones do not start
         given_up.set()
         pool.shutdown()
 

@@ -35,7 +35,7 @@ RUNNING, FINISHED, INTERRUPTED, FAILED = "running", "finished", "interrupted", "
 
 
 class Report(NamedTuple):
-    """How far one process is, as its progress file says.
+    """How far one process is, according to its progress file.
 
     Attributes:
       state: running, finished, interrupted or failed.
@@ -112,7 +112,7 @@ class CompileClock:
             self.loaded += 1
 
     def stop(self) -> None:
-        """Counts no further."""
+        """Stops counting."""
         self._running = False
 
 
@@ -191,7 +191,7 @@ class Meter:
             self._save()
 
     def kept(self, task: Task) -> None:
-        """A task whose part was there."""
+        """Counts a task whose part was there already."""
         with self._lock:
             self._done.add(task.name)
             self._kept += task.work
@@ -199,7 +199,7 @@ class Meter:
         self._move(task.work)
 
     def begin(self, task: Task) -> None:
-        """The next task of this thread."""
+        """Begins the next task of this thread."""
         with self._lock:
             self._mine.name = task.name
             self._running[task.name] = _Running(task, self._now(), self._clock.seconds)
@@ -207,7 +207,7 @@ class Meter:
             self._bar.set_description(task.name, refresh=False)
 
     def add(self, amount: int) -> None:
-        """Work within the current task of this thread."""
+        """Counts work within the current task of this thread."""
         with self._lock:
             current = self._running.get(getattr(self._mine, "name", ""))
             if current is None:
@@ -218,7 +218,7 @@ class Meter:
         self._move(amount)
 
     def end(self) -> None:
-        """The current task of this thread is finished and its part written."""
+        """Counts the current task of this thread as finished, its part written."""
         current = self._running.get(getattr(self._mine, "name", ""))
         if current is None:
             return

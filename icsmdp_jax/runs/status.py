@@ -25,7 +25,7 @@ from icsmdp_jax.runs.meter import (
 
 SILENT = 10 * BEAT  # seconds without a renewal after which a process is taken to be gone, if it is on another machine
 GONE = "gone"
-UNFINISHED = (FAILED, INTERRUPTED, GONE, RUNNING)  # of several processes the first of these decides
+UNFINISHED = (FAILED, INTERRUPTED, GONE, RUNNING)  # with several processes, the first of these that applies decides
 
 
 def status(folder: Path, now: float | None = None) -> dict[str, Any]:
