@@ -41,7 +41,7 @@ Params = TypeVar("Params", bound=Starts)
 
 @dataclasses.dataclass(frozen=True)
 class FiniteEnv(Environment[TabularState, Params]):
-    """A finite IC-SMDP, one look-up for each option.
+    """A finite IC-SMDP, one lookup for each option.
 
     Attributes:
       num_agents: ``N``.

@@ -1,6 +1,6 @@
-"""Work that is handed on until it is delivered, right or wrong: environments whose states are few enough to be listed.
+"""Work that is handed on until it is delivered, right or wrong: environments with few enough states to list.
 
-What such an environment does at a handoff is a look-up. It draws the next state from the law of (state, option) and,
+What such an environment does at a handoff is a lookup. It draws the next state from the law of (state, option) and,
 independently, the duration, which is ``shortest`` or one block more. Two states are terminal: delivered *right*, and
 every other end. A segment of ``tau`` blocks that spends ``dollars`` pays
 
@@ -122,7 +122,7 @@ class Listed(FiniteEnv[ListedParams]):
         self, words: chex.Array, state: TabularState, option: chex.Array, params: ListedParams
     ) -> tuple[chex.Array, Ended]:
         """State entered and segment: words for duration and next state."""
-        # Nothing follows an end: whoever steps on from one, without a restart, steps on from the last state.
+        # Nothing follows an end: a step from there, without a restart, continues from the last state.
         at = (jnp.minimum(state.index, self.num_deciding - 1), option)
         entered = draw_at(words[1], params.outcome, at)
         chance = (words[0] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
@@ -216,7 +216,7 @@ def listed_model(longest: int, params: ListedParams, features: np.ndarray | None
     """A listed world as a finite IC-SMDP: same states (the two ends last), interfaces and options (D1).
 
     The rewards of the model are right in the mean, ``E[R|s,o]``, and spread evenly over the blocks: laws of next state
-    and duration, values and policies are those of the environment, the scatter of single rewards is not.
+    and duration, values and policies are those of the environment, but the scatter of single rewards is not.
 
     Args:
       longest: ``T``, the longest duration.

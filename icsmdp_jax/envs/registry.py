@@ -1,7 +1,7 @@
 """All environments by name: ``make("cpu-sort3")`` gives an environment and its parameters.
 
 Entries are strings, so that nothing is imported before it is asked for. Other packages publish environments as entry
-points of the group ``icsmdp_jax.environments``, ``name = "module:function"``; they are listed behind ours.
+points of the group ``icsmdp_jax.environments``, ``name = "module:function"``; they are listed after ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     Attributes:
       maker: a function, or ``"module:function"``, called with keyword arguments; returns ``(env, params)``.
       text: what it is, in a few words.
-      arguments: arguments that belong to the name; whoever makes the environment may replace them.
+      arguments: arguments that belong to the name; the caller who makes the environment may replace them.
     """
 
     maker: str | Callable[..., tuple[Environment, Any]]
@@ -113,7 +113,7 @@ def environments() -> tuple[str, ...]:
 
 
 def register(name: str, maker: str | Callable[..., tuple[Environment, Any]], text: str, **arguments: Any) -> None:
-    """Adds an environment of another package, behind those that are there, for this process.
+    """Adds an environment of another package to the end of the list, for this process.
 
     An installed package is found without it: ``[project.entry-points."icsmdp_jax.environments"]`` in its pyproject.toml
     with the line ``name = "module:function"``.
@@ -125,7 +125,7 @@ def register(name: str, maker: str | Callable[..., tuple[Environment, Any]], tex
       **arguments: arguments that belong to the name.
 
     Raises:
-      ValueError: if the name is taken, or the maker is none.
+      ValueError: if the name is taken, or the maker is not one.
 
     Example:
       >>> import icsmdp_jax as ic

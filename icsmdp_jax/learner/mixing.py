@@ -1,4 +1,4 @@
-"""A new agent's parameters as a convex combination of those of agents that are there already.
+"""A new agent's parameters as a convex combination of those of existing agents.
 
 The coefficients are searched with values alone: one two-point step evaluates the combination at ``alpha + d u`` and at
 ``alpha - d u``, two forward passes, for one random direction ``u``, and never differentiates anything. Parameters are

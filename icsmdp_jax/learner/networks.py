@@ -65,14 +65,14 @@ def features_of(model: TabularModel, rng: np.random.Generator) -> np.ndarray:
 
 
 def _remembered(make: Callable[..., ValueClass]) -> Callable[..., ValueClass]:
-    """One class for the same sizes, so that what is compiled for it is found again; what cannot be one is refused."""
+    """One class for the same sizes, so that compiled programs are found again; what cannot be a class is refused."""
     remembered = lru_cache(maxsize=256)(make)
 
     @wraps(make)
     def found(*sizes: Any, **more: Any) -> ValueClass:
         try:
             return remembered(*sizes, **more)
-        except TypeError:  # a list, say, which cannot be looked up
+        except TypeError:  # a list, for example, which cannot be looked up
             return make(*sizes, **more)
 
     return found
@@ -191,7 +191,7 @@ def two_layer(num_agents: int, num_options: int, width: int, hidden: str = "trai
       width: ``m``.
       hidden: ``"trained"``: ``w`` is trained and the signs ``b`` stay as they are, alternating, which makes the start
         half positive and half negative. ``"frozen"``: ``w`` stays at its random start and ``b`` is trained, so that the
-        class is linear in its parameters and T2.1 speaks about it.
+        class is linear in its parameters and T2.1 applies to it.
       dim: length of the interface vectors where there is no feature table.
 
     Raises:

@@ -27,10 +27,10 @@ from icsmdp_jax.learner.schedules import StepSize
 from icsmdp_jax.runs import provenance
 
 EXECUTORS = ("auto", "xla", "numba", "pallas")
-THREEFRY = "threefry2x32"  # whose words the other executors make for themselves
+THREEFRY = "threefry2x32"  # the generator whose words the other executors compute themselves
 WORTH = 20_000_000  # handoffs below which loading numba takes longer than it saves
 STEPS = 2**24  # step sizes that are tabulated at most, over all lanes
-STEP_BLOCK = 2**15  # of them at a time
+STEP_BLOCK = 2**15  # number of them at a time
 CODES = 2**16  # outcome codes must be below
 SMALLEST = 1e-20  # rewards from here on leave room above the numbers that XLA takes for 0
 TINY = float(np.finfo(np.float32).tiny)
@@ -70,7 +70,7 @@ def chosen(
 
 
 def refusal(learner: Learner, lanes: Sequence[Inputs], samples: int) -> str | None:
-    """Why a run has to be XLA's, in words; None if Numba can do it."""
+    """Why a run needs XLA, in words; None if Numba can do it."""
     spec = learner.env.spec
     if type(learner) is not Learner or type(learner.env) is not TabularEnv:
         return "expected the plain learner on a tabular model"
@@ -93,7 +93,7 @@ def refusal(learner: Learner, lanes: Sequence[Inputs], samples: int) -> str | No
 
 
 def _unfit(lane: Inputs, tables: bool) -> str | None:
-    """What of one lane the loops cannot hold."""
+    """What the loops cannot handle in one lane, in words."""
     params = lane.env_params
     laws = (params.successor, params.duration, params.start, lane.behaviour)
     if max(int(np.max(law.codes)) for law in laws if law is not None) >= CODES or len(params.agent) >= CODES:
@@ -182,7 +182,7 @@ class Executor:
         self._models = [self._model(lane) for lane in lanes]
 
     def _model(self, lane: Inputs) -> tuple[Any, ...]:
-        """Arguments of the kernel that are one lane's, but for the step sizes."""
+        """Arguments of the kernel for one lane, except the step sizes."""
         learner, p = self._learner, jax.tree.map(np.asarray, lane.env_params)
         env, width = learner.env, learner.words_per_step
         assert isinstance(env, TabularEnv) and lane.behaviour is not None
@@ -243,7 +243,7 @@ class Executor:
         return known
 
     def advance(self, chunks: int) -> bool:
-        """Runs that many chunks of every replica; False, with the state as it was, if a value would not be finite."""
+        """Runs some chunks of every replica; False, with the state as it was, if a value would not be finite."""
         lanes, replicas = self.index.shape
         done, most = self.chunks * self.length, chunks * self.length
         count = done + most if self._learner.clock == "epoch" else int(self.seen.max(initial=0)) + most

@@ -1,6 +1,6 @@
 """The loops of ``numba_executor``: handoffs of IC-Q on one core, with the bits of the XLA program (D9, D10).
 
-The behaviour of these runs is fixed, so that a trajectory depends on no value. A block of handoffs of a few replicas
+The behaviour of these runs is fixed, so a trajectory depends on no value. A block of handoffs of a few replicas
 passes three short loops: random words (vectorised), states and options (chains of look-ups, side by side), and rewards
 with learning. Unsigned indices spare the test for negative ones. Where XLA contracts a product and a sum into one
 rounding (``fused``), so does ``fma`` here; nothing else may be contracted.
@@ -47,7 +47,7 @@ def rounds(
 def threefry(k0: Any, k1: Any, first: Any, second: Any, count: int, one: Any, other: Any) -> None:
     """Threefry-2x32 with 20 rounds of counters ``(first + i, second)``, as JAX counts them; up to three too many.
 
-    Both words of a block have an array of their own, and every uint32 is said to be one: only so is this vector code.
+    Each word of a block has its own array, and every uint32 is declared as one: only then is this vector code.
     A round waits for the one before it, so four quarters of the counters take turns.
     """
     h = (count + 3) // 4
@@ -259,7 +259,7 @@ def learn_linear(
 def close_chunk(fused: Any, length: int, start: Any, weighted: Any, high: Any, low: Any) -> bool:
     """The mean of a chunk's iterates, added to the compensated total (``averages``); XLA divides by a product.
 
-    False if a value is not finite, which a value that once was not finite never is again.
+    False if a value is not finite; once a value is not finite, it never becomes finite again.
     """
     share = f32(f32(1) / f32(length))
     for i in range(len(start)):
@@ -289,7 +289,7 @@ def advance(
     are; ``paid [T, 4]`` has annuity, discount and last discount, ``begins [S]`` the first of the entries ``[Z O]`` of a
     state's interface. Tables have ``size`` 0. ``special`` has what few models and runs have: joint,
     split, terminal, ends, lump, lumps, mask, full, radius (-1 without projection). None if there is none of it: these
-    loops are then compiled without the questions. ``two`` is None unless there are two options.
+    loops are then compiled without the tests. ``two`` is None unless there are two options.
     """
     half, many, n = BLOCK * blocks, SIDE_BY_SIDE * BLOCK, params.shape[1]
     words = np.empty(SIDE_BY_SIDE * 2 * half, u32)

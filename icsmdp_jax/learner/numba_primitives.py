@@ -1,4 +1,4 @@
-"""What the loops of ``numba_kernels`` are compiled with, and the few instructions that Numba has no name for."""
+"""The compiler settings of the loops of ``numba_kernels``, and the few instructions that Numba has no name for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ instruction: Any = intrinsic
 
 
 def _compiled(**more: Any) -> Callable[[Any], Any]:
-    """Decorator; compiled code belongs to the user, not into the package, and other functions keep their own place."""
+    """Decorator; compiled code goes into the user's cache, not the package; other functions keep their own place."""
 
     def wrapped(function: Any) -> Any:
         config: Any = numba.config

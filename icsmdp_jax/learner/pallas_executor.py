@@ -5,7 +5,7 @@ the device's memory. Here a thread is a replica and one launch runs a whole chun
 same Threefry bits, made where they are needed) stay in registers from handoff to handoff, and the model is looked up
 through the caches. Tables stay where XLA put them, ``[replicas, Z, O]`` in device memory, and are updated there entry
 by entry: Triton has neither registers nor shared memory that a thread can index. A block of threads works on its own
-few rows until its chunk is over, so these rows are in the L1 and L2 caches; "on chip" means that and no more.
+few rows until its chunk is over, so these rows are in the L1 and L2 caches; "on chip" means only that.
 
 A thread must see its own writes. It does if it alone touches its replica: ``Tuning.block`` is 32 threads for each warp
 and so every array of the kernel has one element for each thread, the same in all loads and stores.
@@ -41,7 +41,7 @@ TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))  # of Threefry-2x32
 
 
 class Tuning(NamedTuple):
-    """How the kernel is compiled; no number depends on it but for ``fuse``.
+    """How the kernel is compiled; except for ``fuse``, no result depends on it.
 
     Attributes:
       block: replicas of a block, 32 for each of its 1, 2, 4, ... 32 warps.
@@ -56,7 +56,7 @@ class Tuning(NamedTuple):
 
 
 def refusal(learner: Learner, lanes: Sequence[Inputs], replicas: int, samples: int) -> str | None:
-    """Why a run cannot be this kernel's, in words; None if it can."""
+    """Why this kernel cannot do a run, in words; None if it can."""
     spec = learner.env.spec
     if type(learner) is not Learner or type(learner.env) is not TabularEnv:
         return "expected the plain learner on a tabular model"
@@ -87,7 +87,7 @@ def prepared(
       tuning: how the kernel is compiled.
 
     Raises:
-      ValueError: in one line, for a block that is none.
+      ValueError: in one line, for a block of another size.
     """
     tuning = tuning or Tuning()
     if tuning.block not in [32 << power for power in range(6)]:
@@ -175,7 +175,7 @@ def _model(inputs: Inputs, steps: chex.Array) -> Model:
         law(inputs.behaviour), law(p.successor), law(p.duration), law(p.start), flat(p.interface, jnp.int32),
         flat(p.terminal, jnp.int32), flat(p.mask, jnp.int32), flat(p.reward_rate), flat(p.reward_noise),
         flat(p.annuity), flat(p.discount), flat(p.lump), flat(p.last_discount), steps,
-        # exp(0), which no compiler works out.
+        # exp(0), which no compiler evaluates in advance.
         jnp.exp(jnp.minimum(jnp.abs(flat(p.reward_noise)), 0.0)),
     )  # fmt: skip
 
@@ -283,7 +283,7 @@ def run_chunk(
     """``train.run_chunk`` for all replicas of one lane.
 
     Args:
-      learner: static configuration, one that ``refusal`` has nothing against.
+      learner: static configuration, one that ``refusal`` accepts.
       state: the ``RunState`` of ``[replicas]``.
       lane: traced inputs and ``tabulated`` step sizes ``[count]``.
       length: handoffs.

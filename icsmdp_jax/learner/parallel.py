@@ -57,7 +57,7 @@ class ParallelLearner:
         each update.
 
     Raises:
-      ValueError: for unknown words or combinations that mean nothing.
+      ValueError: for unknown words or meaningless combinations.
     """
 
     env: Environment
@@ -331,7 +331,7 @@ class ParallelLearner:
         """Sends the offers through the channel; rows whose message is lost are not learned from.
 
         Raises:
-          ValueError: for longer targets, into which messages go again and again, and for learners without messages.
+          ValueError: for longer targets, which use each message more than once, and for learners without messages.
         """
         if hyper.channel is None or state.history is None:
             return state, rows, offers
@@ -355,7 +355,7 @@ class ParallelLearner:
           hyper: traced inputs.
 
         Returns:
-          The new state and what there is to tell about the update.
+          The new state and the metrics of the update.
         """
         state, rows, scalars = self.transmit(key, state, rows, self.offers(state, rows, hyper), hyper)
         params, opt_state, absorbed = self.absorb(state.params, state.opt_state, rows, scalars, hyper)

@@ -1,4 +1,4 @@
-"""What a parallel learner is given, carries and tells: its traced inputs, its state, its metrics (D9)."""
+"""A parallel learner's traced inputs, its state, and its metrics (D9)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class State(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What one update tells about itself, per agent: leading axis N.
+    """Metrics of one update, per agent: leading axis N.
 
     Attributes:
       td_square: sum of squared temporal differences over the agent's rows.

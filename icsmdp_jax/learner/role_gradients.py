@@ -1,9 +1,9 @@
 """Policy gradients for teams of roles: one set of parameters for all roles, one for each role, or one for each agent.
 
 Every agent draws its option from a softmax over values of its interface. After a batch of episodes each decision is
-reinforced by its episode's return, discounted from the prompt and compared with a baseline. This is another way than
-IC-Q to learn a workflow: the return, not a message, crosses the boundaries. What is measured on the way is whose
-gradients move the parameters: norm, mass and cosines of the roles' gradients, and how agents of one role add up.
+reinforced by its episode's return, discounted from the prompt and compared with a baseline. Unlike IC-Q, this
+sends the return, not a message, across the boundaries. What is measured along the way is whose gradients move the
+parameters: norm, mass and cosines of the roles' gradients, and how agents of one role add up.
 
 Two interventions act on roles: an anchor, which adds ``-weight KL(pi || pi_start)`` to the role's objective at the
 interfaces it visits, and damping, which multiplies the role's gradient g by ``1 - damping max(0, cos(g, m))``, where m
@@ -31,7 +31,7 @@ from icsmdp_jax.learner.networks import ValueClass
 from icsmdp_jax.learner.role_state import Episodes, History, Inputs, Metrics, State
 
 BASELINES = ("group", "running", "none")
-PLAIN = optax.identity()  # one object, so that trainers that are alike share a compilation
+PLAIN = optax.identity()  # one object, so that equal trainers share a compilation
 
 
 @dataclasses.dataclass(frozen=True)

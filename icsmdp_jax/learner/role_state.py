@@ -48,7 +48,7 @@ class Episodes(NamedTuple):
       agent, interface, option: int32.
       reward: float32 segment reward of the option.
       weight: float32 product of the discounts since the prompt.
-      active: bool, whether the episode was still going on.
+      active: bool, whether the episode had not ended yet.
     """
 
     agent: chex.Array

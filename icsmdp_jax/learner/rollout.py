@@ -99,7 +99,7 @@ def own_turn(pending: Pending, now: Handoff, option: chex.Array, after: Handoff,
     Returns:
       The completed row (``valid`` says whether there was one) and the new ``Pending``. A truncation leaves nothing to
       bootstrap from, so that segments whose discount is not 0 are dropped. After a terminal handoff it is 0 and stays
-      so: the segment is complete, whatever becomes of later episodes.
+      so: the segment is complete, whatever happens in later episodes.
     """
     mine: Pending = jax.tree.map(lambda leaf: leaf[now.agent], pending)
     row = Rows(

@@ -129,7 +129,7 @@ def stochastic_approximation(
     Args:
       size: the schedule.
       clock: ``"epoch"`` for the shared clock, ``"visits"`` for the agent's own count of updates.
-      per_option: with ``"visits"``, whether each option of the parameter slot keeps a count of its own
+      per_option: with ``"visits"``, whether each option of the parameter slot keeps its own count
         (tabular: every pair (z, o) has one).
       radius: ``[]`` float32; if given, parameters are projected after each step.
       project: how, given the agent's parameters and the radius; ``project_rows`` if None (T3).

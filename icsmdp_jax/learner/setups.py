@@ -1,4 +1,4 @@
-"""Any method on any environment or model: IC-Q and its rivals on one footing (D9).
+"""Any method on any environment or model: IC-Q and its rivals on an equal footing (D9).
 
 Every method of ``METHODS`` is a ``ParallelLearner`` with the same budget, networks and optimiser; what differs is what
 the active agent sees, whose parameters it uses, and what its target is made of. What crosses at each handoff is stated
@@ -33,7 +33,7 @@ from icsmdp_jax.learner.updates import Optimiser
 from icsmdp_jax.models.tabular import TabularModel
 
 LARGEST_LISTING = 20_000  # interfaces up to which random vectors stand in for features of listed interfaces
-BY_METHOD = ("env", "values", "optimiser", "bootstrap", "federated_every")  # what is decided here, not by the caller
+BY_METHOD = ("env", "values", "optimiser", "bootstrap", "federated_every")  # decided here, not by the caller
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -121,7 +121,7 @@ class Seen(NamedTuple):
       env: the environment as the method sees it.
       env_params: its parameters.
       values: its function class.
-      data: the data of that, for interfaces with features.
+      data: data of that class, for interfaces with features.
       model: the model as the method sees it; None where there is none, or it is not needed.
     """
 

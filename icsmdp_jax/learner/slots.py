@@ -40,7 +40,7 @@ def wide(tree: Any) -> bool:
 
 
 def _masked(leaf: chex.Array) -> bool:
-    """Whether to go through all slots: replicas side by side make an index a scatter, number after number."""
+    """Whether to go through all slots: with replicas side by side, an index becomes a scatter, one number at a time."""
     return leaf.shape[0] <= FEW and wide(leaf)
 
 

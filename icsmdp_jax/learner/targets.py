@@ -55,7 +55,7 @@ def one_handoff(reward: chex.Array, discount: chex.Array, scalar: chex.Array) ->
 def double_q_offer(online_values: chex.Array, target_values: chex.Array, mask: chex.Array) -> chex.Array:
     """The receiver's offer with two sets of parameters: one chooses the option, the other values it.
 
-    Both are the receiver's own, so it is one scalar that it returns, as before (van Hasselt, Guez and Silver 2016).
+    Both belong to the receiver, so it still returns a single scalar (van Hasselt, Guez and Silver 2016).
 
     Args:
       online_values: ``[O]`` float, values under the parameters that are trained.
@@ -75,8 +75,8 @@ def n_handoff(
 ) -> chex.Array:
     """Targets that look ``n`` handoffs ahead: ``R_t + D_t R_{t+1} + ... + (D_t ... D_{t+n-1}) scalars[t+n-1]``.
 
-    A target that would need more segments than there are up to the end of the chain, or of its episode, uses those
-    that there are. For ``n > 1`` it follows the behaviour policy in between: not off-policy correct.
+    A target that would need more segments than there are before the end of the chain, or of its episode, uses those
+    available. For ``n > 1`` it follows the behaviour policy in between: not off-policy correct.
 
     Args:
       rewards: ``[T]`` float.
@@ -115,7 +115,7 @@ def lambda_returns(
     """Targets ``G_t = R_t + D_t ((1 - lambda_t) scalars[t] + lambda_t G_{t+1})``, by one backward pass.
 
     With one ``lambda`` this is the mixture of the ``n``-handoff targets with weights ``(1 - lambda) lambda^{n-1}``,
-    the longest taking what is left. It evaluates the policy that the scalars belong to if that policy also acted.
+    the longest taking the rest. It evaluates the policy that the scalars belong to if that policy also acted.
 
     Args:
       rewards: ``[T]`` float.
@@ -240,7 +240,7 @@ def chain_targets(
 ) -> Chain:
     """A closed chain as its agents work through it, last segment first: ``relay``, then ``one_handoff``.
 
-    The targets are those of ``lambda_returns``; here they come with the messages that it took, one float for each
+    The targets are those of ``lambda_returns``; here they come with the messages that were needed, one float for each
     handoff. An agent without a segment of its own behind the epoch in question sends its plain offer.
 
     Args:

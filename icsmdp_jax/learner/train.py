@@ -107,7 +107,7 @@ def group_size(state: RunState, lanes: int, replicas: int, words: int) -> int:
     touched = (state.learner.params, state.learner.opt_state, state.total.high)  # the last as large as the accumulator
     wanted = max(min(CACHE // max(tree_bytes(touched), 1), WORDS // (4 * words * lanes)), -(-SMALLEST_GROUP // lanes))
     size = largest_divisor(replicas, wanted)
-    # Few divisors, a prime say: all at once after all, unless their words would fill the memory.
+    # Few divisors, as for a prime: all at once after all, unless their words would fill the memory.
     return size if size * lanes >= SMALLEST_GROUP or replicas > most else replicas
 
 
@@ -322,7 +322,7 @@ def _lanes_at_once(learner: Learner, lane: Inputs, count: int, replicas: int, sa
 
 
 def _joined(runs: Sequence[tuple[Run, int]], replicas: int) -> Run:
-    """Runs of some lanes each as one run of all, without the lanes that only fill up."""
+    """Joins runs of some lanes each into one run of all, without the lanes that are padding."""
     if len(runs) == 1:
         return runs[0][0]
 
@@ -382,7 +382,7 @@ def _train(
         while done < count:
             chunks = min(per_call, (count - done) // chunk)
             if loops is not None and not loops.advance(chunks):
-                # Values that are not finite are XLA's matter: it resumes where all were.
+                # Values that are not finite are left to XLA, which resumes from the last common state.
                 state, loops, executor = layout.place(loops.resumed(lanes), PAIRS), None, "xla"
             if loops is None:
                 state = advance(state, inputs, jnp.int32(chunks))

@@ -1,4 +1,4 @@
-"""IC-Q with a second scalar: the receiver sends the variance of its offer, too, and the sender weighs by it.
+"""IC-Q with a second scalar: the receiver also sends the variance of its offer, and the sender weights its step by it.
 
 The rule is ours. Every entry keeps the sum ``S`` of its squared temporal differences and their number ``n``. Besides
 ``v = max_o Q(z', o)`` the receiver sends ``V = S / n^2`` of that entry, the variance of a mean of ``n`` targets, or
@@ -7,7 +7,7 @@ infinity where ``n = 0``. The sender knows the spread ``s^2 = S / n`` of its own
     w = max(LEAST, s^2 / (s^2 + d^2 V)),    d = gamma^tau,
 
 of its step: inverse-variance weighting, scaled to 1 for an offer that is certain (and where ``n = 0`` for itself).
-``V`` goes to 0 as entries are visited, so that the fixed point is that of one scalar. No theorem is about it.
+``V`` goes to 0 as entries are visited, so that the fixed point is that of one scalar. No theorem covers this rule.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from icsmdp_jax.learner.parallel import ParallelLearner
 from icsmdp_jax.learner.parallel_state import Absorbed, Hyper, State
 from icsmdp_jax.learner.rollout import Rows
 
-LEAST = 0.25  # so that no entry waits for ever
+LEAST = 0.25  # so that no entry waits forever
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from icsmdp_jax.core.dtypes import default_dtypes
 from icsmdp_jax.learner.message import OptState, Params
 from icsmdp_jax.learner.schedules import StepSize
 
-Optimiser = Callable[[Any], optax.GradientTransformation]  # optax.adam, say: from a learning rate or schedule
+Optimiser = Callable[[Any], optax.GradientTransformation]  # such as optax.adam: from a learning rate or schedule
 
 
 class SlotRule(NamedTuple):
@@ -110,7 +110,7 @@ def stay_within(radius: Any, per_option: bool = False) -> optax.GradientTransfor
 
     Args:
       radius: radius of the ball, in the units of the parameters; may be traced.
-      per_option: whether each option (first axis of every leaf) has a ball of its own, instead of one for all the
+      per_option: whether each option (first axis of every leaf) has its own ball, instead of one for all the
         parameters of an agent.
     """
 

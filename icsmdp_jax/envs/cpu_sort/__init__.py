@@ -1,4 +1,4 @@
-"""CPU programming: agents that own instruction classes write a branch-free sorting program together.
+"""CPU programming: agents, each with its own instruction class, together write a branch-free sorting program.
 
 ``machine.py`` runs programs on all permutations at once, in the ``words.py`` of bits; ``team.py`` says who the agents
 are and what they see, and ``numbering.py`` gives a number to what is seen. ``reach.py`` lists what they can reach,

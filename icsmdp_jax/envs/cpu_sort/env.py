@@ -4,7 +4,7 @@ The artifact is the program with the joint register file and flags that it leave
 what their options do and what they see. One primitive step is one instruction, and ``tau`` the length of the run.
 
 Reward: 1 for the instruction that makes the program correct, discounted by ``gamma`` per instruction, so that the
-return of a correct program of ``L`` instructions is ``gamma^(L-1)`` and a shortest one is best. To that comes the
+return of a correct program of ``L`` instructions is ``gamma^(L-1)`` and a shortest one is best. Added to this is the
 difference ``gamma^tau Phi(s') - Phi(s)`` of a potential, ``Phi = shaping (2 x - 1)``, where ``x`` is the program's
 score as a share of the best one: the share of (run, ``i < j``) with ``r_i < r_j``. ``Phi`` is 0 at the start, and is
 taken as 0 at a terminal handoff, so that it adds 0 to the return of every episode that ends by itself: neither the

@@ -176,7 +176,7 @@ def is_sorted(machine: Machine) -> chex.Array:
 
 
 def has_lost(machine: Machine) -> chex.Array:
-    """``[]`` bool: in some run a value is in no register any more, so that no program can sort that run."""
+    """``[]`` bool: in some run a value is no longer in any register, so no program can sort that run."""
     everything = jnp.uint32(all_runs(machine.num_values))
     complete = everything
     for words in zip(*machine.registers, strict=True):

@@ -1,7 +1,7 @@
 """Numbers of interfaces: hashes of what is seen, and the place of a hash in an ascending list.
 
 A binary search through ten thousand hashes takes fourteen dependent steps. Hashes are spread evenly, so their leading
-bits say almost where they are: a list of the first place of every *bucket* of hashes with equal leading bits, and a few
+bits almost give their place: a list of the first place of every *bucket* of hashes with equal leading bits, and a few
 steps through one bucket, give the same place.
 """
 

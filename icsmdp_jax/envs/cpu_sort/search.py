@@ -11,8 +11,8 @@ and flags. Two facts keep the search exact and small.
 
 Lengths are tried one after the other, each by breadth-first search, so the first at which a joint state is sorted is
 the shortest, and every program of that length is a path in the layers found: a shortest program visits each joint state
-at that state's own depth. Two programs are distinct if their instruction sequences are; ``cmp b a`` counts as well as
-``cmp a b`` only on request (see ``machine.instructions``).
+at that state's own depth. Two programs are distinct if their instruction sequences are; ``cmp b a`` counts in addition
+to ``cmp a b`` only on request (see ``machine.instructions``).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Who writes what: the agents of the sorting-kernel IC-SMDP, their options, and what each of them sees (D1).
 
 Four agents own one instruction class each and write a program together. An option is a short run of the agent's own
-instructions, and the agent that goes on:
+instructions, and the agent that continues:
 
 * ``mov`` saves a register: ``mov s r_i``, then hands to ``cmp``. ``n`` options.
 * ``cmp`` compares: ``cmp a b`` with any ``a < b``, then hands to ``cmovl`` or to ``cmovg``. ``n (n+1)`` options.
-* ``cmovl`` and ``cmovg`` go on where the last comparison, of ``a`` and ``b``, left off, with two conditional moves in a
+* ``cmovl`` and ``cmovg`` follow up on the last comparison, of ``a`` and ``b``, with two conditional moves in a
   chain, ``x <- y`` and ``y <- z``, where ``x, y`` are ``a, b`` in one of the two orders and ``z`` is any other
   register; then they hand to ``mov`` or to ``cmp``. ``4 (n-1)`` options.
 
@@ -23,7 +23,7 @@ value, after its first instruction. What an agent sees is what its own instructi
 No agent sees which runs are which, so how the relations of different pairs go together stays hidden. An option is
 available if, as far as the agent sees, it loses nothing and can change something: a save needs a spare scratch that
 does not already hold the register, a comparison needs both outcomes to occur, a chain needs its first target to be
-spare. An agent with no such option has to take one of the others: whoever handed over has made the mistake.
+spare. An agent with no such option has to take one of the others: the mistake was made by the agent that handed over.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ def view_bits(agent: chex.Array, view: View, num_values: int) -> chex.Array:
 def all_words(situation: Situation) -> tuple[chex.Array, ...]:
     """``n (n+1) + 3`` words, one-to-one with all that matters: registers; flags and pair only where they are used.
 
-    ``mov`` and ``cmp`` do not read the flags, and nothing that follows can before ``cmp`` has set them anew.
+    ``mov`` and ``cmp`` do not read the flags, and nothing that follows can before ``cmp`` has set them again.
     """
     used, machine = situation.agent >= CMOVL, situation.machine
     own = situation.agent.astype(jnp.uint32) | (jnp.where(used, situation.pair, 0).astype(jnp.uint32) << 2)

@@ -1,6 +1,6 @@
 """Words of bits: one bit for each run of a program, each pair of registers, or each option.
 
-A step of this environment is a few hundred bitwise operations on words. Every word is an array of its own, so that many
+A step of this environment is a few hundred bitwise operations on words. Every word is a separate array, so that many
 copies side by side are many words in a row, on which a processor works eight or sixteen at a time.
 """
 

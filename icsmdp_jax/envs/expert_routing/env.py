@@ -1,7 +1,7 @@
 """Expert routing, simulated: no language model is run, chances, dollars and tokens come from published tables.
 
-A query of hidden type and difficulty comes in at the front (agent 0). Whoever holds it answers, answers and checks the
-answer, or hands it on to another agent, each of which is another language model (D1):
+A query of hidden type and difficulty comes in at the front (agent 0). The agent that holds it answers, answers and
+checks the answer, or hands it on to another agent. Each agent is a different language model (D1):
 
 * artifact: the query, with two notes that everybody can read: how often it may still be handed on, and whether an
   answer was already noticed to be wrong;
@@ -15,7 +15,7 @@ answer, or hands it on to another agent, each of which is another language model
   random with the right mean, at least one; a check lengthens it by the share ``check_share``; a backlog adds ``wait``
   blocks. Handing on takes one block.
 
-What a segment pays stands in ``icsmdp_jax.envs.listed``. An episode is one query and ends when an answer is delivered.
+``icsmdp_jax.envs.listed`` says what a segment pays. An episode is one query and ends when an answer is delivered.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from icsmdp_jax.envs.listed import Listed, ListedParams, listed_env, listed_para
 from icsmdp_jax.exact import kernel_moments, optimal_q
 
 TEAM = ("DeepSeek-v3", "DeepSeek-v3.1", "Qwen3-235b-thinking", "DeepSeek-R1", "GPT-5-medium")
-BLUR = (1.0, 0.6, 0.6, 0.6, 0.6)  # the front reads in haste
+BLUR = (1.0, 0.6, 0.6, 0.6, 0.6)  # the front reads hastily
 BUSY = (0.1, 0.2, 0.3, 0.3, 0.3)
 
 
@@ -130,7 +130,7 @@ def best_agents(env: ExpertRouting, params: ListedParams) -> np.ndarray:
     """``[kinds, difficulties]`` the agent that should be the first to try a query, if type and difficulty were known.
 
     The best one's first attempt, plain or with a check, is worth most to the front, backlogs averaged, if all that
-    comes after it is done as well as can be. What handing on to it costs is counted.
+    comes after it is done as well as can be. The cost of handing on to it is counted.
     """
     value = optimal_q(kernel_moments(env.exact_model(params))).q[: env.num_deciding]
     rows, host = states(env), jax.tree.map(np.asarray, params)

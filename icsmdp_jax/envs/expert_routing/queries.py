@@ -146,7 +146,7 @@ def interfaces(rows: Queries, num_agents: int, hops: int) -> np.ndarray:
 
 
 def masks(num_agents: int, hops: int) -> np.ndarray:
-    """``[Z, O]`` available options: no second check after a failure, no handing on to oneself or without a hop left."""
+    """``[Z, O]`` available options: no second check after a failure, no handing on to itself or without a hop left."""
     sizes = (num_agents, READINGS, 2, 2, hops + 1)
     agent, _, _, failed, left = (axis.reshape(-1) for axis in np.indices(sizes))
     mask = np.ones((len(agent) + 1, HAND + num_agents), bool)

@@ -6,7 +6,7 @@ the others are models (D1):
 
 * artifact: the prompt, and whether it may still be handed on;
 * private state of a model: whether it has a backlog, drawn when a prompt comes in. Clients have none;
-* interface: all of these, so that nothing is hidden. What tells agents apart is whose prompts they meet, and that a
+* interface: all of these, so that nothing is hidden. Agents differ in whose prompts they meet, and in that a
   client sees neither backlogs nor what becomes of its prompts, but is offered one number for each;
 * option 0: answer (models). Option ``1 + j``: hand on to model ``j``; a client to those that it covers, a model, which
   has the prompt from a client, to any other;

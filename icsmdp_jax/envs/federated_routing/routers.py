@@ -21,7 +21,7 @@ from icsmdp_jax.envs.federated_routing.env import CLIENTS, EACH, PROMPTS, embedd
 
 BLUR = 0.15  # of a logged query around its prompt
 CELLS = 8  # of K-means
-PRIOR = 2.0  # evaluations that a model's overall mean counts for in a cell
+PRIOR = 2.0  # number of evaluations that a model's overall mean counts as in a cell
 WIDTH = 16  # of the perceptron
 DOLLARS = 20.0  # dollars are learned in units of 5 cents
 RATE, MOMENTUM = 0.2, 0.9
@@ -88,7 +88,7 @@ class Statistics(NamedTuple):
         return cls(*(np.sum(each, axis=0) for each in zip(*several, strict=True)))
 
     def estimates(self) -> tuple[np.ndarray, np.ndarray]:
-        """``[cells, models]`` accuracy and dollars, drawn to a model's overall mean; NaN for models never seen."""
+        """``[cells, models]`` accuracy and dollars, shrunk to a model's overall mean; NaN for models never seen."""
         total = self.asked.sum(axis=0)
         with np.errstate(invalid="ignore"):
             overall = [np.where(total > 0, each.sum(axis=0) / total, np.nan) for each in (self.right, self.dollars)]

@@ -190,8 +190,8 @@ def works(numbers: Team, budget: int) -> np.ndarray:
 def listing(numbers: Team, budget: int) -> Listing:
     """States, laws, durations and dollars of every problem under every option.
 
-    Work that needs more blocks than are left is cut when they are used up. Whoever uses up the last block without
-    submitting ends the episode with nothing.
+    Work that needs more blocks than are left is cut when they are used up. The agent that uses up the last block
+    without submitting ends the episode with nothing.
     """
     rows = problems(budget)
     size = len(rows.kind)

@@ -132,7 +132,7 @@ class PlantedConfig:
 
     @classmethod
     def far_sighted(cls, **changes: object) -> PlantedConfig:
-        """Ten agents with 40 interfaces and 160 states, where the best option is rarely the one that pays now.
+        """Ten agents with 40 interfaces and 160 states, where the best option is rarely the one that pays at once.
 
         Short options and few successors let values of other agents decide: for comparing what learners are told.
         """

@@ -86,7 +86,7 @@ class RoleWorkflow(FiniteEnv[RoleParams]):
         return row[0], row[1], mask.astype(bool)
 
     def global_view(self, state: TabularState, params: RoleParams) -> chex.Array:
-        """``[S]`` float32, which state it is, hidden correctness and whose turn it is included: one 1 among zeros."""
+        """``[S]`` float32, one-hot: which state it is, including hidden correctness and whose turn it is."""
         return (jnp.arange(params.epoch.shape[0], dtype=jnp.int32) == state.index).astype(jnp.float32)
 
     def interface_features(self, params: RoleParams) -> np.ndarray:

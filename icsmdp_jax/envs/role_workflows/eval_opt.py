@@ -116,6 +116,6 @@ def eval_opt(**overrides: Any) -> tuple[RoleWorkflow, RoleParams]:
       **overrides: fields of ``published.Settings``.
 
     Raises:
-      ValueError: for settings that make no sense.
+      ValueError: for invalid settings.
     """
     return workflow(EvalOpt(settings_of("eval-opt", overrides)))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=32)
 def listing_of(rules: Rules) -> Listing:
-    """The listing behind a workflow; remembered."""
+    """The listing behind a workflow; cached."""
     return listed(rules)
 
 

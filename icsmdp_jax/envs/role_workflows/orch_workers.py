@@ -204,7 +204,7 @@ def orch_workers(parallel: bool = False, **overrides: Any) -> tuple[RoleWorkflow
       **overrides: fields of ``published.Settings``.
 
     Raises:
-      ValueError: for settings that make no sense.
+      ValueError: for invalid settings.
     """
     flag(parallel=parallel)
     return workflow(OrchWorkers(settings_of("orch-workers", overrides), parallel))

@@ -52,7 +52,7 @@ class Settings(NamedTuple):
 
 
 def settings_of(name: str, overrides: dict[str, Any]) -> Settings:
-    """The settings of a workflow, if they make sense.
+    """The settings of a workflow, checked.
 
     Args:
       name: of the workflow.

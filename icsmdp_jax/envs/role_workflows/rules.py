@@ -59,7 +59,7 @@ class Rules(Protocol):
         ...
 
     def __hash__(self) -> int:
-        """Rules of equal numbers have equal hashes: listings are remembered by them."""
+        """Rules of equal numbers have equal hashes: listings are cached by them."""
         ...
 
     def starts(self) -> list[tuple[float, State]]:

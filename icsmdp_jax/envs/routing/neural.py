@@ -1,6 +1,6 @@
 """IC-Q with a small network in every node instead of a table; a ``Policy`` like the others.
 
-Each node has parameters of its own, stacked over nodes. Its network reads the destination, one-hot; one hidden layer
+Each node has its own parameters, stacked over nodes. Its network reads the destination, one-hot; one hidden layer
 feeds one output for each slot, clipped at 0, below which no time can lie (L6). What passes between two nodes is the
 same single number as in ``icq-queue``: the wait promised in the receiver's queue plus the least output of the receiver.
 The queue is in view through this number alone, and exactly; it is not an input of the network.

@@ -89,7 +89,7 @@ def least(row: chex.Array, mask: chex.Array, word: chex.Array) -> chex.Array:
 
 
 def offer(row: chex.Array, mask: chex.Array, wait: chex.Array, arrived: Any) -> chex.Array:
-    """``[]`` float32, the one number that a node ever tells another: the time that it still takes from here.
+    """``[]`` float32, the one number that a node ever tells another: the time that delivery still takes from here.
 
     Args:
       row: ``[D]`` the node's own estimates for the destination.

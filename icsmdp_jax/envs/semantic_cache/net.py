@@ -43,7 +43,7 @@ class DynamicNet:
 def cells_of(points: np.ndarray, mass: np.ndarray, radius: float, queries: int = 200) -> np.ndarray:
     """``[M]`` cells of fine points ``[M, 3]`` in a net that saw all of them, then queries drawn from ``[M]`` masses.
 
-    With radius 0 every point has a cell of its own.
+    With radius 0 every point has its own cell.
     """
     net = DynamicNet(radius)
     drawn = np.random.default_rng(0).choice(len(points), queries, p=mass)
