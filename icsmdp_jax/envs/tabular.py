@@ -112,14 +112,14 @@ class TabularEnv(FiniteEnv[TabularParams]):
 
     @property
     def has_exact_model(self) -> bool:
-        """Whether the model is remembered."""
+        """Whether the model is kept."""
         return self.model is not None
 
     def exact_model(self, params: TabularParams) -> TabularModel:
         """The model that is simulated.
 
         Raises:
-          ValueError: if it is not remembered, or the parameters are not those that were made from it.
+          ValueError: if it is not kept, or the parameters are not those that were made from it.
         """
         if self.model is None:
             return super().exact_model(params)

@@ -164,7 +164,7 @@ def listed(rules: Rules) -> Listing:
     states = [state for _, state in rules.starts()]
     number = {state: index for index, state in enumerate(states)}
     rows: list[dict[int, list[Branch]]] = []
-    for state in states:  # grows while it is read
+    for state in states:  # grows while the loop reads it
         row = {option: rules.branches(state, option) for option in rules.available(state)}
         for option, branches in row.items():
             total = sum(branch.probability for branch in branches)
@@ -219,7 +219,7 @@ def _arrays(
 
 
 def _merged(branches: list[Branch]) -> list[Branch]:
-    """Branches to the same state with the same judgement taken together, impossible ones left out."""
+    """Branches to the same state with the same judgement merged, impossible ones left out."""
     total: dict[tuple[State, bool], float] = {}
     for branch in branches:
         if branch.probability > 0:

@@ -1,6 +1,6 @@
 """Three generators vote, simulated (no language model is run): an aggregator turns three answers into one.
 
-As tokens are what time is counted in, the generators take their turns one after the other. A wrong answer is either the
+Since time is counted in tokens, the generators take their turns one after the other. A wrong answer is either the
 mistake that wrong answers have in common, or one that no other voter makes. Every answer passes a check or fails it.
 The aggregator sees how many answers agree and how many passed, not which is right. A generator sees how many of the
 answers before its own passed; if the generators work in parallel, it sees the prompt alone.
@@ -35,7 +35,7 @@ VOTES = 3  # arXiv 2605.24202
 AGGREGATOR = VOTES  # its agent number; the generators are 0, 1 and 2
 MAJORITY, READ, SOLVE = 0, 1, 2  # the aggregator's options
 OWN_EFFORT = 1  # effort with which an aggregator solves the problem itself
-PICKS = 0.6  # ours: reading the answers, the aggregator finds a right one among them; else it takes the majority
+PICKS = 0.6  # ours: reading the answers, the aggregator finds a right one among them; if not, it takes the majority
 
 
 class Answers(NamedTuple):
@@ -136,14 +136,14 @@ class Voting:
 
 
 def answers_of(state: State) -> Answers:
-    """The answers in a state of this stage, or of the like stages of another workflow."""
+    """The answers in a state of this stage, or of the corresponding stages of another workflow."""
     answers = state[3]
     assert isinstance(answers, Answers)
     return answers
 
 
 def cast(answers: Answers, chance: float) -> list[tuple[float, Answers, bool]]:
-    """One more answer, right with probability ``chance``: ``(probability, all answers, whether it is right)``."""
+    """One more answer, right with probability ``chance``, as ``(probability, all answers, whether it is right)``."""
     right, common, other, passed = answers
     sorts = (
         (chance, Answers(right + 1, common, other), True),
@@ -175,7 +175,7 @@ def voting(parallel: bool = False, **overrides: Any) -> tuple[RoleWorkflow, Role
       **overrides: fields of ``published.Settings``.
 
     Raises:
-      ValueError: for settings that make no sense.
+      ValueError: for invalid settings.
     """
     flag(parallel=parallel)
     return workflow(Voting(settings_of("voting", overrides), parallel))

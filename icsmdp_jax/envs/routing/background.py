@@ -1,6 +1,6 @@
 """Recordings of the traffic that a single packet meets: the packet network under a fixed table of next hops.
 
-The network is run by the event-driven simulator, and the wait that every server promises is written down in regular
+The network is run by the event-driven simulator, and the wait that every server promises is recorded at regular
 intervals. An environment that follows one packet reads such a recording instead of simulating a thousand other packets
 at every handoff. What is read is the packet network itself, correlations in time and between nodes included; only that
 the one packet delays no other is an idealisation (ours), as is the rounding of waits to the interval.
@@ -24,7 +24,7 @@ from icsmdp_jax.envs.routing.policies import SHORTEST_PATH
 from icsmdp_jax.envs.routing.simulate import CHUNK, Lane, begin, step_lane
 
 WARM_UP = 500  # time units from the empty network to the beginning of a recording
-LONGEST_WAIT = 63  # time units: what a byte holds, at four intervals in one
+LONGEST_WAIT = 63  # time units: the most that a byte holds at four intervals per time unit
 CLIPPED = 1e-3  # share of entries that may be longer
 
 
@@ -113,7 +113,7 @@ def record_background(
       The recording.
 
     Raises:
-      ValueError: if the table cannot carry the load, or waits are longer than a recording can say.
+      ValueError: if the table cannot carry the load, or waits are longer than a recording can hold.
     """
     most = critical_load(graph, slots)
     if not load < most:
@@ -143,7 +143,7 @@ def check_table(graph: Graph, table: np.ndarray) -> np.ndarray:
     """``[N, N]`` int32 slots from a table of next hops by node and destination; its diagonal is not read.
 
     Raises:
-      ValueError: if an entry is not a neighbour of its node, or the table leads some packet in a circle.
+      ValueError: if an entry is not a neighbour of its node, or the table leads some packet in a loop.
     """
     hops = np.asarray(table)
     count = graph.num_nodes

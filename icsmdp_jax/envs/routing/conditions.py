@@ -42,7 +42,7 @@ def network_params(graph: Graph, load: float, changes: Sequence[Change] = ()) ->
       Host arrays, one row for each phase; two runs with the same graph and number of changes have the same shapes.
 
     Raises:
-      ValueError: for loads that are not positive, times that do not ascend, and links that cannot be down.
+      ValueError: for loads that are not positive, times that do not ascend, or links that cannot be down.
     """
     starts, loads, masks = [0], [_positive(load)], [graph.mask]
     for change in changes:

@@ -6,7 +6,7 @@ packets are background traffic that follows a fixed table of next hops; ``backgr
 
 An epoch is the arrival of the packet at a node. It waits for those ahead of it, then goes to the chosen neighbour, one
 time unit away: ``tau`` is wait and transit together, and depends on the private state. Which packets are ahead at a
-node is settled when the packet is sent there, as in the network itself, so the wait there is read at that time. At its
+node is decided when the packet is sent there, as in the network itself, so the wait there is read at that time. At its
 source a packet does not wait. The reward is -1 for each time unit; delivery is terminal; a packet that has not arrived
 after ``limit`` time units is *truncated*.
 
@@ -46,7 +46,7 @@ class RoutingState(NamedTuple):
 
     Attributes:
       node: where the packet is.
-      destination: where it wants to go.
+      destination: where it is to go.
       row: row of the recording at which it arrived here.
       wait: intervals that it waits here.
       elapsed: intervals since its birth.
@@ -107,7 +107,7 @@ class Routing(Environment[RoutingState, RoutingParams]):
     limit: int
     as_vector: bool = False
     name: str = "routing"
-    words_per_step: int = 2  # both for the restart: when, and from where to where
+    words_per_step: int = 2  # both for the restart: the time, and the two ends of the way
 
     @property
     def starts(self) -> int:
@@ -206,7 +206,7 @@ class Routing(Environment[RoutingState, RoutingParams]):
 
 
 def table_option(state: RoutingState, params: RoutingParams) -> chex.Array:
-    """``[]`` int32, the option that the background's table takes: the shortest path, unless it was given another."""
+    """``[]`` int32, the option that the background's table takes: the shortest path, unless another table was given."""
     return params.next_slot[state.node, state.destination]
 
 
@@ -263,7 +263,7 @@ def routing(
       ``(env, params)``.
 
     Raises:
-      ValueError: for graphs, tables and numbers that mean nothing, and loads that the table cannot carry.
+      ValueError: for invalid graphs, tables and numbers, and loads that the table cannot carry.
     """
     network = as_graph(graph)
     expect("a positive number", load=load)

@@ -24,7 +24,7 @@ IRREGULAR_GRID_LINKS: tuple[tuple[int, int], ...] = (
 
 
 class Graph(NamedTuple):
-    """A connected graph without directions.
+    """A connected, undirected graph.
 
     Attributes:
       neighbour: ``[N, D]`` int32, neighbours in ascending order, then the node itself.
@@ -153,7 +153,7 @@ def next_slots(graph: Graph, mask: np.ndarray | None = None) -> np.ndarray:
     """``[N, N]`` int32, for node and destination the last usable slot on a shortest way; 0 at the destination itself.
 
     Which of several shortest ways is taken decides at which load the network saturates; the last one is what the
-    reference values of the irregular grid go with.
+    reference values of the irregular grid assume.
     """
     mask = graph.mask if mask is None else mask
     hops = distances(graph, mask)
@@ -174,7 +174,7 @@ def through_traffic(graph: Graph, slots: np.ndarray) -> np.ndarray:
       slots: ``[N, N]`` slot chosen for node and destination.
 
     Raises:
-      ValueError: if the table leads some packet in a circle.
+      ValueError: if the table leads some packet in a loop.
     """
     count = graph.num_nodes
     source, destination = np.nonzero(~np.eye(count, dtype=bool))
@@ -204,7 +204,7 @@ def critical_load(graph: Graph, slots: np.ndarray | None = None) -> float:
 
 
 def random_critical_load(graph: Graph) -> float:
-    """The same for packets that walk at random: from the expected number of visits to every node, exactly."""
+    """The same for packets on a random walk: exact, from the expected number of visits to every node."""
     count = graph.num_nodes
     moves = np.zeros((count, count))
     node, slot = np.nonzero(graph.mask)

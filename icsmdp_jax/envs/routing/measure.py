@@ -104,7 +104,7 @@ def over_time(
     changes: Sequence[Change] = (),
     size: NetworkSize | None = None,
 ) -> Delivery:
-    """The same in consecutive windows of one run, from time 0: how a rule learns, and what it makes of changes.
+    """The same in consecutive windows of one run, from time 0: how a rule learns, and how it copes with changes.
 
     Args:
       policy: the routing rule.

@@ -104,7 +104,7 @@ class Packet(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What became of the pending packet; all ``[]``.
+    """What happened to the pending packet; all ``[]``.
 
     Attributes:
       delivered: bool, it was sent to its destination.
@@ -235,7 +235,7 @@ def advance(state: NetworkState, words: chex.Array, params: NetworkParams, max_l
       max_live: packets under way at most.
 
     Returns:
-      The state at the event, with the packet that it makes pending, if it makes one so.
+      The state at the event, with the packet that the event makes pending, if any.
     """
     nodes, places, _ = state.ring.shape
     everyone = jnp.arange(nodes, dtype=jnp.int32)
@@ -258,7 +258,7 @@ def advance(state: NetworkState, words: chex.Array, params: NetworkParams, max_l
     birth, sent, hops, ends = state.ring[server, place]
     served = (everyone == server) & is_service
     length = state.length - served.astype(jnp.int32)
-    # Whoever waited behind the packet was sent before now, so it is served exactly one time unit later.
+    # A packet that waited behind this one was sent before now, so it is served exactly one time unit later.
     upcoming = jnp.where(length > 0, clock + TICKS, NEVER)
     following_place = jnp.where(place + 1 == places, 0, place + 1)
 
@@ -266,7 +266,7 @@ def advance(state: NetworkState, words: chex.Array, params: NetworkParams, max_l
     other = split_word(rest, nodes - 1)[0]
     destination = other + (other >= source).astype(jnp.int32)
     admitted = is_arrival & (state.live < max_live)
-    # By the memoryless law of the gaps, the gap that a change of load cuts short may be drawn anew.
+    # By the memoryless law of the gaps, the gap that a change of load cuts short may be drawn again.
     renewed = clock + gap(words[0], jnp.asarray(params.load)[phase])
     packet = Packet(
         active=is_service | admitted,

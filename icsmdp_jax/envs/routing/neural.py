@@ -1,7 +1,7 @@
 """IC-Q with a small network in every node instead of a table; a ``Policy`` like the others.
 
 Each node has its own parameters, stacked over nodes. Its network reads the destination, one-hot; one hidden layer
-feeds one output for each slot, clipped at 0, below which no time can lie (L6). What passes between two nodes is the
+feeds one output for each slot, clipped at 0, because times are not negative (L6). What passes between two nodes is the
 same single number as in ``icq-queue``: the wait promised in the receiver's queue plus the least output of the receiver.
 The queue is in view through this number alone, and exactly; it is not an input of the network.
 
@@ -30,7 +30,7 @@ from icsmdp_jax.envs.routing.network import NetworkParams, NetworkSize, NetworkS
 from icsmdp_jax.envs.routing.policies import ICQ_QUEUE, Policy, Rates, absorb, least, offer
 
 WIDTH = 768  # hidden units of one node
-ACTIVE = 8  # of them for one destination, at the start
+ACTIVE = 8  # of them active for one destination, at the start
 THRESHOLD = 2.0  # of every hidden unit, on both sides
 SCALE = 1000.0  # time units: an output of 1; the longest wait that the limit on packets allows
 SMALL = 1e-12  # keeps ratios of squared lengths finite
@@ -58,7 +58,7 @@ class Forward(NamedTuple):
 
 
 def init(key: chex.PRNGKey, size: NetworkSize) -> Nets:
-    """Random hidden layers, outputs 0: like a table, a network starts from the best that could be."""
+    """Random hidden layers, outputs 0: like a table, a network starts from the most optimistic estimates."""
     drawn = jax.random.normal(key, (size.nodes, size.nodes, WIDTH), jnp.float32)
     threshold = jnp.sort(jnp.abs(drawn), axis=-1)[..., WIDTH - ACTIVE - 1]
     return Nets(

@@ -8,8 +8,8 @@ that gets the packet; full echo asks all neighbours, at every decision, and upda
 ``icq`` is IC-Q on the same network, undiscounted (D9): the receiver *offers* one number and the sender *absorbs* it.
 Three things are ours and not Boyan and Littman's. The step falls with the number of uses of an estimate, down to a
 floor. The other estimates for the same destination share in the move, since what delays a packet further on delays it
-on every way. Estimates that are not in use fade, more slowly the more is known, so that every way is tried again some
-time. ``icq-queue`` sees its own queue, the private state: the receiver adds the wait that it has promised to
+on every way. Estimates that are not in use fade, more slowly the more is known, so that every way is eventually tried
+again. ``icq-queue`` sees its own queue, the private state: the receiver adds the wait that it has promised to
 the number that it offers, and no node is charged for its own wait any more.
 
 A rule is a ``Policy``: two pure functions, ``init`` and ``route``, and the numbers that they need as ``rates``.
@@ -34,7 +34,7 @@ class Rates(NamedTuple):
     """Learning rates; they may be traced.
 
     Attributes:
-      step: share of an error that is made good; for IC-Q the floor to which the step falls.
+      step: share of an error that is corrected; for IC-Q the floor to which the step falls.
       power: the step of IC-Q is ``(1 + uses)^-power`` until it has come down to the floor.
       share: share of a move in which the other estimates for the destination take part.
       fade: share by which unused estimates fade at a decision when nothing is known yet.
@@ -94,7 +94,7 @@ def offer(row: chex.Array, mask: chex.Array, wait: chex.Array, arrived: Any) -> 
     Args:
       row: ``[D]`` the node's own estimates for the destination.
       mask: ``[D]`` its usable slots.
-      wait: ``[]`` time units that the packet will wait in its own queue, where that is in view; else 0.
+      wait: ``[]`` time units that the packet will wait in the node's queue, where that is in view; else 0.
       arrived: ``[]`` bool, whether the node is the destination: then there is nothing to wait for.
     """
     return jnp.where(arrived, jnp.float32(0), wait + jnp.min(jnp.where(mask, row, jnp.inf)))

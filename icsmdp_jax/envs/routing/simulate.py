@@ -54,7 +54,7 @@ class Event(NamedTuple):
       clock: ``[]`` int32 tick at which ``packet`` was sent.
       packet: the pending packet; none at changes of conditions and refused arrivals.
       slot: ``[]`` int32, where it went.
-      sent: what became of it.
+      sent: what happened to it.
     """
 
     clock: chex.Array
@@ -152,7 +152,7 @@ def run_lanes(
 
     Returns:
       ``Lane`` with leading axis ``B``. Copies run on past the end until the last has reached it; what happens there
-      stands in the last row of ``counts``.
+      is in the last row of ``counts``.
     """
     own_params = 0 if jnp.ndim(params.load) == 2 else None
     own_rates = Rates(*(0 if jnp.ndim(rate) else None for rate in rates))

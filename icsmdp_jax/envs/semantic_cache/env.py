@@ -6,7 +6,7 @@ Agent 0 is the front, agents 1 to 3 are models (D1):
 * the front's private state: whose answer the cache holds, a point of the same net. It goes with the query, so that a
   model can say whether its answer is worth keeping;
 * interface: agent, phase, and the cells of query and cached point in a net of radius ``radius`` that is refined where
-  queries fall. With ``radius = 0`` it hides nothing;
+  queries fall. With ``radius = 0`` the interface hides nothing;
 * option of the front, 0: answer from the cache. Option ``j``: hand on to agent ``j``, one block. Option of a model,
   0: answer. 1: answer, and the cache keeps it, at the cost ``switch``;
 * after an answer the phase changes with probability ``drift``, and the next query comes in; there is no end.
@@ -27,7 +27,7 @@ from icsmdp_jax.models.tabular import TabularModel
 
 AGENTS = ("front", *world.MODELS)
 MOST = 100  # points; the pool from which they are picked has four times as many
-CACHE, KEEP = 0, 1  # the front's option to answer from the cache, a model's option to answer and have it kept
+CACHE, KEEP = 0, 1  # the front's option to answer from the cache, a model's option to answer and have the answer kept
 
 
 def semantic_cache(

@@ -6,7 +6,7 @@ import numpy as np
 
 from icsmdp_jax.envs.semantic_cache.world import chord
 
-SPLIT = 8  # visits of a cell after which its radius is halved; four times as many for each further time
+SPLIT = 8  # visits of a cell after which its radius is halved; four times as many for each further halving
 
 
 class DynamicNet:

@@ -4,7 +4,7 @@ The algorithm follows the abstract of arXiv 2604.20021 in its parts; every choic
 paper's theorems is claimed. In each round the cache holds the answer to one point. A query comes in and is answered
 from the cache, whose worth is known, or by a model, whose worth is observed once, right or wrong, and otherwise
 unknown. Observations are gathered in the cells of a ``DynamicNet``, and a kernel ridge regression over its centres says
-what each model is worth at any query, and how sure that is. The cache is chosen anew at the beginning of epochs only,
+what each model is worth at any query, and how certain that is. The cache is chosen at the beginning of epochs only,
 whose lengths grow with the rounds, and changed only where that pays for the switch.
 """
 
@@ -19,13 +19,13 @@ from icsmdp_jax.envs.semantic_cache.net import DynamicNet
 
 RIDGE = 3.0  # variance of one observation, as a multiple of the prior variance
 PRIOR, DEVIATION = 0.3, 0.3  # of the worth of an answer before anything is observed
-SCALE = 0.7  # chord over which worths are alike
+SCALE = 0.7  # chord over which worths are similar
 GROWTH = 0.1  # length of an epoch as a share of the rounds before it
 OPTIMISM = 0.5  # deviations added to the mean
 
 
 class Prices(NamedTuple):
-    """Numbers of the environment that the reference is told: ``drift``, ``switch`` and ``block_cost`` there."""
+    """Numbers of the environment that the reference is given: its ``drift``, ``switch`` and ``block_cost``."""
 
     drift: float = 0.05
     switch: float = 0.3
@@ -88,7 +88,7 @@ class Memory:
             self.sums[model, cell] += worth
 
     def worths(self, points: np.ndarray, deviations: float) -> np.ndarray:
-        """``[n, models]`` estimates, so many standard deviations above the mean (below, if negative)."""
+        """``[n, models]`` estimates, a number of standard deviations above the mean (below, if negative)."""
         fits = [Ridge.fit(self.net.centres, *each).at(points) for each in zip(self.counts, self.sums, strict=True)]
         return np.stack([mean + deviations * deviation for mean, deviation in fits], axis=1)
 
@@ -99,7 +99,7 @@ def true_worths(points: np.ndarray, prices: Prices) -> np.ndarray:
 
 
 def contents(points: np.ndarray, mass: np.ndarray, best: np.ndarray, prices: Prices) -> np.ndarray:
-    """``[PHASES]`` points to keep in each phase, the best pair of them in the long run, switches counted.
+    """``[PHASES]`` points to keep in each phase, the best pair of them in the long run, counting switches.
 
     Args:
       points: ``[C, 3]`` what can be kept, and what comes in.
@@ -114,7 +114,7 @@ def contents(points: np.ndarray, mass: np.ndarray, best: np.ndarray, prices: Pri
 
 
 def regret(rounds: int, seed: int, prices: Prices = DEFAULTS, fine: int = 150) -> np.ndarray:
-    """``[rounds]`` what the online algorithm has lost so far to an oracle on a fine net, in the mean of the answers.
+    """``[rounds]`` what the online algorithm has lost so far to an oracle on a fine net, averaged over the answers.
 
     The oracle knows masses and worths at ``fine`` points, holds the best content of each phase, and treats a query as
     the nearest of these points. Both see the same queries and pay for switches.
@@ -194,7 +194,7 @@ def _oracle(queries: np.ndarray, phase: np.ndarray, truth: np.ndarray, prices: P
 
 
 def offline_loss(logged: int, seed: int, prices: Prices = DEFAULTS, tests: int = 2000, fine: int = 150) -> float:
-    """Mean loss per query to the same oracle, of a policy from a log in which models were asked at random.
+    """Mean loss per query against the same oracle, for a policy from a log in which models were asked at random.
 
     The policy is cautious: a model counts ``OPTIMISM`` standard deviations less than its mean. Switches are left out.
     """

@@ -18,7 +18,7 @@ WIDTH = 0.6  # chord at which the cached answer has lost 63 % of its worth
 MODELS = ("small", "large", "expert")
 DOLLARS = np.array([0.08, 0.35, 0.18])  # of an answer, in units of the worth of a perfect one
 BLOCKS = np.array([1.0, 3.0, 2.0])  # least blocks of an answer
-LONGER = np.array([0.5, 1.0, 0.8])  # blocks more at the far side of the model's best query
+LONGER = np.array([0.5, 1.0, 0.8])  # further blocks at the far side from the model's best query
 BEST = np.array([[0.0, 0.0, -1.0], [0.6, 0.8, 0.0], [-0.6, 0.0, 0.8]])  # the query that a model answers best
 TOP, FALL = np.array([0.65, 0.97, 0.95]), np.array([0.35, 0.1, 0.75])  # quality there, and its loss at the far side
 

@@ -3,7 +3,7 @@
 The artifact is a workpiece of ``P`` parts, each raw, good or spoiled. It lies on one of ``N`` benches. The agent there
 chooses an *option*: a raw part to work on, and the bench that gets the workpiece afterwards (which may be its own).
 Working on a part means getting through ``L`` layers. Each layer has a grain, drawn from the part's own law, which shows
-only while one works on it. At each primitive step the agent chooses the *local action*: a tool.
+only while it is being worked on. At each primitive step the agent chooses the *local action*: a tool.
 
 * Another tool than the one that is clamped: the step goes into clamping it.
 * The clamped tool, and it fits the grain: the layer is done with probability ``skill[i, p]``.
@@ -14,10 +14,10 @@ Which tool fits which grain differs from bench to bench. The option ends when th
 probability ``interrupt`` at each step, the part then still raw. When no part is raw the workpiece is delivered, and
 what the good parts are worth is paid; time, clamping and carrying cost something on the way.
 
-The *private state* of an agent is the tool that it has clamped. It finds it as it left it with probability ``kept`` and
-else any tool, all with the same probability, when the workpiece comes in from another bench. An *interface* shows
-the parts and the agent's own clamped tool. With ``kept = 0`` it hides nothing that matters (epsilon = delta = 0, D6);
-with ``kept > 0`` the tools that others have clamped do matter, and no interface shows them.
+The *private state* of an agent is the tool that it has clamped. When the workpiece comes in from another bench, the
+agent finds its tool as it left it with probability ``kept``, otherwise any tool, all with the same probability. An
+*interface* shows the parts and the agent's own clamped tool. With ``kept = 0`` it hides nothing that matters (epsilon =
+delta = 0, D6); with ``kept > 0`` the tools that others have clamped do matter, and no interface shows them.
 
 Both levels count: bad tools make every workflow poor, and benches differ in skill. What a spoiled part costs is paid
 long after the option in which it happened, so local policies cannot be learned from rewards inside the option alone.
@@ -73,7 +73,7 @@ class WorkshopParams(NamedTuple):
       spoil: ``[N]`` probability that a tool that does not fit spoils the part.
       interrupt: ``[]`` probability, per step, that work stops with the part still raw.
       step_cost: ``[]`` price of a primitive step.
-      clamp_cost: ``[]`` price of clamping another tool, besides the step.
+      clamp_cost: ``[]`` price of clamping another tool, in addition to the step.
       carry_cost: ``[]`` price of carrying the workpiece to another bench.
       worth: ``[P]`` what a good part is worth on delivery.
       kept: ``[]`` probability that a bench keeps its tool until the workpiece comes back.

@@ -1,6 +1,6 @@
 """The workshop as a finite problem with all its primitive steps: what the exact oracle solves (D1, D3).
 
-Written from the rules in ``workshop.py``'s docstring with NumPy alone, in float64: it shares no line with the
+Written from the rules in the docstring of ``env.py`` with NumPy alone, in float64: it shares no line with the
 simulation, so that agreement of the two is a check of both.
 """
 

@@ -5,7 +5,7 @@ clamping it first; otherwise it keeps the tool that is clamped, whatever that do
 tools and benches that mostly keep theirs, so that what other benches have clamped is hidden and matters.
 
 The listing has the exact law of ``(tau, s')`` and the exact mean of the segment reward at every state and option, hence
-the exact values, returns and constants of the theory; how the reward scatters inside a segment it does not have.
+the exact values, returns and constants of the theory; it does not have the scatter of the reward within a segment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from icsmdp_jax.models.tabular import TabularModel, annuities
 
 REMAINING = 1e-12  # probability that an option outlasts the listing; it goes to the last duration
 NEVER = 1e-25  # odds below which an action counts as never taken
-SHORTEST_LISTING = 40  # durations that any listing is reckoned to need
+SHORTEST_LISTING = 40  # durations that any listing is assumed to need
 MOST_ENTRIES = 2**25  # of the listed kernel: 256 MiB
 TWO_GRAINS = np.array([[0.8, 0.2], [0.2, 0.8]])
 
@@ -53,8 +53,8 @@ class LiftedWorkshop(Lifted):
     def exact_model(self, params: LiftedParams) -> TabularModel:
         """Lists the workshop; the last state is that of a delivered workpiece.
 
-        With ``kept = 0`` the tools of other benches have no bearing on anything, and states that differ in them only
-        are one state of the listing.
+        With ``kept = 0`` the tools of other benches do not matter, and states that differ only in them are one state
+        of the listing.
 
         Raises:
           ValueError: if the listing would be too large, or the local policy is not ``table_policy``.
