@@ -187,8 +187,8 @@ def fewest(row: Row) -> int | str:
 def remarks(rows: Mapping[str, Row], judged: bool) -> list[str]:
     """What the table says, with where more bits do not help."""
     lines = [
-        "With tables, whoever hears a receiver's whole interface and segments can compute its offer and no more, so "
-        "that the full interface earns what one scalar does; it is not trained again.",
+        "With tables, an agent that is told a receiver's whole interface and segments can compute its offer and no "
+        "more, so the full interface earns what one scalar does; it is not trained again.",
         "The variance goes with the value, and the sender takes an inverse-variance share of its step "
         "(icsmdp_jax/learner/two_scalars.py); that rule is ours. Rounded scalars use levels evenly spaced over the "
         "a-priori value range (L6), one of the two next to the value at random, with the value as the mean.",
