@@ -171,7 +171,7 @@ class Returns:
 
     @staticmethod
     def on(interface: InterfaceModel) -> Returns:
-        """Returns on a model whose interface model is there already, so that it is not computed again."""
+        """Returns on a model whose interface model exists already, so that it is not computed again."""
         found = Returns(interface.model, interface.chain.behaviour)
         vars(found).update(moments=interface.moments, interface=interface)  # where cached_property looks first
         return found
