@@ -52,6 +52,7 @@ def test_oracle_of_other_names_is_the_exact_solution():
 def test_what_has_no_oracle_is_refused():
     refused(icsmdp("experiment", "cpu-sort4", "--oracle-only"), "cpu-sort4", "20", "cpu-sort3")
     refused(icsmdp("experiment", "routing-6x6", "--oracle-only"), "routing-6x6")
+    refused(icsmdp("experiment", "warm-start", "--oracle-only"), "warm-start")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_every_experiment_runs(name, tmp_path):
     found = parsed(outcome)
     assert set(found) >= KEYS and found["environment"] == name
     assert found == json.loads((tmp_path / "result.json").read_text())
-    assert "ic_q" in found["methods"]
+    assert "ic_q" in found["methods"] or name in catalogue.STUDIES
     for value in found["methods"].values():
         assert {"mean", "ci_low", "ci_high", "replicas"} <= set(value)
     assert (tmp_path / "figures" / "methods.png").stat().st_size > 1000

@@ -178,7 +178,7 @@ def compiler_options() -> dict[str, Any] | None:
     """
     if jax.default_backend() != "cpu" or LEVEL in os.environ.get("XLA_FLAGS", ""):
         return None
-    level = {LEVEL: 1}
+    level: dict[str, Any] = {LEVEL: 1}
     plain = {**level, "xla_cpu_use_fusion_emitters": False}
     try:
         jax.jit(lambda x: x + 1).lower(np.float32(0)).compile(plain)

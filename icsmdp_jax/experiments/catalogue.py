@@ -26,6 +26,14 @@ EXPERIMENTS: dict[str, str] = {
     "orch-workers": f"{HERE}.roles:run",
     "workshop": f"{HERE}.workshop:run",
     "planted": f"{HERE}.planted:run",
+    "communication": f"{HERE}.communication:run",
+    "warm-start": f"{HERE}.warm_start:run",
+    "segment-descriptors": f"{HERE}.descriptors:run",
+}
+STUDIES: dict[str, str] = {  # not of one environment of that name, and what each is about
+    "communication": "what is communicated at a handoff, and what each number more is worth, over all environments",
+    "warm-start": "a new agent joins a planted workflow and starts from the parameters of those who are there",
+    "segment-descriptors": "what a segment's primitive steps were like, as a part of the interface and for transfer",
 }
 ALL = "all"  # stands for every name
 WITH_LOAD = ("routing-6x6",)
@@ -37,7 +45,7 @@ class Options:
     """A request; every experiment takes one and returns a ``Result``.
 
     Attributes:
-      name: registered name of the environment.
+      name: registered name of the environment, or of what is asked of all of them.
       preset: ``"testing"`` (seconds, for the test suite: everything runs, nothing is well measured), ``"quick"`` (a
         minute or two on two cores: what the report shows) or ``"full"``.
       load: packets per time unit, for packet networks; None for the experiment's own choice.

@@ -18,7 +18,8 @@ import numpy as np
 from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.returns import Interval
-from icsmdp_jax.experiments.course import course_figures
+from icsmdp_jax.experiments.cooperation import cooperation_tables
+from icsmdp_jax.experiments.course import course_figures, course_handoffs
 from icsmdp_jax.experiments.quantities import exact_quantities, has_scale, own_interface_optimum
 from icsmdp_jax.experiments.result import NEURAL, Result, Table, exactly, label, over_replicas
 from icsmdp_jax.experiments.training import Budget, MethodRun, parts_of, prepared, train
@@ -120,7 +121,11 @@ def compare(
         normalised=scaled,
         remarks=[*remarks, *found[1], *_how_trained(trained, with_tables, central)],
         settings={"seed": seed, "function_class": function_class, **budget.settings(), **_seconds(trained)},
-        tables=[_crossing(trained, values), *tables],
+        tables=[
+            _crossing(trained, values),
+            *tables,
+            *cooperation_tables(course_handoffs(known, trained["ic_q"].course[0], agents, seed)),
+        ],  # fmt: skip
         figures={**(figures or {}), **course_figures(known, trained, course, agents)},
         checks=found[0],
     )

@@ -14,6 +14,8 @@ from icsmdp_jax.experiments.quantities import own_behaviours
 from icsmdp_jax.experiments.result import label
 from icsmdp_jax.experiments.training import MethodRun
 from icsmdp_jax.learner.diagnostics import exact_handoff_graph
+from icsmdp_jax.traces.cooperation import simulated
+from icsmdp_jax.traces.patterns import Handoffs
 
 EXPLORED = 0.1  # share of random options in the workflow whose handoffs are drawn
 
@@ -45,3 +47,19 @@ def course_figures(
         return handoff_figure(exact_handoff_graph(model, behaviours[which], known.returns.moments), names)
 
     return {"training": training, "agents": lambda: agent_figure(own.agents, names), "handoffs": handoffs}
+
+
+def course_handoffs(
+    known: Analysis, course: np.ndarray, agents: Sequence[str] | None = None, seed: int = 0
+) -> list[Handoffs]:
+    """Simulated handoffs under the values ``course [P, Z, O]`` at up to four evenly spaced points of training.
+
+    A share ``EXPLORED`` of the options is random, as in the figure of handoffs.
+    """
+    tables = course[np.unique(np.ceil(np.arange(1, 5) * len(course) / 4).astype(int) - 1)]
+    behaviours, which = own_behaviours(known, tables, EXPLORED)
+    model = known.returns.model
+    return [
+        simulated(model, table, behaviours[one], seed=seed, names=agents if model.agent_name is None else None)
+        for table, one in zip(tables, which, strict=True)
+    ]

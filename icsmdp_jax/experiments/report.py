@@ -8,6 +8,7 @@ from typing import Any
 
 from icsmdp_jax.envs.registry import ENVIRONMENTS
 from icsmdp_jax.experiments import files
+from icsmdp_jax.experiments.catalogue import STUDIES
 from icsmdp_jax.experiments.comparison import NEAR, WITHIN
 from icsmdp_jax.experiments.figure import LEARNED, overview_figure
 from icsmdp_jax.experiments.result import label
@@ -118,7 +119,7 @@ def _section(result: Mapping[str, Any], out: Path) -> dict[str, Any]:
     known = ENVIRONMENTS.get(name)
     return {
         "name": name,
-        "text": known.text if known else "",
+        "text": known.text if known else STUDIES.get(name, ""),
         "metric": result["metric"],
         "figures": [(one, _picture(folder / f"{one}.png", out)) for one in result["figures"]],
         "rows": files.method_rows(result),

@@ -20,6 +20,8 @@ from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.returns import Interval, Returns
 from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.comparison import beside_exact, judged, say
+from icsmdp_jax.experiments.cooperation import cooperation_tables
+from icsmdp_jax.experiments.course import course_handoffs
 from icsmdp_jax.experiments.quantities import exact_quantities, own_interface_optimum
 from icsmdp_jax.experiments.result import Result, Table, exactly, label
 from icsmdp_jax.experiments.sorting_runs import (
@@ -70,10 +72,13 @@ def run(options: Options) -> Result:
     optimal = {method: share(one.correct & (one.length == best)) for method, one in written.items()}
     exact: dict[str, float] = {"optimal_length": float(best)} if how == "search" else {}
     scaled: dict[str, Interval] = {}
+    cooperation: list[Table] = []
     enough = options.preset != "testing"
     checks, remarks = _achieved(num_values, values, optimal, enough)
     if listed:
         known, scaled, quantities = _exactly(num_values, teams, budget)
+        learned = np.asarray(teams["ic_q"].tables[:1], np.float64)
+        cooperation = cooperation_tables(course_handoffs(known, learned, machine.NAMES, options.seed))
         exact |= quantities
         more, lines = judged(known, scaled, enough)
         checks, remarks = checks | more, [*remarks, *lines, *_about_returns(known)]
@@ -87,7 +92,7 @@ def run(options: Options) -> Result:
         checks=checks,
         remarks=[*remarks, _about_random(options)],
         settings={"seed": options.seed, "gamma": GAMMA[num_values], "function_class": "tabular", **budget.settings()},
-        tables=[_lengths(written, optimal, best, how), *_program(teams["ic_q"].written, num_values)],
+        tables=[_lengths(written, optimal, best, how), *_program(teams["ic_q"].written, num_values), *cooperation],
         figures={
             "training": partial(_training_figure, teams),
             "agents": partial(agent_figure, teams["ic_q"].agents, machine.NAMES),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from icsmdp_jax.devices.placement import device_grid
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.memory import COPIES
-from icsmdp_jax.learner.train import CHUNK, input_bytes, state_shapes, tree_bytes
+from icsmdp_jax.learner.train import CHUNK, WORD_COPIES, input_bytes, state_shapes, tree_bytes
 
 
 class Forecast(NamedTuple):
@@ -78,7 +78,7 @@ def forecast(
     layout = device_grid(cells, replicas, devices)
     rows, columns = layout.block
     pairs = rows * columns
-    words = 4 * chunk * learner.words_per_step
+    words = WORD_COPIES * 4 * chunk * learner.words_per_step
     tables = table_bytes(learner, inputs) * cells * replicas * checkpoints
     return Forecast(
         pairs=pairs,

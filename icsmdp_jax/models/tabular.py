@@ -64,7 +64,7 @@ class TabularModel:
       ...     transition=np.full((2, 1, 2), 0.5), duration=np.ones((2, 1, 1)), reward_rate=[[0.0], [1.0]],
       ...     agent=[0, 0], interface=[0, 0], gamma=0.9,
       ... )
-      TabularModel(2 states, 1 interfaces, 1 agents, 1 options, 1 primitive steps at most, gamma 0.9)
+      TabularModel(2 states, 1 interface, 1 agent, 1 option, 1 primitive step at most, gamma 0.9)
     """
 
     reward_rate: Array

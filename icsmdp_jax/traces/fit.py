@@ -12,6 +12,8 @@ from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.showing import ALL, Candidate
 from icsmdp_jax.models.tabular import TabularModel
 from icsmdp_jax.traces import changes as changing
+from icsmdp_jax.traces import patterns
+from icsmdp_jax.traces.cooperation import logged
 from icsmdp_jax.traces.empirical import Empirical, empirical
 from icsmdp_jax.traces.evaluation import Estimate, Value, evaluate
 from icsmdp_jax.traces.log import Log
@@ -87,6 +89,7 @@ def fit(log: Log) -> Fit:
         "untried": changing.untried(found, offline),
         "more_runs": changing.to_settle(found, value, questions),
         "showing": showing(known),
+        "cooperation": patterns.told(logged(log, found, q, offline.choice)),
         "advise": advice_on(known).table(),
         "warnings": known.warnings,
     }  # fmt: skip

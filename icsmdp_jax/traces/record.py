@@ -88,8 +88,8 @@ def _lines(
     annuity = annuities(model.gamma, model.longest_duration)
     for step in range(longest):
         s, z = state[active], model.interface[state[active]]
-        option = _drawn(behaviour[z], rng)
-        tau, entered, place = _segments(model, s, option, rng)
+        option = drawn(behaviour[z], rng)
+        tau, entered, place = segments(model, s, option, rng)
         reward = model.reward_rate[s, option] * annuity[tau - 1] + model.reward_noise * rng.uniform(-1, 1, len(s))
         if model.lump is not None:
             lump = model.lump[s, option]
@@ -109,25 +109,25 @@ def _lines(
             return
 
 
-def _segments(
+def segments(
     model: TabularModel, s: np.ndarray, option: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Durations, next states, and the place of the next state among those of the law."""
     if model.kernel is not None:
-        code = _drawn(model.kernel[s, option].reshape(len(s), -1), rng)
+        code = drawn(model.kernel[s, option].reshape(len(s), -1), rng)
         tau, entered = code // model.num_states + 1, code % model.num_states
         return tau, entered, entered
     assert model.duration is not None
-    tau = 1 + _drawn(model.duration[s, option], rng)
+    tau = 1 + drawn(model.duration[s, option], rng)
     if model.transition is not None:
-        entered = _drawn(model.transition[s, option], rng)
+        entered = drawn(model.transition[s, option], rng)
         return tau, entered, entered
     assert model.probability is not None and model.successor is not None
-    place = _drawn(model.probability[s, option], rng)
+    place = drawn(model.probability[s, option], rng)
     return tau, model.successor[s, option, place], place
 
 
-def _drawn(law: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def drawn(law: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """``[n]`` one draw from each row of ``law [n, k]``."""
     total = np.cumsum(law, axis=1)
     return np.minimum((rng.random(len(law))[:, None] * total[:, -1:] >= total).sum(axis=1), law.shape[1] - 1)

@@ -13,6 +13,7 @@ import pytest
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.exact.solve import evaluate_policy
 from icsmdp_jax.models.tabular import TabularModel
+from icsmdp_jax.traces.cooperation import simulated
 from icsmdp_jax.traces.empirical import empirical
 from icsmdp_jax.traces.encode import END
 from icsmdp_jax.traces.evaluation import importance_ratio, weighed
@@ -224,3 +225,43 @@ def test_a_hidden_field_shows_as_disagreement(tmp_path: Path) -> None:
 def test_wrong_probabilities_are_noticed(tmp_path: Path) -> None:
     done = fit(read_log(write(tmp_path / "log.jsonl", desk(40)), config()))  # always the same option, logged as 0.5
     assert not done.value.probabilities_fit and done.content["sentence"].startswith("The probabilities in the log")
+
+
+def test_cooperation_is_that_of_the_lines(recorded: Fit) -> None:
+    log, told = recorded.found.log, recorded.content["cooperation"]
+    known = np.flatnonzero(log.known)
+    assert told["runs"] == log.num_runs and sum(row["total"] for row in told["graph"]) == len(known)
+    names = [*log.agent_name, "end"]
+    for row in told["graph"]:
+        mine = [
+            n for n in known if log.agent_name[log.agent[n]] == row["from"]
+            and names[-1 if log.follows[n] == END else log.agent[log.follows[n]]] == row["to"]
+        ]  # fmt: skip
+        assert sum(row["count"]) == row["total"] == len(mine)
+        time = sum(d * c for d, c in zip(row["duration"], row["count"], strict=True) if c)
+        assert time == pytest.approx(log.tau[mine].sum())
+    won = [n for n in range(log.num_runs) if (log.follows[log.known & (log.run == n)] == END).any()
+           and (log.rate + log.lump)[log.run == n].sum() > 0]  # fmt: skip
+    assert told["solved"] == pytest.approx(len(won) / log.num_runs)
+    assert told["found"] == []  # nothing is hidden that would make a chain of two agents look back
+
+
+def test_simulated_runs_are_those_of_the_model() -> None:
+    model = small()
+    q = np.arange(8.0).reshape(4, 2)
+    h = simulated(model, q, np.tile([0.25, 0.75], (4, 1)), runs=4000, longest=20)
+    assert model.transition is not None
+    for z, agent in ((1, 1), (2, 1)):  # one state each
+        state = int(np.flatnonzero(model.interface == z)[0])
+        rows = (h.seen == z) & (h.option == 1)
+        assert (h.agent[rows] == agent).all()
+        ended = (h.follower[rows] == END).mean()
+        assert ended == pytest.approx(model.transition[state, 1, 4], abs=0.03)
+        assert h.duration[rows].mean() == pytest.approx(1.7, abs=0.05)
+        to = model.transition[state, :, :4] @ np.eye(2)[model.agent[:4]]
+        agent = to[1].argmax()  # to which option 1, the better one, leads
+        if h.preferred[rows][0] >= 0:
+            assert (h.preferred[rows] == agent).all() and h.chance[rows] == pytest.approx(to[:, agent].mean())
+    inside = np.flatnonzero((h.follower >= 0) & (np.diff(h.run, append=-1) == 0))
+    assert (h.agent[inside + 1] == h.follower[inside]).all() and (h.run[inside + 1] == h.run[inside]).all()
+    assert h.offered[inside] == pytest.approx(2.0 * h.seen[inside + 1] + 1)

@@ -20,7 +20,7 @@ from icsmdp_jax.exact.moments import KernelMoments
 from icsmdp_jax.models import durations
 from icsmdp_jax.models.tabular import TabularModel
 
-__all__ = ["Layout", "PlantedConfig", "PlantedModel", "planted_model", "sharp_family"]
+__all__ = ["Layout", "PlantedConfig", "PlantedModel", "planted_coefficients", "planted_model", "sharp_family"]
 
 ATOM_MEAN = 1 / np.sqrt(2 * np.pi)  # E[relu(w . x)] for a Gaussian w and a unit vector x
 
@@ -142,14 +142,14 @@ def _atoms(config: PlantedConfig) -> np.ndarray:
     return config.stream(7).standard_normal((config.planted_atoms, config.interface_dim))
 
 
-def _coefficients(config: PlantedConfig, atoms: np.ndarray) -> np.ndarray:
-    """``[N, M, O]`` coefficients: a level, a lead by the first coordinate's sign, an odd and an even part.
+def planted_coefficients(config: PlantedConfig) -> np.ndarray:
+    """``[N, M, O]`` coefficients of ``Q_0``: a level, a lead by the first coordinate's sign, an odd and an even part.
 
     The level keeps ``C`` within a few times ``||Q_0||_d``. Of each agent's options one leads where the first
     coordinate of ``x`` is positive, another where it is negative, by about ``option_margin``. The odd part is
     common to an agent's options; the even part is each option's own.
     """
-    rng = config.stream(8)
+    rng, atoms = config.stream(8), _atoms(config)
     n, o, dim = config.num_agents, config.num_options, config.interface_dim
     u = rng.standard_normal((n, dim - 1))
     v = rng.standard_normal((2, n, o, dim))
@@ -192,7 +192,7 @@ def _hidden_reward(layout: Layout, weights: np.ndarray) -> np.ndarray:
     return magnitude[layout.interface] * (pattern - centre[layout.interface])[:, None]
 
 
-def planted_model(config: PlantedConfig) -> PlantedModel:
+def planted_model(config: PlantedConfig, coefficients: np.ndarray | None = None) -> PlantedModel:
     """Builds an IC-SMDP whose interface solution is known in closed form (D11, P3).
 
     ``E[R|s,o] = Q_0(z,o) - sum P^g_phi(z'|z,o) max Q_0(z',.) + eta * reward_gap * xi(s,o)`` with
@@ -200,13 +200,14 @@ def planted_model(config: PlantedConfig) -> PlantedModel:
 
     Args:
       config: the knobs.
+      coefficients: ``[N, M, O]`` ``a_{i,o}(w_j)`` of ``Q_0`` to plant; drawn from the seed if None.
 
     Returns:
       The planted model. Members of a family that differ in ``gap``, ``kernel_gap``, ``reward_gap``,
       ``hidden_flip``, durations or rewards share the array ``successor`` and all shapes.
 
     Raises:
-      ValueError: if no duration law of the family has the mean that is asked for.
+      ValueError: if no duration law of the family has the mean that is asked for, or for coefficients of another shape.
     """
     layout = Layout(config)
     successor, probability = kernel_lists(layout)
@@ -225,7 +226,10 @@ def planted_model(config: PlantedConfig) -> PlantedModel:
     behaviour = _behaviour(layout)
     unpaid = interface_model(bare, behaviour)
     atoms = _atoms(config)
-    coefficients = _coefficients(config, atoms)
+    drawn = planted_coefficients(config)
+    coefficients = drawn if coefficients is None else np.asarray(coefficients, np.float64)
+    if coefficients.shape != drawn.shape:
+        raise ValueError(f"coefficients: shape {list(coefficients.shape)}, expected {list(drawn.shape)}")
     q, blocks = _planted_table(layout, vectors, atoms, coefficients, unpaid.pair_weight)
 
     continuation = (unpaid.discounted @ q.max(axis=1)).reshape(q.shape)
