@@ -152,6 +152,7 @@ def bits_figure(rows: Mapping[str, Row]) -> Figure:
     lines = -(-len(rows) // columns)
     figure = new_figure(FULL_WIDTH, 1.35 * lines + 0.9)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    lowest = min(one.ci_low for row in rows.values() for one in row.scaled.values())
     for axes in grid.flat[len(rows) :]:
         axes.set_axis_off()
     for index, (axes, (name, row)) in enumerate(zip(grid.flat, rows.items(), strict=False)):
@@ -161,7 +162,7 @@ def bits_figure(rows: Mapping[str, Row]) -> Figure:
         ends = np.array([[one.mean - one.ci_low, one.ci_high - one.mean] for one in found]).T
         axes.axhline(row.scaled[SCALAR].mean, color=GREY, linewidth=0.6, linestyle="--")
         axes.errorbar(np.arange(len(WORDS)), middle, ends, fmt="o", color=BLACK, markersize=3, linewidth=0.8)
-        axes.set_ylim(-0.3, 1.1)
+        axes.set_ylim(min(lowest, 0.0) - 0.05, 1.1)
         axes.set_xticks(np.arange(len(WORDS)), list(WORDS.values()), rotation=90)
         if index % columns == 0:
             axes.set_ylabel("normalised return")
