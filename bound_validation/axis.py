@@ -22,7 +22,7 @@ class Settings:
       chunk: handoffs per compiled chunk; every handoff count is a multiple of it.
       resamples: bootstrap resamples behind intervals of slopes.
       known: the analysed model of a run on a given model; None in a run on planted models.
-      columns: whether every figure also comes in the width of one column of a page.
+      columns: whether every figure also comes at the width of one column of a page.
       at_once: tasks at once on a CPU, if it has as many cores; what they need together has to fit into its memory.
     """
 

@@ -64,9 +64,11 @@ def _run(args: argparse.Namespace) -> int:
     trivial, useful = found[0].trivial, [one.samples for one in found if one.informative]
     print(f"\nA table of zeros, where runs start, is off by {trivial:.4g} in the same norm (units of reward).")
     if useful:
-        print(f"From {useful[0]} handoffs on the best certificate is below that: it excludes that nothing was learned.")
+        print(
+            f"From {useful[0]} handoffs on the best certificate is below that: it rules out that nothing was learned."
+        )
     else:
-        print("No certificate is below that, so that none excludes that nothing was learned.")
+        print("No certificate is below that, so none rules out that nothing was learned.")
     for name, (head, text) in COLUMNS.items():
         if name != "samples" and any(getattr(one, name) == getattr(one, name) for one in found):
             print(f"  {head:<10} {text}")

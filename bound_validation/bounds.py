@@ -1,4 +1,4 @@
-"""What the theorems guarantee of a model with its function class, and what is trivial there (T2, T3, T3+, T4, D12)."""
+"""What the theorems guarantee for a model with its function class, and what is trivial there (T2, T3, T3+, T4, D12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is guaranteed and what is predicted of IC-Q on one model, for a step rule known in advance.
+"""What is guaranteed and what is predicted for IC-Q on one model, for a step rule known in advance.
 
 Projected runs have T3, T3.1 and T3+; plain runs on the shared clock have the prediction of theorem B and, with tables,
 its certificate.
@@ -131,7 +131,7 @@ def tabular_certificates(known: Analysis, samples: Sequence[int], schedule: str 
 
 
 def _check_memory(samples: int) -> None:
-    """Refuses more handoffs than the recursions could keep what they find of."""
+    """Refuses more handoffs than the recursions have memory for."""
     wanted, most = 8 * WORDS * samples, host_memory()
     if wanted > most:
         raise ValueError(

@@ -13,7 +13,7 @@ from bound_validation.results import NAN
 
 
 def root_interval(squares: np.ndarray) -> tuple[float, float, float]:
-    """Root mean square with a 95 % t-interval for the mean square; NaN ends for a single replica, which tells no noise.
+    """Root mean square with a 95 % t-interval for the mean square; NaN ends for one replica.
 
     Args:
       squares: ``[replicas]`` squared errors.
@@ -165,7 +165,7 @@ def resampled_spreads(tables: Sequence[np.ndarray], weight: np.ndarray, resample
 def resampled_roots(squares: Sequence[np.ndarray], resamples: int, seed: int) -> np.ndarray:
     """Root mean squares recomputed on resampled draws: ``[resamples, n]`` from n arrays of squared errors.
 
-    NaN where there is one draw only: every resample would repeat it, and an interval of them claim no noise.
+    NaN where there is one draw only: every resample would repeat it, and an interval from them would claim no noise.
     """
     if any(len(s) == 1 for s in squares):
         return np.full((resamples, len(squares)), NAN)

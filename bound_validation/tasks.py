@@ -30,7 +30,7 @@ HANDOFF = 1e-7  # the same for a handoff of tables
 STEP = 8e-4  # and for a step of theorem B's recursions
 MANY = 20_000_000  # handoffs from which Numba runs replicas,
 FEWER = 0.25  # of HANDOFF for each,
-LOADING, KERNELS = 1.5, 9.0  # with so many seconds beside them, and for the first ones to be compiled
+LOADING, KERNELS = 1.5, 9.0  # plus this many seconds, and for the first ones to be compiled
 TERM_OF = {"residual": "residual", "approximation": "approximation", "interface": "interface", "gap": "interface"}
 
 

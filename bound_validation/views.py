@@ -115,5 +115,5 @@ def shares(rows: list[Row]) -> list[Share]:
 
 
 def _settled(value: float) -> float:
-    """Rounding noise is 0, so that it does not own a share."""
+    """Rounding noise is 0, so that it gets no share."""
     return 0.0 if abs(value) <= ROUNDING else value

@@ -1,6 +1,6 @@
 """What an axis says in the report, and the symbols that all of them use.
 
-The strings are HTML fragments of this project's own; nothing measured or user-given is pasted into them.
+The strings are this project's own HTML fragments; nothing measured or user-given is pasted into them.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from icsmdp_jax.devices.cache import set_compilation_cache
-from icsmdp_jax.devices.cores import use_all_cores
 from icsmdp_jax.endings import LONGEST, ended, printable
 
 COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) -> None that add a command
@@ -176,8 +175,6 @@ def _experiment(args: argparse.Namespace) -> int:
     if args.out is not None:
         check_folder(args.out)
     out = Path(args.out) if args.out is not None else Path("results") / "experiments"
-    if not args.distributed and args.coordinator is None:
-        use_all_cores()
     set_compilation_cache()
     from icsmdp_jax.devices import hosts
     from icsmdp_jax.experiments import command

@@ -161,7 +161,7 @@ def _never_fail_to_encode() -> None:
 
 
 def _flush() -> None:
-    """Writes what is left of stdout while errors can still be told."""
+    """Writes what is left of stdout while errors can still be reported."""
     if sys.stdout is not None:
         try:
             sys.stdout.flush()

@@ -32,10 +32,10 @@ def file_target(path: str | os.PathLike[str], name: str = "") -> tuple[Path, os.
       name: what the path is called in messages, e.g. ``--out``.
 
     Returns:
-      The target, and what is known of it if it exists.
+      The target, and what is known about it if it exists.
 
     Raises:
-      ValueError: in one line, if what is there is no regular file or if the place cannot be written to.
+      ValueError: in one line, if what is there is not a regular file or if the place cannot be written to.
     """
     label = f"{name} {os.fspath(path)}".strip()
     if not os.fspath(path):

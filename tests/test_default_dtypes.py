@@ -31,7 +31,9 @@ LATER |= {"target peng", "target naive", "shared, mlp", "no_message, mlp", "imme
 LATER |= {"adaptable, tables, adapt=False", "packets, shortest-path", "packets, q-routing", "IC-Q, two-layer, frozen"}
 LATER |= {"environment cpu-sort2", "programs that sort", "environment math-pipeline"}
 LATER |= {"IC-Q, linear", "IC-Q, mlp", "roles, linear", "packets, random", "packets, full-echo", "packets, icq-queue"}
-LATER -= {"central learner of planted", "optimiser near the start"}
+LATER |= {"target one-handoff", "explore behaviour", "IC-Q on the shared clock", "adaptable, tables, adapt=True"}
+LATER |= {"situation as a vector", "packets, icq"}
+LATER -= {"optimiser near the start"}
 
 
 def some(names: Collection[str], slow: Collection[str]) -> Any:

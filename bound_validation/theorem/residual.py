@@ -255,7 +255,7 @@ def target_distance(slack: Constant, kappa: Constant) -> Any:
 
 
 def informative(bound: Constant, trivial: Constant) -> Any:
-    """Whether a bound is below the error of the zero function, so that it excludes that nothing was learned (D12).
+    """Whether a bound is below the error of the zero function, so that it rules out that nothing was learned (D12).
 
     Args:
       bound: the bound; NaN or ``inf`` say nothing.

@@ -29,7 +29,7 @@ def to_pettingzoo(env: Environment, params: Any, *, rewards: str = "team", limit
 
     Agents are ``agent_0``, ``agent_1``, ...; an observation is ``{"observation": interface, "action_mask": [O] int8}``.
     ``infos`` say ``reward``, ``duration`` (primitive steps) and ``discount`` (``gamma^tau``) of the last segment.
-    An agent whose turn it is not observes what it saw last, with an empty mask.
+    The agents that are not active observe what they saw last, with an empty mask.
 
     Args:
       env: the environment.
@@ -134,7 +134,7 @@ def to_gymnax(env: Environment, params: Any) -> tuple[OneLearner, Any]:
 def to_jaxmarl(env: Environment, params: Any, *, rewards: str = "team") -> Team:
     """An environment as a JaxMARL ``MultiAgentEnv``: dictionaries by agent, ``dones["__all__"]``, automatic reset.
 
-    All agents submit an action at every handoff, and only that of the agent whose turn it is counts: the others observe
+    All agents submit an action at every handoff, but only the one of the active agent counts. The others observe
     zeros, with option 0 alone available. ``infos`` say ``agent``, ``duration``, ``discount`` and ``truncated``.
 
     Args:

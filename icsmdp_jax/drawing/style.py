@@ -1,6 +1,6 @@
-"""House style of all figures: sizes, colours, fonts, and files that do not depend on the day.
+"""House style of all figures: sizes, colours, fonts, and files that do not depend on the date.
 
-Colours are distinct for all common kinds of colour vision, but nothing is told by colour alone: markers, line styles,
+Colours are distinct for all common kinds of colour vision, but nothing is shown by colour alone: markers, line styles,
 widths and labels say the same.
 """
 

@@ -1,4 +1,4 @@
-"""Training as pictures: greedy return against the oracle, and what each agent learnt from.
+"""Training as pictures: greedy return against the oracle, and what each agent learned from.
 
 Methods differ in marker and line style as well as in colour. Per-agent panels have one row for each agent, so that ten
 agents are as legible as three.

@@ -1,4 +1,4 @@
-"""What an operator should know of a model: its bottleneck, what to show to whom, what to hide, how many handoffs."""
+"""What an operator should know about a model: its bottleneck, what to show to whom, what to hide, how many handoffs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Advice:
         ``policy_loss``, ``interface_gap``, ``gain``. Where there are no names, numbers stand for them.
       by_field: a row for each field that an agent does not see: ``agent``, ``name``, ``field``, ..., ``gain``,
         ``interfaces_added``; empty without fields.
-      order: what to show next, greedily; each row counts on those before, and ``gain`` is over the one before.
+      order: what to show next, greedily; each row assumes those before it; ``gain`` is over the previous row.
       hideable: ``agent``, ``name`` and ``field`` of visible fields that can be hidden together at no loss.
       warnings: sentences about transient and absorbing states.
       error: target for the RMSE of a learned table against the oracle, if one was given.
@@ -94,7 +94,7 @@ class Advice:
         return [(title, rows) for title, rows in found if rows]
 
     def _remarks(self) -> list[str]:
-        lines = ["Losses and gains are in units of reward; more to see can do harm, since others stay as they are."]
+        lines = ["Losses and gains are in units of reward; showing more can do harm, since other agents do not change."]
         if self.policy_loss and not self.order:
             lines.append("Nothing that could be shown next lowers the policy loss by itself.")
         if self.hideable:
@@ -151,7 +151,7 @@ def advise(model: TabularModel, error: float | None = None, behaviour: np.ndarra
 
 
 def advice_on(known: Analysis, error: float | None = None) -> Advice:
-    """The same for a model that is analysed already."""
+    """The same for a model that has already been analysed."""
     model, showing = known.interface.model, known.showing
     now = gains(showing, showing.now, showing.now.policy_loss)
     shown = [_row(showing, showing.show(one)) for one in map(Candidate, range(model.num_agents))]

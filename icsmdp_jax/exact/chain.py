@@ -230,7 +230,7 @@ def _named(states: np.ndarray) -> str:
 
 
 def structure_warnings(model: TabularModel, chain: BehaviourChain) -> list[str]:
-    """What a user should know of the states that the stationary law leaves out, one sentence each (D4).
+    """What a user should know about the states that the stationary law leaves out, one sentence each (D4).
 
     Args:
       model: the IC-SMDP.

@@ -75,7 +75,7 @@ SHARED = ("returns", "ais", "gap", "kappa", "omega", "clock")  # what does not d
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Analysis:
-    """Everything that is known without sampling of one model, one behaviour policy and one function class.
+    """Everything that is known without sampling about one model, one behaviour policy and one function class.
 
     Each quantity is computed when it is first asked for; the linear solves behind some of them raise a ``ValueError``
     then if they do not reach their tolerance (large models only).
@@ -357,7 +357,7 @@ def _finite(value: float) -> float | None:
 
 
 def analyse(model: TabularModel, behaviour: np.ndarray | None = None, sparse: bool | None = None) -> Analysis:
-    """What is known of one model without sampling, in float64 on the host; each constant when it is first asked for.
+    """What is known about one model without sampling, in float64 on the host; each constant when it is first asked for.
 
     Args:
       model: the IC-SMDP.

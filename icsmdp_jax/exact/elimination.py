@@ -204,8 +204,7 @@ def eliminate(square: np.ndarray, keep: int) -> int | None:
 
     Args:
       square: ``[n, n]`` float64, ``-P`` off the diagonal; then as in ``Stage``, with ``-P`` of the censored chain in
-      the
-        corner of the states that stay.
+        the corner of the states that stay.
       keep: number of states that stay, 1 or more.
 
     Returns:
@@ -257,7 +256,7 @@ def _solved(upper: np.ndarray, right: np.ndarray, unit: bool) -> np.ndarray:
 
 
 class Law(NamedTuple):
-    """A stationary law with what is known of its error.
+    """A stationary law with what is known about its error.
 
     Attributes:
       law: ``[n]`` weights of ``LEAST`` or more that sum to 1.

@@ -28,7 +28,7 @@ THEOREM, LIMIT = "theorem B", "central limit"
 
 
 class Handoffs(NamedTuple):
-    """Numbers of handoffs for a target; None for what no number reaches.
+    """Numbers of handoffs for a target; None where no number reaches it.
 
     Attributes:
       expected: K at which interface gap and predicted RMSE of the average together are at most the target, and are

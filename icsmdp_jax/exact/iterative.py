@@ -2,7 +2,7 @@
 
 Every system here is ``(I - K) x = b`` with ``K`` close to a contraction: a policy's discounted rows, a stochastic
 matrix with its stationary direction removed, or their transposes. Biconjugate gradients (stabilised) run on all columns
-together; whatever they claim, a column is accepted by a residual that is computed anew. Columns that are not get
+together; whatever they claim, a column is accepted by a residual that is recomputed. Columns that are not get
 restarted, then solved by GMRES, and if that fails too, the caller is told in one line.
 """
 
@@ -18,7 +18,7 @@ Apply = Callable[[np.ndarray], np.ndarray]
 
 EPS = float(np.finfo(float).eps)
 ROUNDING = 64.0  # a residual below this times eps times the solution's size is rounding, and cannot be reduced
-STEPS, RESTARTS = 400, 6  # two-product steps of the block solver before it starts anew, and how often it does
+STEPS, RESTARTS = 400, 6  # two-product steps of the block solver before it restarts, and how often it does
 BASIS, CYCLES = 80, 25  # of GMRES
 
 

@@ -5,7 +5,7 @@ option under way included. A decision takes no time: ``V(s) = max_o sum_u B(u | 
 
 ``W(u) = max_a r(u, a) + gamma [sum_u' C(u' | u, a) W(u') + sum_s' E(s' | u, a) V(s')]``
 
-with C the law of going on inside the option and E that of a handoff. Terminal handoffs have value 0 and are left out.
+with C the law of staying inside the option and E that of a handoff. Terminal handoffs have value 0 and are left out.
 Both levels together are one contraction with modulus gamma; with the local policy fixed, solving the inner equation
 gives the moments of the option kernel (D2), and the outer one is that of D3.
 """
@@ -34,7 +34,7 @@ class PrimitiveModel:
       begin: ``[S*O, U]`` sparse, law of the first ``u`` of an option; rows of unavailable options are empty.
       situation: ``[U]`` int, what the active agent sees of ``u``, its own number and its option included.
       num_situations: how many values ``situation`` can take.
-      stay: ``[U*A, U]`` sparse, law of going on inside the option.
+      stay: ``[U*A, U]`` sparse, law of staying inside the option.
       leave: ``[U*A, S]`` sparse, law of handoffs that are not terminal.
       reward: ``[U, A]`` expected reward of the primitive step.
       action_mask: ``[U, A]`` bool, available local actions.
@@ -128,9 +128,8 @@ def solve(
       model: the primitive problem.
       local: ``[num_situations, A]`` probabilities of the local actions, or None.
       workflow: ``[S, O]`` probabilities of the options, 0 where unavailable, or None.
-      tolerance: stop when the certified error is below this times ``max |W|`` or the largest reward, or rounding has
-      the
-        last word.
+      tolerance: stop when the certified error is below this times ``max |W|`` or the largest reward, or when
+        rounding allows no better.
 
     Returns:
       The solution; its ``error_bound`` holds in either case.

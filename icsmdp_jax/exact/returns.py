@@ -2,7 +2,7 @@
 
 The return ``J`` of a policy is the mean of its value (D3) over the law of the first state, in float64 and on the host;
 whatever does not depend on the policy is computed once by ``Returns`` and shared by all replicas. Environments that are
-no finite model have ``simulated_return``.
+not finite models have ``simulated_return``.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Returns:
 
     @staticmethod
     def on(interface: InterfaceModel) -> Returns:
-        """Returns on a model whose interface model is there already, so that it is not computed again."""
+        """Returns on a model whose interface model exists already, so that it is not computed again."""
         found = Returns(interface.model, interface.chain.behaviour)
         vars(found).update(moments=interface.moments, interface=interface)  # where cached_property looks first
         return found

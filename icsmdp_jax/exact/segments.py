@@ -1,6 +1,6 @@
 """Joint moments of one segment and of the chain's next state, dense, for the theory that looks one handoff ahead (D4).
 
-A segment from a recurrent state ends in ``s'``; the chain goes on in ``s+``, which is ``s'`` or, after a terminal
+A segment from a recurrent state ends in ``s'``; the chain continues in ``s+``, which is ``s'`` or, after a terminal
 handoff, a restart. Whatever is carried across a terminal handoff counts as 0. With ``Q`` a table and ``V`` its greedy
 values, ``epsilon = R + gamma^tau V(z') - Q(z, o)``: given ``s'`` all its moments follow from those of ``gamma^tau``, of
 ``R`` and of their product.
@@ -91,7 +91,7 @@ def moments_ahead(interface: InterfaceModel, absolute: bool = False, rate: np.nd
 
 
 def arrive(interface: InterfaceModel, ahead: np.ndarray) -> np.ndarray:
-    """``[n, O, S]`` by where the segment ends as ``[n, O, n]`` by where the chain goes on, restarts included."""
+    """``[n, O, S]`` by where the segment ends as ``[n, O, n]`` by where the chain continues, restarts included."""
     chain = interface.chain
     flat = with_restart(ahead.reshape(-1, ahead.shape[-1]), interface.moments.terminal, chain.start)
     return flat[:, chain.states].reshape(*ahead.shape[:2], len(chain.states))

@@ -1,6 +1,6 @@
 """What it is worth to show an agent more of the state, and what it may do without (E).
 
-Whatever an agent sees besides splits its interfaces. The refined model keeps the law of everything, states, options,
+Whatever more an agent sees splits its interfaces. The refined model keeps the law of everything, states, options,
 durations and rewards, and the behaviour policy is copied to the parts of a split interface. ``Q_phi`` of the refined
 model and its greedy policy are then exact, and so is what the policy loses against the oracle.
 """

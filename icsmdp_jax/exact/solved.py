@@ -67,7 +67,7 @@ def solve(model: TabularModel, behaviour: np.ndarray | None = None) -> Solved:
 
 
 def solved(interface: InterfaceModel, q_phi: Solution, q_star: Solution) -> Solved:
-    """The same from solutions that are there already."""
+    """The same from solutions that exist already."""
     model = interface.model
     star = np.where(interface.moments.used, q_star.q, np.nan)
     star[model.is_terminal] = 0.0

@@ -1,4 +1,4 @@
-"""Semantic caching: what a coarser net costs IC-Q, beside T1, and the regret of a reference without handoffs.
+"""Semantic caching: what a coarser net costs IC-Q, compared with T1, and the regret of a reference without handoffs.
 
 The radius of the net behind the interface is an interface gap that can be turned: at each radius Q_phi, its greedy
 policy and T1's bound are exact, and IC-Q is trained. The reference (``envs.semantic_cache.reference``) plays a bandit

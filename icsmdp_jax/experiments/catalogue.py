@@ -32,7 +32,7 @@ EXPERIMENTS: dict[str, str] = {
 }
 STUDIES: dict[str, str] = {  # not of one environment of that name, and what each is about
     "communication": "what is communicated at a handoff, and what each number more is worth, over all environments",
-    "warm-start": "a new agent joins a planted workflow and starts from the parameters of those who are there",
+    "warm-start": "a new agent joins a planted workflow and starts from the parameters of the existing ones",
     "segment-descriptors": "what a segment's primitive steps were like, as a part of the interface and for transfer",
 }
 ALL = "all"  # stands for every name

@@ -152,6 +152,7 @@ def bits_figure(rows: Mapping[str, Row]) -> Figure:
     lines = -(-len(rows) // columns)
     figure = new_figure(FULL_WIDTH, 1.35 * lines + 0.9)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    lowest = min(one.ci_low for row in rows.values() for one in row.scaled.values())
     for axes in grid.flat[len(rows) :]:
         axes.set_axis_off()
     for index, (axes, (name, row)) in enumerate(zip(grid.flat, rows.items(), strict=False)):
@@ -161,7 +162,7 @@ def bits_figure(rows: Mapping[str, Row]) -> Figure:
         ends = np.array([[one.mean - one.ci_low, one.ci_high - one.mean] for one in found]).T
         axes.axhline(row.scaled[SCALAR].mean, color=GREY, linewidth=0.6, linestyle="--")
         axes.errorbar(np.arange(len(WORDS)), middle, ends, fmt="o", color=BLACK, markersize=3, linewidth=0.8)
-        axes.set_ylim(-0.3, 1.1)
+        axes.set_ylim(min(lowest, 0.0) - 0.05, 1.1)
         axes.set_xticks(np.arange(len(WORDS)), list(WORDS.values()), rotation=90)
         if index % columns == 0:
             axes.set_ylabel("normalised return")
@@ -187,8 +188,8 @@ def fewest(row: Row) -> int | str:
 def remarks(rows: Mapping[str, Row], judged: bool) -> list[str]:
     """What the table says, with where more bits do not help."""
     lines = [
-        "With tables, whoever hears a receiver's whole interface and segments can compute its offer and no more, so "
-        "that the full interface earns what one scalar does; it is not trained again.",
+        "With tables, an agent that is told a receiver's whole interface and segments can compute its offer and no "
+        "more, so the full interface earns what one scalar does; it is not trained again.",
         "The variance goes with the value, and the sender takes an inverse-variance share of its step "
         "(icsmdp_jax/learner/two_scalars.py); that rule is ours. Rounded scalars use levels evenly spaced over the "
         "a-priori value range (L6), one of the two next to the value at random, with the value as the mean.",

@@ -1,6 +1,6 @@
 """Segment descriptors on planted models: as a further part of the interface, and to find out whose values fit.
 
-Planted models have durations but no primitive states, so these are added: inside a segment a point of the plane turns,
+Planted models have durations but no primitive states, so these are added: inside a segment a point in the plane turns,
 ``x' = A x + noise``, and what turns it is the local dynamics. Sensing: the hidden field decides which way, and what the
 receiver reads from the descriptor joins its interface, in an exact listing. Transfer: every interface has dynamics of
 its own, shared by a source and a target that names its interfaces differently and has other handoffs and rewards.
@@ -204,7 +204,7 @@ def run(options: Options) -> Result:
         checks={GAINS: bool(gains) if judged else None, COMPOSED: bool(composed) if judged else None},
         settings={"seed": options.seed, **budget.settings()},
         tables=[
-            Table("IC-Q by what agents see beside their interface; the last column is exact",
+            Table("IC-Q by what agents see besides their interface; the last column is exact",
                   ("agents see", "interfaces", "numbers per handoff", "return (reward units)", "normalised return",
                    "the same, greedy policy of Q_phi"), rows, name="sensing"),
             Table("Values carried over to a model that shares local dynamics, matched by composed descriptors",
@@ -217,10 +217,11 @@ def run(options: Options) -> Result:
         ],
         figures={"transfer": partial(_figure, moved)},
         remarks=[
-            f"A descriptor of the plane has {NUMBERS} different numbers, which cross beside the one scalar. The "
+            f"A descriptor of the plane has {NUMBERS} different numbers, which cross in addition to the one scalar. "
+            "The "
             "receiver reads one bit from them, the likelier of two known dynamics; how often it is right, by duration, "
             "is measured on simulated segments, and returns are exact given that.",
-            "What is hidden may change at the handoff, after the segment that was described: a reading is no state.",
+            "What is hidden may change at the handoff, after the segment that was described: a reading is not a state.",
             "Source and target have the same values by construction (planted), though kernels and rewards differ; "
             "what is measured is whether descriptors find out which interface is which.",
         ],

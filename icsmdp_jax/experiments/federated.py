@@ -1,4 +1,4 @@
-"""Federated routing: routers trained alone, together or centrally, beside IC-Q, which sends one number per handoff.
+"""Federated routing: routers trained alone, together or centrally, against IC-Q, which sends one number per handoff.
 
 Routers are trained on logs of evaluations of the covered models and may then ask any model that they know something
 of, whether their client covers it or not. IC-Q acts within coverage: its clients ask covered models, which may hand on.

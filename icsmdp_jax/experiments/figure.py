@@ -115,7 +115,7 @@ def _limits(values: Sequence[Mapping[str, Any]], logarithmic: bool) -> tuple[flo
 def _out_of_sight(
     axes: Any, row: int, low: float, high: float, limits: tuple[float, float] | None, colour: str
 ) -> None:
-    """Arrows and numbers where an interval goes on beyond the axis."""
+    """Arrows and numbers where an interval continues beyond the axis."""
     if limits is None:
         return
     for end, limit, arrow, side in ((low, limits[0], "<", "left"), (high, limits[1], ">", "right")):

@@ -1,4 +1,4 @@
-"""What policies do in the mean over an episode, exactly: sums that are not discounted, by one linear solve.
+"""What policies do on average over an episode, exactly: sums that are not discounted, by one linear solve.
 
 A policy is a law over options for each state. Everything is float64 on the host. Rows of tables have exact numbers, or
 means and intervals over replicas.
@@ -31,7 +31,7 @@ class Totals:
 
     Attributes:
       model: an episodic model.
-      counted: ``[S, O]`` tables by name: what is counted, in the mean, when an option is taken in a state.
+      counted: ``[S, O]`` tables by name: what is counted, on average, when an option is taken in a state.
     """
 
     model: TabularModel

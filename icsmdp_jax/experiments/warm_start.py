@@ -1,9 +1,9 @@
-"""A new agent joins a planted workflow and starts from the parameters of those who are there: handoffs saved.
+"""A new agent joins a planted workflow and starts from the parameters of the existing ones: handoffs saved.
 
 Planted backwards, so that the hull has a meaning: all agents have linear values on common features, and the new agent's
-solution is a convex combination of the experts' parameters (inside), that with a part of its own (near), or all its own
-(outside). Rewards are whatever makes this the fixed point. Where rewards are combined instead, the maximum over options
-is not linear in them and the solution leaves the hull, by as much as the table says.
+solution is a convex combination of the experts' parameters (inside), that with a component of its own (near), or that
+component alone (outside). Rewards are whatever makes this the fixed point. Where rewards are combined instead, the
+maximum over options is not linear in them and the solution leaves the hull, by as much as the table says.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONFIG = PlantedConfig.far_sighted(
 )  # fmt: skip
 NEW = len(SEEN) - 1
 WEIGHTS = np.array([0.1, 0.2, 0.65, 0.05])  # of the experts, where the task is inside the hull
-OWN = {"inside": 0.0, "near": 0.2, "outside": 1.0}  # share of a part of its own in the new agent's parameters
+OWN = {"inside": 0.0, "near": 0.2, "outside": 1.0}  # share of a component of its own in the new agent's parameters
 FAMILIES = (*OWN, "rewards")
 METHODS = {
     "cold_start": "cold start",

@@ -38,7 +38,7 @@ def random_model(
     reward_noise: float = 0.1,
     features: int = 8,
 ) -> TabularModel:
-    """A random lumpable IC-SMDP (D1, D6) in which where an option leads matters more than what it pays.
+    """A random lumpable IC-SMDP (D1, D6), where what matters about an option is less what it pays than where it leads.
 
     The reward rate at ``(z, o)`` is ``reward_scale`` times a level of the interface plus ``option_share`` times a part
     that depends on the option, both standard normal. Each pair has ``successors`` next interfaces with random weights,

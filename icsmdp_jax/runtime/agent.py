@@ -93,7 +93,7 @@ class Agent:
           synchronous: ``"FULL"`` if the store must survive power cuts as well.
 
         Raises:
-          ValueError: in one line, for arguments that do not fit or a store of something else.
+          ValueError: in one line, for arguments that do not fit or a store of another agent or policy.
         """
         if not 0 <= epsilon <= 1:
             raise ValueError(f"epsilon = {epsilon}: expected a probability")
@@ -338,7 +338,7 @@ class Agent:
             return ABSORBED
 
     def deliver(self, header: str, body: bytes) -> str:
-        """Receives a message as it stands on the wire; see ``receive``."""
+        """Receives a message as it was sent on the wire; see ``receive``."""
         try:
             segment, scalar = messages.decode(header, body)
         except ValueError:

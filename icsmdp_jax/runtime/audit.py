@@ -24,12 +24,12 @@ class Report(NamedTuple):
     """What one agent knows after an audit; the first two numbers are what it tells.
 
     Attributes:
-      limit: largest upper limit of ``|e(z, o)|``; infinite if a pair was met too rarely.
+      limit: largest upper limit of ``|e(z, o)|``; infinite if a pair was visited too rarely.
       modulus: largest upper limit of ``E[gamma^tau; not terminal | z, o]``.
       residual: largest absolute mean temporal difference.
-      segments: how many it is made of.
-      pairs: pairs of interface and available option at the interfaces that were met.
-      covered: those that were met in at least half of the batches.
+      segments: how many the report is based on.
+      pairs: pairs of interface and available option at the interfaces that were visited.
+      covered: those that were visited in at least half of the batches.
       correlation: of neighbouring batches; above 0.1 they are too short.
     """
 

@@ -22,7 +22,7 @@ class Function(NamedTuple):
     """The values of an agent, as functions of the flat parameters of a slot and of what is read at the interface.
 
     Attributes:
-      start: flat parameters of a slot that was never met before.
+      start: flat parameters of a slot that was never seen before.
       values: ``(params, x) -> [O]``.
       gradient: ``(params, x, option) ->`` flat gradient of that option's value.
       per_option: whether steps are counted for each option.

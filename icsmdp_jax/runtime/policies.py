@@ -74,7 +74,7 @@ class AgentPolicy:
       interface_names: ``R`` names for people, or none.
       available: ``[R, O]`` bool, options that it may choose; all if None.
       features: ``[R, p]``, what networks read at each listed interface; None where interfaces are vectors.
-      visits: ``[R, O]`` int64, updates so far of each entry of a table, from which step sizes go on; 0 if None.
+      visits: ``[R, O]`` int64, updates so far of each entry of a table, from which step sizes continue; 0 if None.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """What an agent knows, in one SQLite file that its workers share and that no kill leaves half-written.
 
 Every change is one transaction that takes the write lock first, so workers never act on what another is replacing. With
-``synchronous = NORMAL`` a killed process loses nothing that was committed; ``FULL`` says so of power cuts too.
+``synchronous = NORMAL`` a killed process loses nothing that was committed; ``FULL`` also covers power cuts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a log cannot say of itself, as a TOML file: who sees what, what is paid, what a step is."""
+"""What a log cannot say about itself, as a TOML file: who sees what, what is paid, what a step is."""
 
 from __future__ import annotations
 

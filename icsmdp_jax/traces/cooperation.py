@@ -24,7 +24,7 @@ def simulated(
     seed: int = 0,
     names: Sequence[str] | None = None,
 ) -> Handoffs:
-    """Runs of a model, with the values that agents offer and whom they would have next.
+    """Runs of a model, with the values that agents offer and the next agent that these favour.
 
     A run is solved if it ends and its rewards, undiscounted, sum to more than 0.
 

@@ -31,12 +31,12 @@ class Estimate(NamedTuple):
 
     @property
     def open(self) -> bool:
-        """Whether the interval has 0 in it."""
+        """Whether the interval contains 0."""
         return self.low <= 0.0 <= self.high
 
 
 class Weighed(NamedTuple):
-    """What runs say of a policy, summed over each unit: linear forms in the model's values ``V [S]`` and ``Q [P]``.
+    """What runs say about a policy, summed over each unit: linear forms in the model's values ``V [S]`` and ``Q [P]``.
 
     Attributes:
       begins: ``[units]`` number of runs that are known from their start; others add nothing below.
@@ -169,7 +169,7 @@ def evaluate(found: Empirical, resampler: Resampler, choice: np.ndarray, weights
       found: the counts.
       resampler: that of the counts.
       choice: ``[Z]`` option of each interface.
-      weights: ``[B, units]`` of the bootstrap, in which the model is estimated anew every time.
+      weights: ``[B, units]`` of the bootstrap, in which the model is re-estimated every time.
     """
     log, confidence = found.log, found.log.config.confidence
     policy = np.eye(found.taken.shape[1])[choice]

@@ -70,7 +70,7 @@ def read_lines(path: Path, binned: Sequence[str] = ()) -> Iterator[Chunk]:
 
 
 def json_lines(stream: IO[bytes]) -> Iterator[Chunk]:
-    """JSON objects, one a line; NaN and Infinity are numbers here, and judged later."""
+    """JSON objects, one a line; NaN and Infinity are numbers here, and checked later."""
 
     def parse(line: bytes) -> Row | str:
         try:

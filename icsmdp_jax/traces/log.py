@@ -49,7 +49,7 @@ class Log:
       lines: lines in the file.
       other: spans that are not handoffs, in traces.
       bad: line numbers by kind, for kinds that occur.
-      notes: sentences about what was read otherwise than it stands in the file.
+      notes: sentences about what was read differently from what the file says.
     """
 
     config: FitConfig

@@ -1,8 +1,8 @@
 """Cooperation read from handoffs: error patterns, each with a test against what the agents' own handoff chain predicts.
 
-The null hypothesis is the chain itself: given who decides and what it sees, to whom it hands does not depend on what
-came before. A pattern is reported where it occurs more often than that chain, estimated from the same handoffs, lets
-it. Given the counts of the chain, the hits of a pattern are sums of hypergeometric numbers, hence of independent
+The null hypothesis is the chain itself: given which agent decides and what it sees, whom it hands to does not depend
+on what came before. A pattern is reported where it occurs more often than that chain, estimated from the same handoffs,
+allows. Given the counts of the chain, the hits of a pattern are sums of hypergeometric numbers, hence of independent
 Bernoulli ones, and Hoeffding's bound holds for their upper tail: ``P(X >= h) <= exp(-n KL(h / n, m / n))`` with ``n``
 trials and mean ``m``. (Exact for one draw of trials; along a chain, where they follow one another, close to it.)
 The level is divided among the patterns and, within each, among all candidates that were looked at.
@@ -43,11 +43,11 @@ class Handoffs(NamedTuple):
       agent: ``[n]`` int, who decided.
       seen: ``[n]`` int, code of what it saw; codes of different agents may be equal.
       option: ``[n]`` int.
-      follower: ``[n]`` int, who decides next; ``END`` if the run ended, ``CUT`` if nobody knows.
+      follower: ``[n]`` int, who decides next; ``END`` if the run ended, ``CUT`` if that is unknown.
       duration: ``[n]`` primitive steps.
       reward: ``[n]``.
       offered: ``[n]`` value that the follower offered; NaN where there is none.
-      preferred: ``[n]`` int, agent that the values would have next; ``NOBODY`` where they do not say.
+      preferred: ``[n]`` int, agent that the values favour as the next; ``NOBODY`` where they favour none.
       chance: ``[n]`` probability that blind choice among the options brings that agent.
       solved: ``[runs]`` bool.
     """
@@ -122,7 +122,7 @@ def find(handoffs: Handoffs, level: float = LEVEL) -> list[Finding]:
 
 
 def process(handoffs: Handoffs) -> dict[str, Any]:
-    """What a workflow takes, beside what it achieves; None where no run ends, or nothing is there to divide by.
+    """What a workflow costs and what it achieves; None where no run ends, or there is nothing to divide by.
 
     Useful is the time of solved runs outside second laps of two to ``LONGEST_LOOP`` agents. An error is a handoff whose
     offer falls short of the one before it in the run by more than a standard deviation of all such changes; a run has
@@ -245,7 +245,7 @@ def _share(view: np.ndarray, what: np.ndarray, at: np.ndarray, target: np.ndarra
 
 
 def _lap(h: Handoffs, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows behind a lap of so many different agents, whether the next begins alike, the chain's share, the laps."""
+    """Rows behind a lap of that many different agents, whether the next begins alike, the chain's share, the laps."""
     at = np.arange(length, len(h.run))
     lap = np.stack([h.agent[at - length + k] for k in range(length)], axis=1) if len(at) else np.zeros((0, length), int)
     different = (np.diff(np.sort(lap, axis=1), axis=1) > 0).all(axis=1)

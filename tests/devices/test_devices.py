@@ -52,6 +52,7 @@ def test_more_devices_give_the_same_table(tmp_path, one_device, cache, devices):
     same_table(rows(tmp_path), rows(one_device))
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_table(tmp_path, one_device, cache):
     """Joined by ``jax.distributed``; each wrote parts of its own, and process 0 the table."""
     both = joined([*SMALL, tmp_path], 2, cache)

@@ -10,7 +10,7 @@ SECTION = Section(
         f"exactly {ROOT_M} with a known C, and the projection is guaranteed to be at least as good (T2.1).",
         f"IC-Q with these features converges to {Q_M}. Its error exceeds that of the projection by a factor of at "
         "most (1&nbsp;&minus;&nbsp;&kappa;<sup>2</sup>)<sup>&minus;1/2</sup> (T2), provided that A6 is certified "
-        "(P1). A slope steeper than &minus;1/2 is no contradiction: the theorem is an upper bound.",
+        "(P1). A slope steeper than &minus;1/2 is not a contradiction: the theorem is an upper bound.",
         "Nets whose hidden layer is trained as well are measured, but no certificate is claimed for them. Their "
         "units adapt, so a net that can represent the planted solution needs fewer of them. Beyond that width the "
         "curve levels off: the error that remains comes from the limited number of handoffs and updates, and more "

@@ -123,6 +123,7 @@ def test_checks_show_every_row_with_a_bound_and_violations_in_red():
     assert _checks([]) is None
 
 
+@pytest.mark.slow
 def test_figures_of_what_there_is_and_the_same_bytes_twice(tmp_path, monkeypatch):
     monkeypatch.setattr(style, "DPI", 50)
     sweep = exact(axes={"stakes": (0.5, 1.0)})
