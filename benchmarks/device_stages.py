@@ -158,6 +158,35 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max(gap, initial=0.0) / max(np.max(np.abs(b), initial=0.0), 1e-30))
 
 
+def compared(found: Outcome, wanted: Outcome, allowed: float) -> dict[str, Any]:
+    """Whether arrays agree, and how well; ``allowed`` is the largest relative difference, 0 asks for the same bits."""
+    gaps = {key: difference(found[key], wanted[key]) for key in found}
+    worst = max(gaps, key=lambda key: gaps[key])
+    same = all(found[key].tobytes() == wanted[key].tobytes() for key in found)
+    return {
+        "agrees": bool(same or (0 < allowed and gaps[worst] <= allowed)), "same_bits": same, "where": worst,
+        "difference": min(gaps[worst], 1e300), "allowed": None if np.isinf(allowed) else allowed,
+    }  # fmt: skip
+
+
+def stepping(program: Any, state: Any, given: Any) -> Callable[[int], Any]:
+    """A compiled ``advance(state, given, chunks)`` as a function of the chunks that continues where it was."""
+
+    def step(chunks: int) -> Any:
+        nonlocal state
+        state = program(state, given, jnp.int32(chunks))
+        return state
+
+    return step
+
+
+def paced(step: Callable[[int], Any], at_least: float, most: int) -> tuple[int, Timing]:
+    """How many units of a warm step last ``at_least`` seconds, ``most`` at most, and three timings of so many."""
+    first, _ = seconds(partial(step, 1))
+    count = int(np.clip(at_least / first, 1, most))
+    return count, Timing(*np.array([seconds(partial(step, count)) for _ in range(3)]).T)
+
+
 def agreement(folder: Path, tiny: bool, unfused: bool = False) -> Iterator[Record]:
     """Compares with the CPU, case by case."""
     for name, allowed, found, timing in outcomes(tiny, unfused):
@@ -169,13 +198,7 @@ def agreement(folder: Path, tiny: bool, unfused: bool = False) -> Iterator[Recor
         with np.load(path) as file:
             wanted = {key: file[key] for key in found}
             other = Timing(file["wall_s"], file["cpu_s"])
-        gaps = {key: difference(found[key], wanted[key]) for key in found}
-        worst = max(gaps, key=lambda key: gaps[key])
-        same = all(found[key].tobytes() == wanted[key].tobytes() for key in found)
-        facts = {
-            "agrees": bool(same or (0 < allowed and gaps[worst] <= allowed)), "same_bits": same, "where": worst,
-            "difference": min(gaps[worst], 1e300), "allowed": None if np.isinf(allowed) else allowed,
-        }  # fmt: skip
+        facts = compared(found, wanted, allowed)
         yield record(NAME, {"stage": "agreement", "what": name}, "device", timing, ("cpu", other, 1.0), **facts)
 
 
@@ -196,15 +219,10 @@ def replicas_of_train(kind: str, counts: tuple[int, ...], tiny: bool) -> Iterato
         program = advance.lower(state, placed, jnp.int32(1)).compile()
         compile_s = time.perf_counter() - begin
 
-        def run(chunks: int, program: Any = program, placed: Any = placed) -> Any:
-            nonlocal state
-            state = program(state, placed, jnp.int32(chunks))
-            return state
-
-        run(0)
-        first, _ = seconds(partial(run, 1))
-        chunks = int(np.clip(0.4 / first, 1, 1000))
-        timing = Timing(*np.array([seconds(partial(run, chunks)) for _ in range(3)]).T)
+        step = stepping(program, state, placed)
+        del state  # donated with the first step
+        step(0)
+        chunks, timing = paced(step, 0.4, 1000)
         memory = program.memory_analysis()
         facts = {
             "forecast_bytes": expected.bytes_per_device,
@@ -213,7 +231,7 @@ def replicas_of_train(kind: str, counts: tuple[int, ...], tiny: bool) -> Iterato
         }
         case = {"stage": kind, "replicas": replicas}
         yield record(NAME, case, "xla", timing, None, replicas * chunk * chunks, "handoffs/s", compile_s, **facts)
-        del state, program
+        del step, program
 
 
 def on_chip(folder: Path, tiny: bool) -> Iterator[Record]:
@@ -242,12 +260,7 @@ def on_chip(folder: Path, tiny: bool) -> Iterator[Record]:
                 tables["cpu"] = {key: file[key] for key in ("last", "total")}
         timing = once(*seconds(runs["pallas"]))
         for other in tables.keys() - {"pallas"}:
-            gaps = {key: difference(tables["pallas"][key], tables[other][key]) for key in ("last", "total")}
-            same = all(tables["pallas"][key].tobytes() == tables[other][key].tobytes() for key in gaps)
-            facts = {
-                "agrees": max(gaps.values()) <= 1e-6, "same_bits": same, "difference": max(gaps.values()),
-                "where": max(gaps, key=lambda key: gaps[key]), "allowed": 1e-6,
-            }  # fmt: skip
+            facts = compared(tables["pallas"], tables[other], 1e-6)
             what = f"kernel, products and sums rounded {rounding}, against {other}"
             yield record(NAME, {"stage": "agreement", "what": what}, "device", timing, **facts)
     best = 0
@@ -266,22 +279,17 @@ def on_chip(folder: Path, tiny: bool) -> Iterator[Record]:
             program = advance.lower(state, given, jnp.int32(1)).compile()
             compile_s = time.perf_counter() - begin
 
-            def run(chunks: int, program: Any = program, given: Any = given) -> Any:
-                nonlocal state
-                state = program(state, given, jnp.int32(chunks))
-                return state
-
-            run(0)
-            first, _ = seconds(partial(run, 1))
-            most = max(1, limit // chunk // 4 - 1)  # step sizes are tabulated up to the limit
-            chunks = int(np.clip(0.3 / first, 1, most))
-            timing = Timing(*np.array([seconds(partial(run, chunks)) for _ in range(3)]).T)
+            step = stepping(program, state, given)
+            del state  # donated with the first step
+            step(0)
+            # Step sizes are tabulated up to the limit.
+            chunks, timing = paced(step, 0.3, max(1, limit // chunk // 4 - 1))
             work = count * chunk * chunks
             speeds[block] = work / float(np.median(timing.wall))
             case = {"stage": "on_chip", "replicas": count, "block": block}
             variant = f"on chip, blocks of {block}"
             yield record(NAME, case, variant, timing, None, work, "handoffs/s", compile_s, handoffs=work)
-            del state, program
+            del step, program
         best = max(speeds, key=lambda block: speeds[block])
 
 
@@ -313,9 +321,7 @@ def neural(folder: Path, tiny: bool) -> Iterator[Record]:
                 state, _ = program(jax.random.key(1), state, one.hyper)
             return state.params
 
-        first, _ = seconds(partial(run, 1))
-        calls = int(np.clip(0.4 / first, 1, 200))
-        timing = Timing(*np.array([seconds(partial(run, calls)) for _ in range(3)]).T)
+        calls, timing = paced(run, 0.4, 200)
         work = calls * 8 * copies * one.learner.length
         case = {"stage": "neural", "width": width, "copies": copies}
         yield record(NAME, case, "xla", timing, None, work, "handoffs/s", compile_s, handoffs=work)
@@ -348,10 +354,8 @@ def environments(folder: Path, tiny: bool) -> Iterator[Record]:
                         carry, seen = program(carry, jax.random.key(turn))
                     return seen
 
-                warm, _ = seconds(partial(run, 1))
-                warm, _ = seconds(partial(run, 1))
-                calls = int(np.clip(0.2 / warm, 1, 200))
-                timing = Timing(*np.array([seconds(partial(run, calls)) for _ in range(3)]).T)
+                run(1)
+                calls, timing = paced(run, 0.2, 200)
             except jax.errors.JaxRuntimeError as error:  # out of memory, say
                 print(f"{name}, {copies} copies: {str(error).splitlines()[0]}", file=sys.stderr)
                 continue

@@ -13,7 +13,7 @@ from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.experiment import default_tabular_step, model_inputs, stationary_env
 from icsmdp_jax.learner.forecast import forecast, state_bytes, table_bytes
 from icsmdp_jax.learner.icq import Learner
-from icsmdp_jax.learner.train import _compiled, replica_keys, stack_inputs
+from icsmdp_jax.learner.train import _compiled, input_bytes, replica_keys, stack_inputs
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,9 @@ def test_counted_by_hand(sweep):
     table = learner.values.init(jax.random.key(0), None)
     assert table_bytes(learner, inputs) == 3 * table.size * 4  # the last iterate, and the sum in two halves
     assert costs.bytes_per_host == 2 * 60 * 3 * table_bytes(learner, inputs)
+    alone = forecast(learner, inputs, 2, 6, 1000, 3, devices=1, rate=1e5)  # 12 pairs, 2 models; a word has 4 bytes
+    words = 2 * 4 * 1000 * learner.words_per_step  # held twice while they are drawn
+    assert alone.bytes_per_device == 12 * (3 * state_bytes(learner, inputs) + words) + 2 * input_bytes(inputs)
 
 
 def test_memory_is_of_the_size_that_the_program_takes(sweep):
