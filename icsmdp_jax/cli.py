@@ -176,6 +176,9 @@ def _experiment(args: argparse.Namespace) -> int:
         check_folder(args.out)
     out = Path(args.out) if args.out is not None else Path("results") / "experiments"
     set_compilation_cache()
+    from icsmdp_jax.devices.cores import single_threaded_blas
+
+    single_threaded_blas()
     from icsmdp_jax.devices import hosts
     from icsmdp_jax.experiments import command
 

@@ -17,11 +17,18 @@ def usable_cores() -> int:
 def use_all_cores() -> None:
     """A host device for each core, and linear algebra in the thread that asks for it, unless the user has chosen.
 
-    Tables of the replica learner do not depend on the number of devices. Threads of BLAS wait for each other by
-    spinning, and small matrices took several times as much CPU time with them. What is loaded already stays as it is.
+    Tables of the replica learner do not depend on the number of devices. What is loaded already stays as it is.
     """
     if "jax" not in sys.modules and FLAG not in os.environ.get("XLA_FLAGS", ""):
         os.environ.setdefault(DEVICES, str(usable_cores()))
+    single_threaded_blas()
+
+
+def single_threaded_blas() -> None:
+    """Linear algebra in the thread that asks for it, unless the user has chosen or NumPy is loaded already.
+
+    Threads of BLAS wait for each other by spinning, and small matrices took several times as much CPU time with them.
+    """
     if "numpy" not in sys.modules:
         for name in BLAS:
             os.environ.setdefault(name, "1")

@@ -14,6 +14,7 @@ from icsmdp_jax.runs.tasks import Progress, Task
 
 SORTING = "cpu-sort"
 ORACLE = "oracle.json"  # what `--oracle-only --out DIR` writes
+AT_ONCE = 2  # experiments, each on one device: with more devices some tables have other digits
 SCHEMA = 1  # of the run directory of all experiments
 
 
@@ -52,7 +53,7 @@ class _Content(NamedTuple):
 
 
 def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: bool = False) -> dict[str, Any]:
-    """Runs every experiment that has no result in this run directory yet, then writes the report.
+    """Runs every experiment that has no result in this run directory yet, two at once, then writes the report.
 
     Args:
       preset: testing, quick or full.
@@ -67,6 +68,10 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
     Raises:
       ValueError: in one line, if ``out`` holds another run, or a damaged part.
     """
+    import jax
+
+    from icsmdp_jax.devices.cores import usable_cores
+    from icsmdp_jax.experiments.comparison import STOPS
     from icsmdp_jax.experiments.report import write_report
     from icsmdp_jax.io import write_json
     from icsmdp_jax.runs import engine, provenance
@@ -75,13 +80,18 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
     ran: list[str] = []
 
     def experiment(name: str, progress: Progress) -> _Content:
+        STOPS.set(progress)
         found = run_one(Options(name, preset, seed=seed), out / name)
         ran.append(name)
         _forget()
         return _Content(found)
 
     names = catalogue.names()
-    tasks = [Task(name, partial(experiment, name), work=1, simulates=False) for name in names]
+    seconds = {name: catalogue.SECONDS.get(name, catalogue.MOST) for name in names}
+    longest_first = sorted(names, key=lambda name: -seconds[name])  # so that no core waits for the other one at the end
+    tasks = [
+        Task(name, partial(experiment, name), work=1, simulates=False, seconds=seconds[name]) for name in longest_first
+    ]
     manifest = {
         "schema": SCHEMA,
         "experiments": True,
@@ -92,15 +102,18 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
     }
 
     def found() -> dict[str, Any]:
-        return {"report": str(out / REPORT), "ran": ran, "kept": [name for name in names if name not in ran]}
+        lists = {"ran": [name for name in names if name in ran], "kept": [name for name in names if name not in ran]}
+        return {"report": str(out / REPORT), **lists}
 
     def finish(done: engine.Finished) -> None:
-        write_report(done.contents, out)
+        content = dict(zip(longest_first, done.contents, strict=True))
+        write_report([content[name] for name in names], out)
         write_json(out / FINISHED, found())
 
     engine.run(
         out, tasks, manifest, resume=not force, overwrite=force or overwrite,
         complete=lambda name: files.read(out / name) is not None, finish=finish,
+        at_once=min(AT_ONCE, usable_cores()) if jax.default_backend() == "cpu" else 1,
     )  # fmt: skip
     return found()
 

@@ -194,6 +194,7 @@ def remarks(rows: Mapping[str, Row], judged: bool) -> list[str]:
         "(icsmdp_jax/learner/two_scalars.py); that rule is ours. Rounded scalars use levels evenly spaced over the "
         "a-priori value range (L6), one of the two next to the value at random, with the value as the mean.",
         "Not here: routing-6x6 and cpu-sort4, whose states are too many to list.",
+        "There is no workflow of this table's own: how agents cooperate is in the section of each environment.",
     ]
     if not judged:
         return [*lines, "This preset trains too little to compare anything."]

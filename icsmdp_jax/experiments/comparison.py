@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from icsmdp_jax.experiments.quantities import exact_quantities, has_scale, own_i
 from icsmdp_jax.experiments.result import NEURAL, Result, Table, exactly, label, over_replicas
 from icsmdp_jax.experiments.training import Budget, MethodRun, parts_of, prepared, train
 from icsmdp_jax.learner.methods import WHOLE_STATE
+from icsmdp_jax.runs.tasks import Progress
 
 __all__ = ["ALL_TABULAR", "METHODS", "WITHIN", "Budget", "beside_exact", "compare", "judged", "say"]
 
@@ -35,6 +37,7 @@ NEAR = f"IC-Q is within {WITHIN} of the exact greedy policy of its own Q_phi (no
 WORSE = ("no_message", "random")  # methods that are to be worse than IC-Q
 
 NativeCentral = tuple[Environment, Any]
+STOPS: ContextVar[Progress] = ContextVar("stops", default=lambda amount: None)  # of the task in this thread
 
 
 def compare(
@@ -124,7 +127,7 @@ def compare(
         tables=[
             _crossing(trained, values),
             *tables,
-            *cooperation_tables(course_handoffs(known, trained["ic_q"].course[0], agents, seed)),
+            *cooperation_tables(course_handoffs(known.returns.model, trained["ic_q"].course[0], agents, seed)),
         ],  # fmt: skip
         figures={**(figures or {}), **course_figures(known, trained, course, agents)},
         checks=found[0],
@@ -155,7 +158,8 @@ def beside_exact(
 
 
 def say(name: str, what: str) -> None:
-    """What an experiment is at, on stderr."""
+    """What an experiment is at, on stderr; a place where a run that was interrupted stops."""
+    STOPS.get()(0)
     print(f"{name}: {what}", file=sys.stderr)
 
 

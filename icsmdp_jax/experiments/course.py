@@ -10,14 +10,14 @@ import numpy as np
 from icsmdp_jax.drawing.handoffs import handoff_figure
 from icsmdp_jax.drawing.training import Curve, agent_figure, return_figure
 from icsmdp_jax.exact.constants import Analysis
+from icsmdp_jax.experiments.cooperation import EXPLORED
 from icsmdp_jax.experiments.quantities import own_behaviours
 from icsmdp_jax.experiments.result import label
 from icsmdp_jax.experiments.training import MethodRun
 from icsmdp_jax.learner.diagnostics import exact_handoff_graph
+from icsmdp_jax.models.tabular import TabularModel
 from icsmdp_jax.traces.cooperation import simulated
 from icsmdp_jax.traces.patterns import Handoffs
-
-EXPLORED = 0.1  # share of random options in the workflow whose handoffs are drawn
 
 
 def course_figures(
@@ -43,22 +43,21 @@ def course_figures(
         return return_figure(curves, *ends, y_label="return of the greedy policy (reward units)")
 
     def handoffs() -> Any:
-        behaviours, which = own_behaviours(known, own.tables, EXPLORED)
+        behaviours, which = own_behaviours(model, own.tables, EXPLORED)
         return handoff_figure(exact_handoff_graph(model, behaviours[which], known.returns.moments), names)
 
     return {"training": training, "agents": lambda: agent_figure(own.agents, names), "handoffs": handoffs}
 
 
 def course_handoffs(
-    known: Analysis, course: np.ndarray, agents: Sequence[str] | None = None, seed: int = 0
+    model: TabularModel, course: np.ndarray, agents: Sequence[str] | None = None, seed: int = 0
 ) -> list[Handoffs]:
     """Simulated handoffs under the values ``course [P, Z, O]`` at up to four evenly spaced points of training.
 
     A share ``EXPLORED`` of the options is random, as in the figure of handoffs.
     """
     tables = course[np.unique(np.ceil(np.arange(1, 5) * len(course) / 4).astype(int) - 1)]
-    behaviours, which = own_behaviours(known, tables, EXPLORED)
-    model = known.returns.model
+    behaviours, which = own_behaviours(model, tables, EXPLORED)
     return [
         simulated(model, table, behaviours[one], seed=seed, names=agents if model.agent_name is None else None)
         for table, one in zip(tables, which, strict=True)

@@ -19,6 +19,8 @@ from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact.returns import Interval, Returns, mean_interval
 from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.comparison import say
+from icsmdp_jax.experiments.cooperation import cooperation_tables
+from icsmdp_jax.experiments.course import course_handoffs
 from icsmdp_jax.experiments.result import Result, Table, exactly, over_replicas
 from icsmdp_jax.experiments.training import Budget, prepared, train
 from icsmdp_jax.models.tabular import TabularModel
@@ -179,7 +181,10 @@ def run(options: Options) -> Result:
         say(options.name, VIEWS[name])
         judge = Returns(model)
         one = prepared("ic_q", *tabular_env(model, name=options.name), model, budget)
-        learned = judge.of_greedy(train(one, budget, options.seed).tables)
+        run = train(one, budget, options.seed)
+        learned = judge.of_greedy(run.tables)
+        if name == "segment_descriptor":
+            seen_by = course_handoffs(model, run.course[0], seed=options.seed)
         methods[name] = over_replicas(learned)
         numbers = {"no_descriptor": 1, "segment_descriptor": 1 + NUMBERS}.get(name, "whole state")
         rows.append([VIEWS[name], model.num_interfaces, numbers, methods[name], over_replicas(
@@ -214,6 +219,7 @@ def run(options: Options) -> Result:
                 *([count, *(over_replicas(part[:, i]) for part in moved[:3])] for i, count in enumerate(WATCHED)),
                 ["full state: known", 1.0, 0.0, moved.known],
             ], name="transfer"),
+            *cooperation_tables(seen_by, "the workflow learned with descriptors"),
         ],
         figures={"transfer": partial(_figure, moved)},
         remarks=[

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from icsmdp_jax.experiments.result import Result, in_order
 from icsmdp_jax.io import atomic_write
 
 RESULT, FIGURES, MAIN = "result.json", "figures", "methods"
+_DRAWING = threading.Lock()  # the house style is Matplotlib's own state, one for all threads
 
 
 def configuration(options: Options) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def write(result: Result, options: Options, folder: Path, seconds: float) -> dic
 
     drawn = {MAIN: lambda: method_figure(result), **result.figures}
     for name, draw in drawn.items():
-        with style.house_style():
+        with _DRAWING, style.house_style():
             figure = draw()
             style.save(figure, folder / FIGURES, name)
             interactive.save_data(figure, folder / FIGURES, name)

@@ -17,6 +17,7 @@ from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.interface import interface_model, solve_interface
 from icsmdp_jax.exact.returns import greedy
 from icsmdp_jax.experiments.result import Table
+from icsmdp_jax.models.tabular import TabularModel
 
 
 def has_scale(known: Analysis) -> bool:
@@ -24,11 +25,13 @@ def has_scale(known: Analysis) -> bool:
     return exact_returns.has_scale(known.returns.random, known.returns.oracle, known.returns.size)
 
 
-def own_behaviours(known: Analysis, tables: np.ndarray, epsilon: float, most: int = 8) -> tuple[np.ndarray, np.ndarray]:
+def own_behaviours(
+    model: TabularModel, tables: np.ndarray, epsilon: float, most: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
     """Behaviour policies that are greedy in value tables with probability ``1 - epsilon``, else uniform.
 
     Args:
-      known: the model.
+      model: the model.
       tables: ``[replicas, Z, O]`` learned values.
       epsilon: probability of exploring, more than 0.
       most: replicas that are looked at.
@@ -36,7 +39,7 @@ def own_behaviours(known: Analysis, tables: np.ndarray, epsilon: float, most: in
     Returns:
       The different ones ``[n, Z, O]``, and which of them belongs to each replica ``[min(replicas, most)]``.
     """
-    model, mask = known.returns.model, known.returns.model.option_mask
+    mask = model.option_mask
     distinct, which = np.unique(greedy(np.asarray(tables)[:most], mask), axis=0, return_inverse=True)
     chosen = np.eye(model.num_options)[distinct] * mask.any(axis=1, keepdims=True)
     return (1 - epsilon) * chosen + epsilon * uniform_behaviour(model), which.reshape(-1)
@@ -49,13 +52,14 @@ def own_interface_optimum(known: Analysis, tables: np.ndarray, epsilon: float, m
     converge to, if its behaviour stayed, is ``Q_phi`` under that behaviour (D5).
 
     Args:
-      known, tables, epsilon, most: see ``own_behaviours``.
+      known: the exact solution.
+      tables, epsilon, most: see ``own_behaviours``.
 
     Returns:
       ``[min(replicas, most)]`` float64.
     """
-    behaviours, which = own_behaviours(known, tables, epsilon, most)
     model, moments = known.returns.model, known.returns.moments
+    behaviours, which = own_behaviours(model, tables, epsilon, most)
     solved = [solve_interface(interface_model(model, behaviour, moments)).q for behaviour in behaviours]
     return np.array([float(known.returns.of_greedy(q)) for q in solved])[which]
 

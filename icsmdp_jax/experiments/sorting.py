@@ -20,7 +20,7 @@ from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.returns import Interval, Returns
 from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.comparison import beside_exact, judged, say
-from icsmdp_jax.experiments.cooperation import cooperation_tables
+from icsmdp_jax.experiments.cooperation import cooperation_tables, played
 from icsmdp_jax.experiments.course import course_handoffs
 from icsmdp_jax.experiments.quantities import exact_quantities, own_interface_optimum
 from icsmdp_jax.experiments.result import Result, Table, exactly, label
@@ -51,7 +51,7 @@ def budget_of(num_values: int, options: Options) -> Budget:
     if num_values == 3:
         return Budget(options.pick(2, 60, 80), copies=32, length=16, replicas=options.pick(2, 16, 64))
     return Budget(
-        options.pick(2, 1200, 4000), copies=64, length=16, replicas=options.pick(2, 3, 8), step_power=0.5,
+        options.pick(2, 800, 4000), copies=64, length=16, replicas=options.pick(2, 3, 8), step_power=0.5,
         epsilon_begin=0.3, epsilon_end=0.05,
     )  # fmt: skip
 
@@ -72,16 +72,19 @@ def run(options: Options) -> Result:
     optimal = {method: share(one.correct & (one.length == best)) for method, one in written.items()}
     exact: dict[str, float] = {"optimal_length": float(best)} if how == "search" else {}
     scaled: dict[str, Interval] = {}
-    cooperation: list[Table] = []
     enough = options.preset != "testing"
     checks, remarks = _achieved(num_values, values, optimal, enough)
     if listed:
         known, scaled, quantities = _exactly(num_values, teams, budget)
         learned = np.asarray(teams["ic_q"].tables[:1], np.float64)
-        cooperation = cooperation_tables(course_handoffs(known, learned, machine.NAMES, options.seed))
+        seen = course_handoffs(known.returns.model, learned, machine.NAMES, options.seed)
         exact |= quantities
         more, lines = judged(known, scaled, enough)
         checks, remarks = checks | more, [*remarks, *lines, *_about_returns(known)]
+    else:
+        env, params = cpu_sort(num_values, gamma=GAMMA[num_values])
+        unpaid = params._replace(shaping=np.float32(0))  # 1 for a correct program and 0 for any other
+        seen = [played(env, unpaid, teams["ic_q"].tables[0], machine.NAMES, env.length_limit, seed=options.seed)]
     return Result(
         environment=options.name,
         metric="runs whose greedy policy writes a correct program (share)",
@@ -92,7 +95,11 @@ def run(options: Options) -> Result:
         checks=checks,
         remarks=[*remarks, _about_random(options)],
         settings={"seed": options.seed, "gamma": GAMMA[num_values], "function_class": "tabular", **budget.settings()},
-        tables=[_lengths(written, optimal, best, how), *_program(teams["ic_q"].written, num_values), *cooperation],
+        tables=[
+            _lengths(written, optimal, best, how),
+            *_program(teams["ic_q"].written, num_values),
+            *cooperation_tables(seen),
+        ],
         figures={
             "training": partial(_training_figure, teams),
             "agents": partial(agent_figure, teams["ic_q"].agents, machine.NAMES),

@@ -23,6 +23,8 @@ from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.exact.returns import Returns, greedy, mean_interval
 from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.comparison import say
+from icsmdp_jax.experiments.cooperation import cooperation_tables
+from icsmdp_jax.experiments.course import course_handoffs
 from icsmdp_jax.experiments.result import Result, Table, over_replicas
 from icsmdp_jax.learner.exploration import uniform_option
 from icsmdp_jax.learner.icq import Inputs, Learner
@@ -48,6 +50,7 @@ METHODS = {
     "full_gradient_mixing": "full-gradient mixing",
 }
 SEARCHED = ("gradient_free_mixing", "full_gradient_mixing")  # what they watch counts as handoffs spent
+COOPERATES = "the workflow after gradient-free mixing inside the hull"
 GOAL, WITHIN = 0.95, 0.02
 CHUNK, STEPS = 100, 400
 EXPERIENCE, WARM = 2_000_000, 1000  # own updates that step sizes begin from, of experts and of a warm start
@@ -254,15 +257,21 @@ def run(options: Options) -> Result:
         rows = np.asarray(params, np.float64)[
             :, :, :, task.model.interface_agent
         ]  # [replicas, methods, points, Z, O, M]
-        course = task.scaled(np.einsum("rmpzof,zf->rmpzo", rows, features))
+        tables = np.einsum("rmpzof,zf->rmpzo", rows, features)
+        course = task.scaled(tables)
+        if name == "inside":
+            seen = course_handoffs(task.model, tables[0, list(METHODS).index(SEARCHED[0]), 1:], seed=options.seed)
         results[name] = Found(
             {method: np.asarray(found, np.float64) for method, found in weights.items()},
             {method: course[:, i] for i, method in enumerate(METHODS)},
         )
-    return _result(options, made, results, every, watched)
+    return _result(options, made, results, every, watched, cooperation_tables(seen, COOPERATES))
 
 
-def _result(options: Options, made: dict[str, Task], results: dict[str, Found], every: int, watched: int) -> Result:
+def _result(
+    options: Options, made: dict[str, Task], results: dict[str, Found], every: int, watched: int,
+    cooperation: list[Table],
+) -> Result:  # fmt: skip
     spent = {
         name: {m: until(curve, every, watched * (m in SEARCHED)) for m, curve in found.course.items()}
         for name, found in results.items()
@@ -303,7 +312,7 @@ def _result(options: Options, made: dict[str, Task], results: dict[str, Found], 
             ("task", "start", "error of the start", "return of the start", f"handoffs until {GOAL}", "handoffs saved",
              "runs that never get there"),
             rows, name="families",
-        )],
+        ), *cooperation],
         figures={"families": partial(_figure, results, every)},
         remarks=[
             f"The experts' parameters cross once, {experts} numbers; afterwards one scalar crosses at each handoff. "

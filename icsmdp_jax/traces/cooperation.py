@@ -43,7 +43,7 @@ def simulated(
     value = np.where(model.option_mask.any(axis=1), best.max(axis=1), np.nan)
     member = np.eye(model.num_agents)[model.agent] * ~end[:, None]
     reached = as_dense(kernel_moments(model).probability @ member).reshape(model.num_states, model.num_options, -1)
-    preferred, chance = _wanted(reached, model.option_mask[model.interface], best.argmax(axis=1)[model.interface])
+    preferred, chance = wanted(reached, model.option_mask[model.interface], best.argmax(axis=1)[model.interface])
     annuity = annuities(model.gamma, model.longest_duration)
     active, state = np.arange(runs), rng.choice(model.num_states, runs, p=start / start.sum())
     rows = []
@@ -72,7 +72,7 @@ def simulated(
     if names is None:
         names = range(model.num_agents) if model.agent_name is None else model.agent_name  # type: ignore[assignment]
     assert names is not None
-    return _complete(list(map(str, names)), run[order], *(column[order] for column in columns))
+    return complete(list(map(str, names)), run[order], *(column[order] for column in columns))
 
 
 def logged(log: Log, found: Empirical, q: np.ndarray, choice: np.ndarray) -> Handoffs:
@@ -92,24 +92,25 @@ def logged(log: Log, found: Empirical, q: np.ndarray, choice: np.ndarray) -> Han
     counts = np.zeros((*found.taken.shape, agents + 1))
     np.add.at(counts, (z, option, follower), 1)  # the end is the last one
     share = counts / np.maximum(counts.sum(axis=2, keepdims=True), 1)
-    preferred, chance = _wanted(share[..., :agents], found.taken, choice)
+    preferred, chance = wanted(share[..., :agents], found.taken, choice)
     state = found.state[after]
     offered = np.where(over | (state < 0), np.nan, q.max(axis=1)[found.interface[np.maximum(state, 0)]])
     run = np.unique(log.run[rows], return_inverse=True)[1]
     reward = log.rate[rows] + log.lump[rows]
-    return _complete(
+    return complete(
         log.agent_name, run, log.agent[rows], z, option, follower, log.tau[rows], reward, offered, preferred[z],
         chance[z],
     )  # fmt: skip
 
 
-def _complete(names: Sequence[str], run: np.ndarray, *columns: Any) -> Handoffs:
+def complete(names: Sequence[str], run: np.ndarray, *columns: Any) -> Handoffs:
+    """``Handoffs`` of columns in its order; a run is solved if it ends and its rewards sum to more than 0."""
     follower, reward = columns[3], columns[5]
     solved = (np.bincount(run, follower == END) > 0) & (np.bincount(run, reward) > 0)
     return Handoffs._make((tuple(names), run, *columns, solved))
 
 
-def _wanted(reached: np.ndarray, mask: np.ndarray, choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def wanted(reached: np.ndarray, mask: np.ndarray, choice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Agent to which the chosen option leads most often, and how often a blind choice leads to it.
 
     Args:
