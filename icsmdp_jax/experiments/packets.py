@@ -89,8 +89,7 @@ def packets(graph: Graph, seen: Watched) -> Handoffs:
     delivered, node = seen.delivered[rows], seen.node[rows]
     receiver = graph.neighbour[node, seen.slot[rows]]
     left = np.append(clock[rows][1:], 0)  # when the packet is sent on
-    over = delivered | (last & ~delivered)
-    duration = np.where(over, TICKS, left - clock[rows]) / TICKS
+    duration = np.where(last, TICKS, left - clock[rows]) / TICKS
     follower = np.where(delivered, END, np.where(last, CUT, receiver))
     solved = np.bincount(run, delivered) > 0
     return Handoffs(

@@ -229,7 +229,7 @@ def load_table(found: Mapping[float, Mapping[str, Delivery]]) -> Table:
     )
 
 
-def remarks(graph: Graph, load: float, found: Mapping[str, Delivery], size: Size) -> list[str]:
+def remarks(graph: Graph, load: float, found: Mapping[str, Delivery], size: Size = SIZES["full"]) -> list[str]:
     """What a reader should know, shortfalls included."""
     lines = [
         f"Shortest paths saturate at load {critical_load(graph):.4g}, random walks at "
