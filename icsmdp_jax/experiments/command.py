@@ -14,7 +14,7 @@ from icsmdp_jax.runs.tasks import Progress, Task
 
 SORTING = "cpu-sort"
 ORACLE = "oracle.json"  # what `--oracle-only --out DIR` writes
-AT_ONCE = 2  # experiments, each on one device: with more devices some tables have other digits
+AT_ONCE = 2  # experiments, each on one device
 SCHEMA = 1  # of the run directory of all experiments
 
 

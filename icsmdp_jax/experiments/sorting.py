@@ -51,7 +51,7 @@ def budget_of(num_values: int, options: Options) -> Budget:
     if num_values == 3:
         return Budget(options.pick(2, 60, 80), copies=32, length=16, replicas=options.pick(2, 16, 64))
     return Budget(
-        options.pick(2, 800, 4000), copies=64, length=16, replicas=options.pick(2, 3, 8), step_power=0.5,
+        options.pick(2, 1200, 4000), copies=64, length=16, replicas=options.pick(2, 3, 8), step_power=0.5,
         epsilon_begin=0.3, epsilon_end=0.05,
     )  # fmt: skip
 

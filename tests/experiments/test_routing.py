@@ -44,7 +44,8 @@ def test_a_small_run_reports_everything() -> None:
     result = routing.run(Options("routing-6x6", "testing"))
     assert list(result.methods) == ["shortest_path", "q_routing", "ic_q"] and not result.higher_is_better
     assert json.loads(json.dumps(result.as_json()))["metric"] == routing.METRIC
-    assert [table.name for table in result.tables] == ["delivery", "loads"] and list(result.figures) == ["load"]
+    names = ["delivery", "loads", "process", "patterns", "handoffs"]
+    assert [table.name for table in result.tables] == names and list(result.figures) == ["load"]
     assert any("Random walks are left out" in line for line in result.remarks)
     with house_style():
         axes = result.figures["load"]().axes[0]
@@ -56,7 +57,7 @@ def test_a_small_run_reports_everything() -> None:
 def test_one_load_is_measured_where_the_user_gives_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(routing.SIZES, "testing", routing.Size(300, 300, 2, 2, 2, 2, (1.0, 2.0)))
     result: Result = routing.run(Options("routing-6x6", "testing", load=0.1, seed=3))
-    assert list(result.methods) == list(FEW) and not result.figures and len(result.tables) == 1
+    assert list(result.methods) == list(FEW) and not result.figures and len(result.tables) == 4
     assert result.settings["load"] == 0.1
     # Nobody waits for long at this load: the shortest paths, a little more; random walks take many times as long.
     assert 4.3 < result.methods["shortest_path"].mean < 5.6
