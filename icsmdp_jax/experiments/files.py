@@ -132,13 +132,15 @@ def ends(value: Mapping[str, Any]) -> str:
 
 
 def number(value: Any) -> str:
-    """A number to four digits, anything else as it is; a dash for None."""
+    """A number to four digits (all of them before the point), anything else as it is; a dash for None."""
     if value is None:
         return "-"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e9):
         return str(int(value))
+    if 1e4 <= abs(value) < 1e9:
+        return f"{value:.0f}"
     return f"{value:.4g}" if abs(value) >= 1e-9 else "0"
 
 

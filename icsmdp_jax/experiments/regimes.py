@@ -78,7 +78,7 @@ class Regimes(NamedTuple):
         axes = figure.axes[0]
         axes.axhline(self.oracles[0], color=GREY, linewidth=0.9, linestyle=(0, (6, 2)), zorder=1)
         axes.annotate(
-            "oracle with the given tools", (0.01, self.oracles[0]), (0, -1.5), va="top", fontsize=7.6,
+            "oracle with the given tools", (0.01, self.oracles[0]), (0, 1.5), va="bottom", fontsize=7.6,
             xycoords=("axes fraction", "data"), textcoords="offset points",
         )  # fmt: skip
         return figure
