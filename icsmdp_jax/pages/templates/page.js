@@ -228,6 +228,11 @@ const build = (box) => {
       grid.hidden = !before.hidden;
     });
     tools.append(button);
+  } else if ("pictured" in box.dataset) { // only what the panels do not show
+    const image = box.previousElementSibling.querySelector("img");
+    image.decode().then(() => {
+      image.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight * box.dataset.pictured}`;
+    });
   }
   box.append(tools, grid);
   box.hidden = false;
