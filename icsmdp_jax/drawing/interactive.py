@@ -78,8 +78,8 @@ def bars(low: Any, middle: Any, high: Any, colour: Any) -> dict[str, Any]:
 def save_data(figure: Figure, folder: Path, name: str) -> None:
     """Writes ``name.json`` if the figure has panels of data.
 
-    It holds ``panels``, each a figure of plotly.js, ``complete``, whether they show everything, and ``pictured``, the upper
-    share of the picture's height below which they do.
+    It holds ``panels``, each a figure of plotly.js, ``complete``, whether they show everything, and ``pictured``, the
+    upper share of the picture's height below which they do.
 
     ``layout.meta`` says where an axis is linear around 0: below ``linear``, whose decades down to 0 are ``decades``.
     """
@@ -90,7 +90,10 @@ def save_data(figure: Figure, folder: Path, name: str) -> None:
         small = isinstance(axes.get_figure(root=False), SubFigure)  # small multiples are better seen as a picture
         traces = _KNOWN[axes]() if axes in _KNOWN else None if small else _read(axes, names)
         found.append(None if traces is None else {"data": traces, "layout": _layout(axes)})
-    content: dict[str, Any] = {"complete": None not in found, "panels": [panel for panel in found if panel and panel["data"]]}
+    content: dict[str, Any] = {
+        "complete": None not in found,
+        "panels": [panel for panel in found if panel and panel["data"]],
+    }
     if not content["panels"]:
         return
     if not content["complete"]:
