@@ -83,11 +83,6 @@ class Size(NamedTuple):
     loads: tuple[float, ...]
     steps: int = 8192
 
-    @property
-    def published(self) -> bool:
-        """Whether the window is that of the published medians."""
-        return (self.warm_up, self.window) == (10_000, 10_000)
-
     def replicas_at(self, load: float) -> int:
         """Runs of each rule at the load of the result."""
         return min(max(self.replicas, int(self.runs / load)), 3 * self.replicas)
@@ -95,7 +90,7 @@ class Size(NamedTuple):
 
 SIZES = {
     "testing": Size(150, 150, 2, 2, 2, 2, (1.0, 2.0), 1024),
-    "quick": Size(4_000, 2_000, 16, 32, 6, 6, (1.0, 2.0, 2.5, 3.0, 3.5)),
+    "quick": Size(10_000, 3_000, 16, 32, 6, 6, (1.0, 2.0, 2.5, 3.0)),
     "full": Size(10_000, 10_000, 96, 192, 32, 32, (0.5, 1.0, 1.5, 2.0, 2.25, 2.5, 2.75, 3.0, 3.25, 3.5, 3.75)),
 }
 
@@ -254,9 +249,10 @@ def remarks(graph: Graph, load: float, found: Mapping[str, Delivery], size: Size
         if load in values and name in found:
             far.append(f"{NAMES[name]} {100 * (np.median(found[name].delay) / values[load] - 1):+.1f} %")
     if far:
-        when = "" if size.published else f" Here times {size.warm_up} to {size.warm_up + size.window} count, there"
-        when += "" if size.published else " 10 000 to 20 000, when rules that learn slowly are further."
-        lines.append("Medians against the published ones: " + ", ".join(far) + "." + when)
+        lines.append(
+            f"Medians at times {size.warm_up} to {size.warm_up + size.window} against the published ones, of 10000 to "
+            f"20000: {', '.join(far)}."
+        )
     learned, ancestor = found["ic_q"].delay, found["q_routing"].delay
     if len(learned) > 1:
         one, two = centre(learned), centre(ancestor)
