@@ -109,11 +109,12 @@ def cooperation_tables(course: Sequence[Handoffs], who: str = "the learned workf
         share = " / ".join(f"{at[i, j] / at.sum():.3f}" for at in count)
         edges.append([last.agents[i], names[j], share, duration, offered])
     runs = f"{len(last.solved)} simulated runs of {who}"
+    endless = "" if told["solved"] is not None else ", which never end: none is solved or unsolved"
     when = "after each quarter of training, duration and offer at its end" if len(course) > 1 else (
         "at the end of training, with duration and offer"
     )  # fmt: skip
     return [
-        Table(f"How agents cooperate in {runs}", ("process", "value"), rows, "process"),
+        Table(f"How agents cooperate in {runs}{endless}", ("process", "value"), rows, "process"),
         Table(
             f"Patterns beyond the agents' own chain of handoffs in {runs}; level {patterns.LEVEL} for all together",
             ("pattern", "hits", "of", "predicted", "what was found"), found or none, "patterns",
