@@ -109,7 +109,7 @@ def cooperation_tables(course: Sequence[Handoffs], who: str = "the learned workf
         share = " / ".join(f"{at[i, j] / at.sum():.3f}" for at in count)
         edges.append([last.agents[i], names[j], share, duration, offered])
     runs = f"{len(last.solved)} simulated runs of {who}"
-    endless = "" if told["solved"] is not None else ", which never end: none is solved or unsolved"
+    endless = "" if told["solved"] is not None else ", none of which ends, so that none counts as solved"
     when = "after each quarter of training, duration and offer at its end" if len(course) > 1 else (
         "at the end of training, with duration and offer"
     )  # fmt: skip

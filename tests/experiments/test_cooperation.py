@@ -69,6 +69,8 @@ def test_events_of_a_network_become_runs_of_its_packets() -> None:
     np.testing.assert_array_equal(h.solved, [True, True, False])
     process = {row[0]: row[1] for row in cooperation_tables([h], "packets")[0].rows}
     assert process["share of runs that are solved"] == 2 / 3 and process["handoffs per solved run"] == 2
+    cut = h._replace(follower=np.where(h.follower == END, CUT, h.follower))
+    assert "none of which ends" in cooperation_tables([cut], "packets")[0].title
 
 
 def test_an_experiment_stops_when_the_one_beside_it_fails(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
