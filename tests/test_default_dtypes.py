@@ -110,6 +110,7 @@ def test_results_have_the_same_bits(name):
         assert bits(jax.jit(run)(*arguments)) == expected
 
 
+@pytest.mark.slow  # the learner's bits are compared above, and exact analyses are NumPy's
 def test_commands_give_the_same_numbers(tmp_path):
     """Tables learned by ``learn``, and the moments of theorem B in ``bound``, which are float64 whatever is set."""
     model, out = GOLDEN / "desk.npz", tmp_path / "learned.npz"

@@ -109,7 +109,7 @@ def test_handoffs_until_the_goal_count_what_was_watched():
 
 
 def test_result_counts_what_it_took(made):
-    """Curves and coefficients made up: the searched mixtures arrive two points earlier and pay for what they watched."""
+    """Made-up curves: the searched mixtures arrive three points earlier and pay for what they watched."""
     every, watched, replicas = 1000, 300, 3
     course = {method: np.full((replicas, 5), 0.5) for method in METHODS}
     course["cold_start"][:, 4:], course[SEARCHED[0]][:, 1:], course[SEARCHED[1]][:, 1:] = GOAL, GOAL, 1.0

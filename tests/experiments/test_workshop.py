@@ -34,7 +34,9 @@ def test_tools_that_are_kept_are_hidden_and_learned_ones_are_judged(monkeypatch:
     flat = np.ones((2, 2, 4))
     both = Regimes(flat * [[[1]], [[2]]], flat.astype(int), flat[:, :, 0].astype(int), (1.3, 1.8))
     monkeypatch.setattr(workshop, "regimes", lambda *given: both)
-    monkeypatch.setattr(workshop, "compare", lambda env, params, budget, **more: Result("", "", {}, tables=more["tables"]))
+    monkeypatch.setattr(
+        workshop, "compare", lambda env, params, budget, **more: Result("", "", {}, tables=more["tables"])
+    )
     monkeypatch.setattr(workshop, "KEPT", (1.0,))
     result = workshop.run(Options("workshop", "quick"))
     given, kept = result.tables
