@@ -282,8 +282,8 @@ def test_learn_takes_any_number_of_samples(samples, tail, tmp_path):
 
 
 def test_learn_takes_numbers_as_people_write_them(tmp_path):
-    outcome = icsmdp("learn", PLAIN, "--samples", "1e3", "--replicas", "2", "--out", tmp_path / "l.npz", "--json")
-    assert parsed(outcome)["samples"] == 1000
+    outcome = icsmdp("learn", PLAIN, "--samples", "6e2", "--replicas", "3", "--out", tmp_path / "l.npz", "--json")
+    assert parsed(outcome)["samples"] == 600
 
 
 def test_learn_prints_lines_for_people(tmp_path):
