@@ -184,7 +184,7 @@ def run(options: Options) -> Result:
         run = train(one, budget, options.seed)
         learned = judge.of_greedy(run.tables)
         if name == "segment_descriptor":
-            seen_by = course_handoffs(model, run.course[0], seed=options.seed)
+            seen_by = course_handoffs(model, run.tables[:1], seed=options.seed)
         methods[name] = over_replicas(learned)
         numbers = {"no_descriptor": 1, "segment_descriptor": 1 + NUMBERS}.get(name, "whole state")
         rows.append([VIEWS[name], model.num_interfaces, numbers, methods[name], over_replicas(

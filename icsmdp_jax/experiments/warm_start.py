@@ -8,6 +8,7 @@ maximum over options is not linear in them and the solution leaves the hull, by 
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -265,13 +266,11 @@ def run(options: Options) -> Result:
             {method: np.asarray(found, np.float64) for method, found in weights.items()},
             {method: course[:, i] for i, method in enumerate(METHODS)},
         )
-    return _result(options, made, results, every, watched, cooperation_tables(seen, COOPERATES))
+    result = _result(options, made, results, every, watched)
+    return dataclasses.replace(result, tables=[*result.tables, *cooperation_tables(seen, COOPERATES)])
 
 
-def _result(
-    options: Options, made: dict[str, Task], results: dict[str, Found], every: int, watched: int,
-    cooperation: list[Table],
-) -> Result:  # fmt: skip
+def _result(options: Options, made: dict[str, Task], results: dict[str, Found], every: int, watched: int) -> Result:
     spent = {
         name: {m: until(curve, every, watched * (m in SEARCHED)) for m, curve in found.course.items()}
         for name, found in results.items()
@@ -312,7 +311,7 @@ def _result(
             ("task", "start", "error of the start", "return of the start", f"handoffs until {GOAL}", "handoffs saved",
              "runs that never get there"),
             rows, name="families",
-        ), *cooperation],
+        )],
         figures={"families": partial(_figure, results, every)},
         remarks=[
             f"The experts' parameters cross once, {experts} numbers; afterwards one scalar crosses at each handoff. "
