@@ -15,7 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HERE = __package__
 COLOURS = 64
@@ -31,6 +34,7 @@ class Picture(NamedTuple):
       files: names and addresses, relative to the page, of its files.
       panels: its data as JSON, see ``icsmdp_jax.drawing.interactive``; empty if there is none.
       complete: whether the data shows all that the picture shows.
+      pictured: upper share of the picture's height below which the data shows everything.
     """
 
     png: str
@@ -38,6 +42,7 @@ class Picture(NamedTuple):
     files: Sequence[tuple[str, str]]
     panels: str
     complete: bool
+    pictured: float
 
 
 def picture(path: Path, root: Path, full_width: float, dpi: int) -> Picture:
@@ -69,11 +74,12 @@ def picture(path: Path, root: Path, full_width: float, dpi: int) -> Picture:
             files.append((text, beside.relative_to(root).as_posix()))
     source = path.with_suffix(".json")
     data = source.read_text(encoding="utf-8") if source.is_file() else ""
-    panels, complete = "", False
+    panels, complete, pictured = "", False, 1.0
     if 0 < len(data) <= MOST_DATA:
         found = json.loads(data)
         panels, complete = (_inert(found["panels"]) if found["panels"] else ""), bool(found["complete"])
-    return Picture(base64.b64encode(packed.getvalue()).decode("ascii"), share, files, panels, complete)
+        pictured = float(found.get("pictured", 1.0))
+    return Picture(base64.b64encode(packed.getvalue()).decode("ascii"), share, files, panels, complete, pictured)
 
 
 def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]], **context: Any) -> str:
@@ -81,6 +87,17 @@ def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]
 
     Whatever is not ``Markup`` is escaped; a name that the template uses but was not given is an error.
     """
+    environment = _environment(package, tuple(filters.items()))
+    page = environment.get_template(template).render(context)
+    if '<div class="panels"' in page and bundle():
+        before, after = page.rsplit("</main>\n", 1)
+        page = f'{before}</main>\n<script type="text/plain" id="plotly">{bundle()}</script>\n{after}'
+    return page
+
+
+@lru_cache(maxsize=8)
+def _environment(package: str, filters: tuple[tuple[str, Callable[..., Any]], ...]) -> Environment:
+    """What reads and compiles the templates of a package, each of them once."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     def source(name: str) -> str | None:
@@ -94,11 +111,7 @@ def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]
         loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= filters
-    page = environment.get_template(template).render(context)
-    if '<div class="panels"' in page and bundle():
-        before, after = page.rsplit("</main>\n", 1)
-        page = f'{before}</main>\n<script type="text/plain" id="plotly">{bundle()}</script>\n{after}'
-    return page
+    return environment
 
 
 @lru_cache(maxsize=1)
