@@ -14,6 +14,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = "JAX_COMPILATION_CACHE_DIR"
@@ -26,8 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
     JAX finds a program by what it computes, its own version and the flags, but not by the processor, so each kind of
     processor has a folder of its own. ``make clean`` removes them all. Nobody else's cache is read or written; whoever
     sets the variable has another folder used. It is set before anything imports JAX, and workers and subprocesses
-    inherit it.
+    inherit it. Property tests that ask for ``helpers.examples`` get a third of them in the fast suite.
     """
+    if not config.getoption("-m").startswith("slow"):
+        settings.register_profile("fast", max_examples=33)
+        settings.load_profile("fast")
     if CACHE in os.environ:
         return
     place = ROOT / ".cache" / "jax-tests" / f"{platform.machine()}-{crc32(processor().encode()):08x}"

@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from scipy import stats
 
 from icsmdp_jax.core.environment import Environment
@@ -104,6 +105,13 @@ def learner_inputs(
         radius=jnp.float32(radius),
         epsilon=jnp.float32(epsilon),
     )
+
+
+def examples(count: int) -> settings:
+    """The same ``count`` cases in every run of the whole suite, a third of them in the fast one (see conftest.py)."""
+    slow = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    share = settings.get_profile(settings.get_current_profile_name()).max_examples / 100
+    return settings(max_examples=round(count * share), deadline=None, derandomize=True, suppress_health_check=slow)
 
 
 def chi_square(counts: np.ndarray, law: np.ndarray) -> float:

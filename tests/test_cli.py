@@ -19,8 +19,6 @@ from tests.command_line import ANALYSE_KEYS, LEARN_KEYS, PLAIN, contents, parsed
 from tests.helpers import EXPECTED, GOLDEN_NAMES, golden, golden_analysis
 from tests.reference.simulate import spread_and_bias
 
-SLOW_LIMIT = pytest.param(400_000, 64, 0.15, marks=pytest.mark.slow)
-
 # analyse
 
 
@@ -260,13 +258,18 @@ def test_learn_averages_iterates_before_their_update(tmp_path):
     assert (differs == 1).all()
 
 
-def test_learn_seeds_and_replicas(tmp_path):
-    """Another seed gives other numbers; a replica does not depend on how many run beside it."""
+def test_learn_takes_a_seed(tmp_path):
     learn(PLAIN, tmp_path / "three.npz", "--seed", 1, samples=600)
     learn(PLAIN, tmp_path / "other.npz", "--seed", 2, samples=600)
-    single = parsed(learn(PLAIN, tmp_path / "one.npz", "--seed", 1, samples=600, replicas=1))
-    three, other, one = (contents(tmp_path / f"{name}.npz") for name in ("three", "other", "one"))
+    three, other = (contents(tmp_path / f"{name}.npz") for name in ("three", "other"))
     assert not np.array_equal(three["q_last"], other["q_last"])
+
+
+@pytest.mark.slow  # of the learner itself test_learner_invariances.py shows it
+def test_a_replica_does_not_depend_on_how_many_run_beside_it(tmp_path):
+    learn(PLAIN, tmp_path / "three.npz", "--seed", 1, samples=600)
+    single = parsed(learn(PLAIN, tmp_path / "one.npz", "--seed", 1, samples=600, replicas=1))
+    three, one = (contents(tmp_path / f"{name}.npz") for name in ("three", "one"))
     assert one["q_last"].shape == (1, 12, 2)
     np.testing.assert_array_equal(one["q_last"], three["q_last"][:1])
     assert single["spread"] is None and single["bias"] == pytest.approx(single["rmse_to_interface_solution"])
@@ -279,8 +282,8 @@ def test_learn_takes_any_number_of_samples(samples, tail, tmp_path):
 
 
 def test_learn_takes_numbers_as_people_write_them(tmp_path):
-    outcome = icsmdp("learn", PLAIN, "--samples", "1e3", "--replicas", "2", "--out", tmp_path / "l.npz", "--json")
-    assert parsed(outcome)["samples"] == 1000
+    outcome = icsmdp("learn", PLAIN, "--samples", "6e2", "--replicas", "3", "--out", tmp_path / "l.npz", "--json")
+    assert parsed(outcome)["samples"] == 600
 
 
 def test_learn_prints_lines_for_people(tmp_path):
@@ -317,7 +320,8 @@ def test_learn_in_a_process_of_its_own(tmp_path):
     assert done.stderr.splitlines()[-1] == str(tmp_path / "cache" / "icsmdp_jax" / "jax")
 
 
-@pytest.mark.parametrize(("samples", "replicas", "close"), [(60_000, 32, 0.2), SLOW_LIMIT])
+@pytest.mark.slow  # the spread of a file is recomputed above, and test_axes.py compares one with the limit
+@pytest.mark.parametrize(("samples", "replicas", "close"), [(60_000, 32, 0.2), (400_000, 64, 0.15)])
 def test_spread_is_that_of_the_central_limit(samples, replicas, close, tmp_path):
     """With 24 pairs a spread is known to about 2 % from 64 replicas, 3 % from 32, and the limit to a few.
 

@@ -8,11 +8,15 @@ know is an error, so that none escapes.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -20,7 +24,7 @@ from unittest import mock
 import pytest
 
 from icsmdp_jax import cli
-from tests.bound_validation.runs import declared
+from tests.bound_validation.runs import declared, icsmdp, with_blank_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "docs/start.md", "docs/tutorial.md", "docs/practice.md", "docs/reproducibility.md"]
@@ -62,33 +66,44 @@ def executable(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-BLANK = """
-import sys
+@pytest.fixture
+def whole(request: pytest.FixtureRequest) -> bool:
+    """Whether everything is run as a reader would run it: under ``make test-slow``, see ``run_here``."""
+    return request.config.getoption("-m").startswith("slow")
 
-from icsmdp_jax.cli import main
-from tests.bound_validation.runs import with_blank_figures
 
-with with_blank_figures():
-    sys.exit(main())
-"""
+def run_here(block: Block, text: str) -> tuple[int, str, str]:
+    """Exit code and outputs of a block run in this process, where JAX is loaded and compiled programs are shared.
+
+    Figures are blank: laying out and saving them takes longer than all else that README.md does.
+    """
+    out, err = io.StringIO(), io.StringIO()
+    if block.language == "python":
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+            warnings.filterwarnings("error", category=DeprecationWarning, module="__main__")
+            exec(compile(text, "<block>", "exec"), {"__name__": "__main__"})
+        return 0, out.getvalue(), err.getvalue()
+    for command in filter(None, text.splitlines()):
+        if command.startswith("icsmdp "):
+            with with_blank_figures():
+                code, *said = icsmdp(*shlex.split(command)[1:])
+        else:
+            done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], capture_output=True, text=True)
+            code, *said = done.returncode, done.stdout, done.stderr
+        out.write(said[0])
+        err.write(said[1])
+        if code:
+            return code, out.getvalue(), err.getvalue()
+    return 0, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture
-def blank(request: pytest.FixtureRequest) -> bool:
-    """Whether the figures of a document's runs are blank: not under ``make test-slow``."""
-    return not request.config.getoption("-m").startswith("slow")
-
-
-@pytest.fixture
-def desk(tmp_path: Path, blank: bool) -> tuple[Path, dict[str, str]]:
+def desk(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """A directory like a fresh checkout, and an environment in which ``icsmdp`` and ``make`` are found."""
     tools = tmp_path / "tools"
     tools.mkdir()
     # Not the installed script: this is what pyproject.toml declares, for the code that is being tested.
     program = f"{sys.executable} -c 'import sys; from icsmdp_jax.cli import main; sys.exit(main())'"
-    if blank:  # laying out and saving the figures of a report takes longer than all else that README.md does
-        (tools / "blank.py").write_text(BLANK)
-        program = f"{sys.executable} {tools / 'blank.py'}"
     executable(tools / "icsmdp", f'#!/bin/sh\nexec {program} "$@"\n')
     executable(tools / "make", f'#!/bin/sh\nexec {shutil.which("make")} -n -C "{ROOT}" "$@"\n')
     executable(tools / "python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -108,32 +123,36 @@ SLOW = [pytest.param(page, marks=pytest.mark.slow) for page in DOCUMENTS[1:]]
 
 
 @pytest.mark.parametrize("document", ["README.md", *SLOW])
-def test_document_runs(document, desk):
+def test_document_runs(document, desk, whole, monkeypatch):
     work, environment = desk
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("PATH", environment["PATH"])
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
     everything = blocks(document)
     assert any(block.language in RUN for block in everything)
     for block, following in zip(everything, [*everything[1:], None], strict=True):
         if block.language not in RUN:
             continue
-        if block.language == "python":
-            command = [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", block.text]
-        else:
-            text = block.text
+        text = block.text
+        if block.language != "python":
             for pattern, smaller in SMALLER:
                 text = re.sub(pattern, smaller, text)
-            command = ["bash", "-euo", "pipefail", "-c", text]
-        result = subprocess.run(
-            command, cwd=work, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
-        )
-        assert result.returncode == 0, (
-            f"{document}:{block.line} exits with {result.returncode}\n{block.text}\n"
-            f"{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
-        )
+        if whole:
+            python = [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c"]
+            shell = ["bash", "-euo", "pipefail", "-c"]
+            command = [*(python if block.language == "python" else shell), text]
+            done = subprocess.run(
+                command, cwd=work, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            )
+            code, out, err = done.returncode, done.stdout, done.stderr
+        else:
+            code, out, err = run_here(block, text)
+        assert code == 0, f"{document}:{block.line} exits with {code}\n{text}\n{out[-2000:]}\n{err[-4000:]}"
         if "ic.evaluate" in block.text:  # examples/ten_lines.py; one fixed seed: no error probability
-            assert float(re.search(r": (-?[\d.]+) \[.*on the scale from 0", result.stdout)[1]) >= 0.9
+            assert float(re.search(r": (-?[\d.]+) \[.*on the scale from 0", out)[1]) >= 0.9
         end = block.line + block.text.count("\n") + 1
         if block.language == "python" and following and following.language == "text" and following.line <= end + 2:
-            assert result.stdout == following.text, f"{document}:{following.line}: the block above prints otherwise"
+            assert out == following.text, f"{document}:{following.line}: the block above prints otherwise"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,7 @@ def circles(imports: Imports) -> list[list[str]]:
     return found
 
 
+@cache
 def all_imports() -> Imports:
     known = modules(ROOT / "icsmdp_jax") | modules(ROOT / "bound_validation")
     return {name: imported(path.read_text(encoding="utf-8"), known) - {name} for name, path in known.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def lettered(index: int, title: str) -> str:
     return rf"$\bf{{({chr(ord('a') + index)})}}$ {title}"
 
 
+@lru_cache(maxsize=4096)
 def text_size(text: str, size: float) -> tuple[float, float]:
     """Width and height in points of a text, mathematics included, in the typeface of the figures."""
     font = FontProperties(family=SETTINGS["font.family"], size=size)

@@ -15,7 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HERE = __package__
 COLOURS = 64
@@ -84,6 +87,17 @@ def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]
 
     Whatever is not ``Markup`` is escaped; a name that the template uses but was not given is an error.
     """
+    environment = _environment(package, tuple(filters.items()))
+    page = environment.get_template(template).render(context)
+    if '<div class="panels"' in page and bundle():
+        before, after = page.rsplit("</main>\n", 1)
+        page = f'{before}</main>\n<script type="text/plain" id="plotly">{bundle()}</script>\n{after}'
+    return page
+
+
+@lru_cache(maxsize=8)
+def _environment(package: str, filters: tuple[tuple[str, Callable[..., Any]], ...]) -> Environment:
+    """What reads and compiles the templates of a package, each of them once."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     def source(name: str) -> str | None:
@@ -97,11 +111,7 @@ def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]
         loader=FunctionLoader(source), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= filters
-    page = environment.get_template(template).render(context)
-    if '<div class="panels"' in page and bundle():
-        before, after = page.rsplit("</main>\n", 1)
-        page = f'{before}</main>\n<script type="text/plain" id="plotly">{bundle()}</script>\n{after}'
-    return page
+    return environment
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ import re
 import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,11 +27,13 @@ from bound_validation.axis import Axis
 from bound_validation.results import Row, checked
 from bound_validation.tasks import Claim, Task, TaskResult
 from icsmdp_jax import cli
+from icsmdp_jax.runs import provenance
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 MODELS = ROOT / "examples" / "models"
 DOCUMENT = ROOT / "docs" / "validation.md"
+digest = cache(provenance.code_digest)  # nobody changes the sources while tests run
 
 
 class Outcome(NamedTuple):
@@ -98,6 +101,7 @@ def running(tasks: Sequence[Task], draw: bool = False) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(AXES, {name: replaced(axis) for name, axis in AXES.items()}))
         stack.enter_context(mock.patch("bound_validation.running.usable_cores", lambda: 1))  # else order is chance
+        stack.enter_context(mock.patch.object(provenance, "code_digest", lambda packages=(): digest(tuple(packages))))
         if not draw:
             stack.enter_context(without_figures())
         yield

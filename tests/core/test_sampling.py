@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -22,10 +22,10 @@ from icsmdp_jax.core.sampling import (
     split_word,
     uniform_symmetric,
 )
-from tests.helpers import GOLDEN_NAMES, golden, same_bits
+from tests.helpers import GOLDEN_NAMES, examples, golden, same_bits
 
 WORD = 2**32
-many = settings(max_examples=100, deadline=None, derandomize=True)
+many = examples(100)
 
 
 @st.composite
@@ -177,7 +177,7 @@ def test_rows_of_zeros_are_tolerated_and_codes_are_limited() -> None:
     assert word_counts(wide)[7] == WORD
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@examples(50)
 @given(
     st.integers(1, 2**16 - 1) | st.integers(2**16, 2**31 - 1),
     st.lists(st.integers(0, WORD - 1), min_size=1, max_size=8),

@@ -77,11 +77,13 @@ def test_a_process_of_another_run_is_turned_away(tmp_path, cache):
     assert (tmp_path / "parts" / "thesis.txt").read_text() == "mine"
 
 
-def test_a_new_process_compiles_nothing(tmp_path, one_device, cache):
+@pytest.mark.parametrize("axes", ["gap", pytest.param("", marks=pytest.mark.slow)])
+def test_a_new_process_compiles_nothing(tmp_path, axes):
     """Every program comes from the persistent cache, and the table is the same, bit for bit."""
-    (first,) = read_reports(one_device)
-    assert first.programs_compiled > 10
-    finish(start([*SMALL, tmp_path], cache=cache))
-    (second,) = read_reports(tmp_path)
+    places = [tmp_path / "first", tmp_path / "second"]
+    for place in places:
+        finish(start([*SMALL, place, f"--only={axes}"], cache=tmp_path / "cache"))
+    (first,), (second,) = map(read_reports, places)
+    assert first.programs_compiled > 5
     assert second.programs_compiled == 0 and second.programs_loaded == first.programs_compiled + first.programs_loaded
-    assert (tmp_path / "results.parquet").read_bytes() == (one_device / "results.parquet").read_bytes()
+    assert len({(place / "results.parquet").read_bytes() for place in places}) == 1

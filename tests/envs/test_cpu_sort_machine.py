@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from icsmdp_jax.envs.cpu_sort import machine
+from tests.helpers import examples
 from tests.reference import cpu_sort as twin
 
 LONGEST = 24  # one compiled length; shorter programs are padded with what changes nothing
@@ -68,7 +69,7 @@ def compiled(n: int):  # type: ignore[no-untyped-def]
     return jax.jit(look)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@examples(150)
 @given(programs(), st.integers(0, 2**24 - 1))
 def test_every_program_runs_as_in_plain_python(case: tuple[int, list[twin.Instruction]], chosen: int) -> None:
     n, program = case

@@ -6,10 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from icsmdp_jax.envs.cpu_sort import machine, search
+from tests.helpers import examples
 from tests.reference import cpu_sort as twin
 
 
@@ -59,7 +60,7 @@ def test_weaker_pruning_gives_the_same_answer() -> None:
     assert sum(weak.layer_sizes) > 10 * sum(strong.layer_sizes)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@examples(100)
 @given(st.integers(2, 4), st.lists(st.integers(0, 69), max_size=12))
 def test_the_table_of_one_run_is_the_machine(n: int, chosen: list[int]) -> None:
     run = search.single_run(n)

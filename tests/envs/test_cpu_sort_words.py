@@ -6,15 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from icsmdp_jax.envs.cpu_sort import numbering, team, words
+from tests.helpers import examples
 
 WORD = st.integers(0, 2**32 - 1)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@examples(50)
 @given(st.lists(WORD, min_size=1, max_size=4), st.integers(1, 32))
 def test_words_in_plain_integers(listed: list[int], count: int) -> None:
     arrays = [jnp.uint32(word) for word in listed]

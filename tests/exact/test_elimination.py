@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -17,13 +17,10 @@ from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.elimination import Elimination, Law, dense_law
 from icsmdp_jax.exact.large_chain import Restarted, sparse_law
 from icsmdp_jax.models.tabular import TabularModel
+from tests.helpers import examples
 
 seeds = st.integers(0, 2**32 - 1)
 Rows = list[list[Fraction]]
-
-
-def many(count: int) -> settings:
-    return settings(max_examples=count, deadline=None, derandomize=True)
 
 
 def birth_death(count: int, up: float, down: float) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +80,7 @@ def by_iteration(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Law:
         return sparse_law(sparse.csr_array(rows))
 
 
-@many(60)
+@examples(60)
 @given(
     st.integers(2, 150),
     st.sampled_from([(0.15, 0.85), (0.85, 0.15), (0.1, 0.9), (0.3, 0.7), (0.02, 0.03), (0.5, 0.5), (1e-3, 0.5)]),
@@ -122,7 +119,7 @@ def test_two_states_that_hardly_ever_change(a: float, turned: bool) -> None:
     assert MixingClock(rows, exact)(0.25) == pytest.approx(math.ceil(wanted), rel=1e-13)
 
 
-@many(60)
+@examples(60)
 @given(st.integers(2, 7), st.integers(0, 80), seeds)
 def test_random_chains_of_very_unequal_probabilities(count: int, spread: int, seed: int) -> None:
     """Off the diagonal anything from 1 to 10^-spread, zeros too: law and Poisson solutions against exact ones."""
@@ -153,7 +150,7 @@ def test_random_chains_of_very_unequal_probabilities(count: int, spread: int, se
         assert abs(Fraction(answer[i]) - value) <= size * Fraction(1, 10**13)
 
 
-@many(25)
+@examples(25)
 @given(st.integers(1, 7), seeds, st.sampled_from([1e-1, 1e-9, 1e-16, 1e-30]))
 def test_killed_chains(count: int, seed: int, least: float) -> None:
     """``(I - P)^-1`` from ``1 - sum P`` as it is given, where that is far below what a sum of P can tell."""
@@ -170,7 +167,7 @@ def test_killed_chains(count: int, seed: int, least: float) -> None:
         np.testing.assert_allclose(inverse[:, j], [float(x) for x in column], rtol=1e-13)
 
 
-@many(20)
+@examples(20)
 @given(st.integers(3, 120), seeds, st.sampled_from([1, 8, 40]))
 def test_blocks_hubs_and_restarts_are_one_elimination(count: int, seed: int, wide: int) -> None:
     """Chains with near neighbours, a hub that all lead to and a restart, in blocks of 4: the dense law."""

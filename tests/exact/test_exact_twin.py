@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
@@ -28,7 +28,7 @@ from icsmdp_jax.exact.fixed_point import Projection, bellman, projection, whiten
 from icsmdp_jax.exact.interface import InterfaceModel, policy_loss
 from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.exact.payments import paid_moments
-from tests.helpers import as_model, q_interface_file, q_star_file
+from tests.helpers import as_model, examples, q_interface_file, q_star_file
 from tests.reference import twin
 from tests.reference.models import (
     Model,
@@ -44,15 +44,6 @@ from tests.reference.models import (
 
 RELATIVE = 1e-9
 seeds = st.integers(0, 2**16)
-
-
-def examples(count: int) -> settings:
-    return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
 
 
 def close(found: object, wanted: object, scale: float = 1.0) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -28,22 +28,13 @@ from icsmdp_jax.exact.moments import as_dense, kernel_moments
 from icsmdp_jax.exact.solve import evaluate_policy
 from icsmdp_jax.models.random import large_model
 from icsmdp_jax.models.tabular import TabularModel
-from tests.helpers import as_model, constants
+from tests.helpers import as_model, constants, examples
 from tests.pages import DOCS, examples_print_what_they_say, named_things_exist
 from tests.reference.models import Model, models, random_behaviour
 
 ROOT = Path(__file__).resolve().parents[2]
 seeds = st.integers(0, 2**16)
 BOUNDS = {"mixing_time", "mixing_time_low", "mixing_time_high", "exact_mixing"}
-
-
-def examples(count: int) -> settings:
-    return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-    )
 
 
 def agree(model: TabularModel, behaviour: np.ndarray | None = None) -> tuple[Analysis, Analysis]:

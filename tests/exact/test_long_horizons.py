@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from icsmdp_jax.exact.constants import analyse
@@ -19,14 +19,10 @@ from icsmdp_jax.exact.solve import evaluate_policy, modified_policy_iteration, o
 from icsmdp_jax.models.durations import DurationLaw
 from icsmdp_jax.models.tabular import TabularModel, annuities
 from tests.exact.test_elimination import exact_law, solved
-from tests.helpers import constants
+from tests.helpers import constants, examples
 
 GAMMAS = [0.0, 0.3, 0.9, 1 - 1e-6, 1 - 1e-12, 1 - 2.0**-53]
 seeds = st.integers(0, 2**32 - 1)
-
-
-def many(count: int) -> settings:
-    return settings(max_examples=count, deadline=None, derandomize=True)
 
 
 def issue_model(gamma: float) -> TabularModel:
@@ -165,7 +161,7 @@ def test_half_of_all_segments_end_the_episode(gamma: float) -> None:
     holds(known.q_phi, exact.phi(), known.interface.mask, 1e-10)
 
 
-@many(40)
+@examples(40)
 @given(seeds, st.sampled_from(GAMMAS), st.booleans(), st.booleans(), st.booleans())
 def test_certified_errors_are_true(seed: int, gamma: float, joint: bool, ends: bool, lumps: bool) -> None:
     """Continuing models included, where values are of the order of 1/(1 - gamma): up to 2^53."""
@@ -185,7 +181,7 @@ def test_certified_errors_are_true(seed: int, gamma: float, joint: bool, ends: b
     assert error <= Fraction(early.error_bound)
 
 
-@many(15)
+@examples(15)
 @given(seeds, st.sampled_from(GAMMAS), st.booleans(), st.booleans())
 def test_certified_errors_of_interface_values_are_true(seed: int, gamma: float, ends: bool, lumps: bool) -> None:
     """The error of the stationary law, which makes the interface model, is part of what is certified."""
@@ -194,7 +190,7 @@ def test_certified_errors_of_interface_values_are_true(seed: int, gamma: float, 
     holds(known.q_phi, Exact(model).phi(), known.interface.mask, 1e-7)
 
 
-@many(20)
+@examples(20)
 @given(seeds, st.sampled_from(GAMMAS), st.booleans(), st.booleans())
 def test_temporal_differences_of_long_horizons(seed: int, gamma: float, joint: bool, lumps: bool) -> None:
     """Values of 1/(1 - gamma) do not cancel in the moments of ``R + gamma^tau V(z') - Q(z, o)``."""
@@ -239,7 +235,7 @@ def test_a_modulus_is_below_one_whatever_rows_sum_to() -> None:
         np.testing.assert_allclose(known.q_star.q, 2.0**53, rtol=1e-12)
 
 
-@many(30)
+@examples(30)
 @given(seeds, st.sampled_from(GAMMAS), st.booleans())
 def test_values_of_policies_have_all_digits(seed: int, gamma: float, ends: bool) -> None:
     model = random_model(seed, gamma, False, ends)
@@ -292,7 +288,7 @@ SCALED = ("epsilon", "interface_gap", "interface_bound", "interface_bound_value_
 SCALED += ("policy_loss", "policy_loss_bound", "clt_coefficient", "clt_coefficient_iid", "action_gap")
 
 
-@many(25)
+@examples(25)
 @given(seeds, st.sampled_from([1e-12, 1e-3, 1e12]), st.booleans(), st.booleans(), st.booleans())
 def test_nothing_depends_on_the_unit_of_reward(seed: int, unit: float, joint: bool, ends: bool, sparse: bool) -> None:
     model = random_model(seed, 0.97, joint, ends)

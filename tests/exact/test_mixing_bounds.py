@@ -14,6 +14,7 @@ from icsmdp_jax.exact import mixing_bounds
 from icsmdp_jax.exact.chain import MixingClock, distance_to_stationarity, stationary_law
 from icsmdp_jax.exact.large_chain import Restarted, period, sparse_law
 from icsmdp_jax.exact.mixing_bounds import MixingBounds, largest_eigenvalue, relative_error
+from tests.helpers import examples
 
 LEVELS = (0.87, 0.45, 0.25, 0.1, 1e-2, 1e-4, 1e-7)
 seeds = st.integers(0, 2**16)
@@ -50,7 +51,7 @@ def encloses(rows: np.ndarray) -> list[tuple[float, float, float]]:
     return found
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@examples(25)
 @given(seeds, st.integers(2, 90), st.integers(1, 4), st.sampled_from([0.0, 0.3, 0.9, 0.999]))
 def test_bounds_enclose_the_mixing_time_of_random_chains(seed: int, count: int, width: int, slow: float) -> None:
     encloses(random_chain(seed, count, width, slow))
@@ -105,7 +106,7 @@ def test_period_through_a_restart(forward: float) -> None:
     assert period(Restarted(sparse.csr_array(apart), np.eye(count)[2] + np.eye(count)[5], halves)) == 3
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@examples(15)
 @given(seeds, st.integers(3, 40))
 def test_a_restart_in_two_parts_is_the_whole_chain(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -19,9 +19,10 @@ from icsmdp_jax.exact.solve import (
     value_bounds,
 )
 from icsmdp_jax.models.tabular import TabularModel
+from tests.helpers import examples
 
 EPS = np.finfo(float).eps
-many = settings(max_examples=150, deadline=None, derandomize=True)
+many = examples(150)
 
 
 def problem(

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
-import subprocess
-import sys
 import time
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -344,10 +342,9 @@ def test_the_clock_and_the_first_parameters_must_fit() -> None:
         run_processes(path, 3, 2, owner, SIZES["visits"], initial=np.zeros((3, 2)))
 
 
-def test_the_example_prints_its_counted_traffic():
-    root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-m", "examples.processes"]
-    printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+def test_the_example_prints_its_counted_traffic(capsys):
+    runpy.run_module("examples.processes", run_name="__main__")
+    printed = capsys.readouterr().out
     handoffs, scalars, sent = map(
         int, re.match(r"(\d+) handoffs, (\d+) scalars, (\d+) bytes between 4", printed).groups()
     )

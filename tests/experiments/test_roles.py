@@ -12,8 +12,11 @@ import pytest
 from icsmdp_jax.drawing.envs import role_workflows as picture
 from icsmdp_jax.envs.role_workflows import Worth, eval_opt, voting, worth
 from icsmdp_jax.envs.role_workflows.model import listing_of
+from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.experiments import roles, roles_figures, roles_study
 from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.quantities import exact_quantities
+from icsmdp_jax.experiments.result import Result
 from icsmdp_jax.experiments.roles_study import COLLAPSE, Size, Study, findings
 
 
@@ -116,6 +119,27 @@ def test_figures_draw_themselves(tmp_path) -> None:  # type: ignore[no-untyped-d
 def test_other_names_are_refused() -> None:
     with pytest.raises(ValueError, match="name = 'debate': expected one of eval-opt, voting, orch-workers"):
         roles.run(Options("debate", "testing"))
+
+
+def test_what_is_said_is_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that an experiment adds to the comparison, from a study that is there already."""
+    done = small()
+    bare = Result("voting", "", {}, exact={"interface_optimum_normalised": 0.9})
+    monkeypatch.setattr(roles, "compare", lambda *given, **more: bare)
+    monkeypatch.setattr(roles, "study", lambda *given, **more: done)
+    result = roles.run(Options("voting", "quick"))
+    forms, schemes, phenomena = result.tables
+    exact = exact_quantities(analyse(done.env.exact_model(done.params)))
+    parallel = dict(zip(forms.columns, forms.rows[1], strict=True))
+    assert parallel["oracle"] == pytest.approx(exact["oracle"]) and parallel["epsilon"] == exact["epsilon"]
+    assert forms.rows[0][4] > forms.rows[2][4]  # blocks that cost twice as much leave less to the oracle
+    last = [row[2].mean for row in schemes.rows]
+    np.testing.assert_allclose(last, done.worth.value[:, :, -1].mean(axis=1))
+    found = findings(done)
+    assert [(row[0], row[3]) for row in phenomena.rows] == [(one.what, "yes" if one.occurs else "no") for one in found]
+    happens, credit = result.remarks[0], result.remarks[-1]
+    assert all((one.what in happens.split("Does not occur")[0]) is one.occurs for one in found)
+    assert f"falls from 0.900 to {exact['interface_optimum_normalised']:.3f}" in credit
 
 
 @pytest.mark.slow

@@ -7,13 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icsmdp_jax.drawing import style
 from icsmdp_jax.envs.tabular import tabular_env
+from icsmdp_jax.experiments.catalogue import Options
+from icsmdp_jax.experiments.result import exactly, over_replicas
 from icsmdp_jax.experiments.warm_start import (
     GOAL,
+    METHODS,
     NEW,
     SEARCHED,
     WEIGHTS,
+    Found,
     Watched,
+    _result,
     coefficients,
     distance,
     mixing_loss,
@@ -100,3 +106,29 @@ def test_gradient_free_mixing_is_within_two_percent_of_full_gradients(made):
 def test_handoffs_until_the_goal_count_what_was_watched():
     course = np.array([[0.1, GOAL, 0.2, 1.0], [0.1, 0.2, 0.3, 0.4], [1.0, 0.0, 0.0, 0.0]])
     assert until(course, 10, 5).tolist() == [15, 35, 5]
+
+
+def test_result_counts_what_it_took(made):
+    """Made-up curves: the searched mixtures arrive three points earlier and pay for what they watched."""
+    every, watched, replicas = 1000, 300, 3
+    course = {method: np.full((replicas, 5), 0.5) for method in METHODS}
+    course["cold_start"][:, 4:], course[SEARCHED[0]][:, 1:], course[SEARCHED[1]][:, 1:] = GOAL, GOAL, 1.0
+    weights = dict.fromkeys((m for m in METHODS if m != "cold_start"), np.tile(np.full(NEW, 1 / NEW), (replicas, 1)))
+    weights |= dict.fromkeys(SEARCHED, np.tile(WEIGHTS, (replicas, 1)))
+    found = dict.fromkeys(made, Found(weights, course))
+    result = _result(Options("warm-start", "quick"), made, found, every, watched)
+    rows = {tuple(row[:2]): row[2:] for row in result.tables[0].rows}
+    error, start, spent, saved, never = rows["inside", METHODS[SEARCHED[0]]]
+    assert error.mean < 1e-12 and (start.mean, spent.mean, saved.mean, never) == (0.5, 1300, 2700, 0)
+    assert rows["near", METHODS["uniform_mixing"]][2:] == [over_replicas(np.full(3, 4000)), exactly(0, 3), 3]
+    assert rows["inside", METHODS["cold_start"]][0] == "-" and result.methods["cold_start"].mean == 4000
+    assert set(result.checks.values()) == {True} and result.settings["handoffs"] == 4000
+    with style.house_style():
+        axes = result.figures["families"]().axes
+    assert len(axes) == 4
+    for drawn in axes:
+        lines = {line.get_label(): line.get_xydata() for line in drawn.lines}
+        np.testing.assert_allclose(lines[METHODS["cold_start"]][:, 1], course["cold_start"].mean(axis=0))
+    late = dict(course, **{SEARCHED[0]: course["cold_start"] - 0.1})
+    later = _result(Options("warm-start", "quick"), made, dict.fromkeys(made, Found(weights, late)), every, watched)
+    assert set(later.checks.values()) == {False}

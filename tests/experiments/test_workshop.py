@@ -8,8 +8,10 @@ import pytest
 from icsmdp_jax.drawing import style
 from icsmdp_jax.envs.workshop.lifted import lifted_workshop
 from icsmdp_jax.exact.returns import Returns
+from icsmdp_jax.experiments import workshop
 from icsmdp_jax.experiments.catalogue import Options
 from icsmdp_jax.experiments.regimes import POINTS, Regimes, regimes
+from icsmdp_jax.experiments.result import Result
 
 
 def test_both_regimes_in_one_figure_and_one_table():
@@ -25,6 +27,22 @@ def test_both_regimes_in_one_figure_and_one_table():
     levels = [line.get_ydata()[0] for line in figure.axes[0].lines if len(set(line.get_xdata())) == 2]
     assert {1.3, 1.8} <= set(levels) and figure.get_figwidth() == style.COLUMN_WIDTH
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["IC-Q, preconfigured", "IC-Q, adaptable"]
+
+
+def test_tools_that_are_kept_are_hidden_and_learned_ones_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The experiment without its training."""
+    flat = np.ones((2, 2, 4))
+    both = Regimes(flat * [[[1]], [[2]]], flat.astype(int), flat[:, :, 0].astype(int), (1.3, 1.8))
+    monkeypatch.setattr(workshop, "regimes", lambda *given: both)
+    monkeypatch.setattr(
+        workshop, "compare", lambda env, params, budget, **more: Result("", "", {}, tables=more["tables"])
+    )
+    monkeypatch.setattr(workshop, "KEPT", (1.0,))
+    result = workshop.run(Options("workshop", "quick"))
+    given, kept = result.tables
+    always = dict(zip(kept.columns, *kept.rows, strict=True))
+    assert always[workshop.COLUMNS["epsilon"]] > 0 and [row[2].mean for row in given.rows] == [1, 2]
+    assert result.exact["oracle_learned_tools"] == 1.8 and result.checks == {workshop.CHECK: True}
 
 
 @pytest.mark.slow

@@ -208,7 +208,7 @@ def case(words: list[str], folder: Path, finished: Path) -> int | None:
         os.chdir(here)
 
 
-FAST, SLOW = 50, 3500
+FAST, SLOW = 20, 3500
 
 
 @pytest.mark.parametrize("count", [FAST, pytest.param(SLOW, marks=pytest.mark.slow)])

@@ -222,7 +222,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return changed(draw, packed(members, method))
 
 
-FAST, SLOW = 30, 2500
+FAST, SLOW = 12, 2500
 
 
 @pytest.mark.parametrize("count", [FAST, pytest.param(SLOW, marks=pytest.mark.slow)])

@@ -127,7 +127,7 @@ def case(draw: st.DrawFn, begun: Path, folder: Path) -> int:
     return outcome.code
 
 
-FAST, SLOW = 20, 1500
+FAST, SLOW = 8, 1500
 
 
 @pytest.mark.parametrize("count", [FAST, pytest.param(SLOW, marks=pytest.mark.slow)])

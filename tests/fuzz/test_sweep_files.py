@@ -208,7 +208,7 @@ def case(content: bytes, folder: Path) -> int | None:
     return outcome.code
 
 
-FAST, SLOW = 30, 2500
+FAST, SLOW = 12, 2500
 
 
 @pytest.mark.parametrize("count", [FAST, pytest.param(SLOW, marks=pytest.mark.slow)])

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -22,7 +22,7 @@ from icsmdp_jax.learner.channel import (
     clean,
     new_history,
 )
-from tests.helpers import same_bits
+from tests.helpers import examples, same_bits
 from tests.learner.channels import (
     AGENTS,
     BOUNDS,
@@ -226,7 +226,7 @@ def test_honest_agents_are_not_adversaries() -> None:
 inside = st.floats(*BOUNDS, width=32)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60)
 @given(st.lists(inside, min_size=8, max_size=8))
 def test_clipping_changes_no_message_inside_the_range(offers: list[float]) -> None:
     """Bit for bit, whatever the range, also at its ends."""
@@ -238,7 +238,7 @@ def test_clipping_changes_no_message_inside_the_range(offers: list[float]) -> No
 normal = {"width": 32, "allow_subnormal": False}  # compiled code takes the others for 0
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60)
 @given(st.lists(st.floats(**normal), min_size=8, max_size=8), *(st.floats(*BOUNDS, **normal),) * 2)
 def test_clipping_is_the_nearest_point_of_the_range(offers: list[float], one: float, other: float) -> None:
     low, high = sorted((one, other))

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from icsmdp_jax.learner import exploration, networks
 from icsmdp_jax.learner.exploration import best_option, boltzmann, ramp, uniform_option, unit
-from tests.helpers import chi_square
+from tests.helpers import chi_square, examples
 from tests.learner.courier import AGENTS, DIM, OPTIONS, hyper, learner, random_like, random_rows
 
 DRAWS = 40_000
@@ -59,7 +59,7 @@ def test_the_chi_square_notices_a_wrong_temperature() -> None:
     assert chi_square(counts(drawn, 3), law / law.sum()) < LEVEL
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@examples(150)
 @given(masks, st.lists(floats, min_size=4, max_size=4), st.floats(2.0**-40, 2.0**20, width=32))
 def test_closed_options_are_never_chosen(available: np.ndarray, values: list[float], temperature: float) -> None:
     """Whatever the words, the values and the temperature; with no option at all it is option 0."""
@@ -74,7 +74,7 @@ def test_closed_options_are_never_chosen(available: np.ndarray, values: list[flo
             assert (mask[options].all() if mask.any() else (options == 0).all()) and options.dtype == np.int32
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@examples(100)
 @given(masks, st.lists(floats, min_size=4, max_size=4))
 def test_best_option_is_the_first_of_the_best(available: np.ndarray, values: list[float]) -> None:
     table = np.array(values, np.float32)

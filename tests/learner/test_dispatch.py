@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from icsmdp_jax.learner import dispatch, networks
 from icsmdp_jax.learner.dispatch import Sizes, by_slot, gathered, plan
+from tests.helpers import examples
 from tests.learner.courier import gaussian
 
 SEEN, HIDDEN, OPTIONS = 5, 40, 3  # 363 numbers per slot, enough not to be copied for each row
@@ -102,7 +103,7 @@ def close(found: Any, expected: Any) -> None:
         np.testing.assert_allclose(got, want, rtol=0, atol=CLOSE * max(1.0, np.abs(want).max()))
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@examples(50)
 @given(st.sampled_from(SHAPES), st.sampled_from(PATTERNS), st.integers(0, 2**31))
 def test_as_a_plain_loop(shape, pattern, seed):
     """Values, and the gradients of all slots; what no row has touched is exactly zero."""
@@ -118,7 +119,7 @@ def test_as_a_plain_loop(shape, pattern, seed):
         assert np.all(np.any(np.asarray(leaf).reshape(num_slots, -1)[~idle], axis=1))
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@examples(50)
 @given(st.sampled_from([(1, 1), (2, 3), (4, 8)]), st.sampled_from(PATTERNS), st.integers(0, 2**31))
 def test_every_row_has_one_place_in_its_own_slot(size, pattern, seed):
     """For sizes so small that the blocks are many, and up to the largest number of them."""

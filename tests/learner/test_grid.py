@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from jax.extend.core import jaxprs_in_params
 
 from icsmdp_jax.envs.tabular import tabular_env
 from icsmdp_jax.learner.curves import train
-from icsmdp_jax.learner.grid import GridTrainer, replica_keys
+from icsmdp_jax.learner.grid import GridTrainer, Trained, replica_keys
 from icsmdp_jax.learner.schedules import polynomial
 from icsmdp_jax.learner.setups import Setup, setup
 from icsmdp_jax.models.random import random_model
@@ -54,19 +55,31 @@ def whole() -> np.ndarray:
     return trainer().train(KEYS, UPDATES).params
 
 
+@cache
+def alone() -> Any:
+    """One run by itself, compiled."""
+    one, _, _ = parts()
+    return jax.jit(partial(one.learner.train, count=UPDATES))
+
+
+def from_start(start: Any, updates: int, told: Callable[[int], None] = lambda done: None) -> Trained:
+    """Runs from one start with the keys of ``KEYS``, in calls of three updates."""
+    first, then = (keys for keys in jax.vmap(jax.random.split, out_axes=1)(KEYS))
+    return trainer().train_from(start, (first, then), updates, 3, told)
+
+
 def test_every_pair_is_the_run_on_its_own_inputs():
     one, params, steps = parts()
-    alone = jax.jit(lambda key, hyper: one.learner.train(key, hyper, UPDATES)[0].params)
     for cell in range(2):
         for replica in range(3):
             step = jax.tree.map(lambda leaf, at=(cell, replica): np.asarray(leaf)[at], steps)
-            found = alone(KEYS[replica], one.hyper._replace(env_params=params[cell], step_size=step))
+            found = alone()(KEYS[replica], one.hyper._replace(env_params=params[cell], step_size=step))[0].params
             np.testing.assert_allclose(on_grid()[cell, replica], found, rtol=1e-5, atol=1e-6)
     assert len(np.unique(np.abs(on_grid()).sum(axis=(2, 3)))) == 6  # no two pairs are the same
 
 
 def test_parts_are_runs_that_end_earlier():
-    half = trainer().train(KEYS, UPDATES // 2).params
+    half = from_start(np.zeros(whole().shape[1:], np.float32), UPDATES // 2).params
     found = trainer().train(KEYS, UPDATES, parts=2).params
     np.testing.assert_array_equal(found, np.stack([half, whole()], axis=2))
     with pytest.raises(ValueError, match="updates = 6: expected a multiple of parts = 4"):
@@ -80,8 +93,7 @@ def test_records_are_sums_over_parts_of_the_same_runs():
     np.testing.assert_array_equal(curves.returns[:, :, -1], run.params)
     np.testing.assert_array_equal(curves.updates[0], [[1, 3, 4, 6]] * 3)
     np.testing.assert_array_equal(curves.visits.sum(axis=-1), np.broadcast_to([12, 24, 12, 24], (1, 3, 4)))
-    key_init, key_run = jax.random.split(KEYS[0])
-    told = jax.jit(lambda: one.learner.run(key_run, one.learner.init(key_init, one.hyper), one.hyper, UPDATES)[1])()
+    told = alone()(KEYS[0], one.hyper)[1]
     square, visits = (np.add.reduceat(np.asarray(leaf), [0, 1, 3, 4]) for leaf in (told.td_square, told.visits))
     np.testing.assert_array_equal(curves.visits[0, 0], visits)
     np.testing.assert_allclose(curves.td_error[0, 0], np.sqrt(square / np.maximum(visits, 1)), rtol=1e-4)
@@ -117,15 +129,13 @@ def test_inputs_of_another_number_of_cells_or_replicas_are_refused():
 
 
 def test_several_calls_are_one_run_from_the_same_start():
-    first, then = (keys for keys in jax.vmap(jax.random.split, out_axes=1)(KEYS))
     starts, told = np.zeros(whole().shape[1:], np.float32), []
-    run = trainer().train_from(starts, (first, then), UPDATES, 2, told.append)
+    run = from_start(starts, UPDATES, told.append)
     np.testing.assert_array_equal(run.params, whole())
-    assert told == [3 * 2 * 4 * 3] * 3 and sum(told) == run.handoffs
-    moved = trainer().train_from(starts + 1, (first, then), UPDATES, 2).params
-    assert not np.array_equal(moved, whole())
-    with pytest.raises(ValueError, match="updates = 6: expected a multiple of per_call = 4"):
-        trainer().train_from(starts, (first, then), UPDATES, 4)
+    assert told == [3 * 3 * 4 * 3] * 2 and sum(told) == run.handoffs
+    assert not np.array_equal(from_start(starts + 1, UPDATES).params, whole())
+    with pytest.raises(ValueError, match="updates = 7: expected a multiple of per_call = 3"):
+        from_start(starts, 7)
 
 
 @pytest.mark.slow  # compiled as users do: the quick flags of the fast suite hide it

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from icsmdp_jax.exact.interface import interface_model, solve_both
@@ -17,7 +17,7 @@ from icsmdp_jax.exact.moments import as_dense
 from icsmdp_jax.learner.channel import Channel, clean, new_history, transmit
 from icsmdp_jax.learner.message_bounds import message_error_bound, model_value_range, value_range
 from icsmdp_jax.models.tabular import TabularModel
-from tests.helpers import GOLDEN_NAMES, as_model, golden, golden_analysis
+from tests.helpers import GOLDEN_NAMES, as_model, examples, golden, golden_analysis
 from tests.reference.models import Model, models, random_model, uniform_behaviour
 
 EXACT = 1e-9  # solutions are certified to 1e-11 and iterated to float64 accuracy below
@@ -60,7 +60,7 @@ def check_range(model: TabularModel, behaviour: np.ndarray) -> None:
         assert bounds.low - EXACT <= low and high <= bounds.high + EXACT
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60)
 @given(models(), st.sampled_from([0.0, 3.0, -3.0]))
 def test_values_of_random_models_lie_in_their_range(arrays: Model, shift: float) -> None:
     """With rewards of both signs, all positive and all negative."""
@@ -137,7 +137,7 @@ def fixed_point(reward: np.ndarray, discounted: np.ndarray, mask: np.ndarray, er
     raise AssertionError("no fixed point")
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@examples(40)
 @given(models(), st.floats(0.0, 5.0), st.integers(0, 2**31), st.sampled_from(["table", "offer", "signs"]))
 def test_bounded_errors_move_the_fixed_point_by_no_more_than_the_bound(
     arrays: Model, size: float, seed: int, kind: str

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from icsmdp_jax.core.handoff import Segment
 from icsmdp_jax.learner import schedules, targets
 from icsmdp_jax.learner.message import best_value, protocol
+from tests.helpers import examples
 from tests.reference import chain as twin_chain
 from tests.reference import interface as twin_interface
 from tests.reference import targets as twin
@@ -55,7 +56,7 @@ def continuing(seed: int, length: int) -> dict[str, Array]:
 chains = st.builds(continuing, st.integers(0, 10**6), st.sampled_from([1, 4, 7]))
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@examples(50)
 @given(chains, st.integers(1, 15))
 def test_continuing_chains_against_double_loops(data: dict[str, Array], n: int) -> None:
     r, d, v, lam, cut = (data[k] for k in ("rewards", "discounts", "scalars", "lambdas", "truncated"))

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from icsmdp_jax.learner import networks, schedules, updates
 from icsmdp_jax.learner.updates import from_optimiser, stay_within, stochastic_approximation, update_slots
-from tests.helpers import same_bits
+from tests.helpers import examples, same_bits
 from tests.learner.courier import AGENTS, DIM, OPTIONS, gaussian, hyper, learner, program, random_like, random_rows
 
 SLOTS = 4
@@ -140,7 +140,7 @@ def held(per_option: bool, radius: jax.Array, start: Any, params: Any, step: Any
     return *ball.update(step, state, params), state
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@examples(50)
 @given(seed=st.integers(0, 10**6), radius=st.floats(0.0625, 8.0, width=32), per_option=st.booleans())
 def test_the_ball_holds_and_inside_it_no_bit_changes(seed: int, radius: float, per_option: bool) -> None:
     start = one_slot(stacked(seed), 0)

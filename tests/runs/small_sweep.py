@@ -46,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--only", default="", help="the axis whose tasks are run; all if not given")
     hosts.add_arguments(parser)
     args = parser.parse_args()
     set_compilation_cache()
@@ -54,7 +55,8 @@ def main() -> None:
         mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns: {}),
         mock.patch("bound_validation.report.page.write_report", lambda rows, summary, figures, out: ""),
     ):
-        execute(args.out, tasks(), {"preset": "testing", "model": None}, args.resume)
+        chosen = [task for task in tasks() if task.name.startswith(args.only)]
+        execute(args.out, chosen, {"preset": "testing", "model": None}, args.resume)
 
 
 if __name__ == "__main__":

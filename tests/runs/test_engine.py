@@ -21,7 +21,7 @@ from icsmdp_jax.devices.hosts import Hosts
 from icsmdp_jax.runs import engine, meter, status
 from icsmdp_jax.runs.directory import RunDirectory, first_difference
 from icsmdp_jax.runs.tasks import Task
-from tests.bound_validation.runs import icsmdp, leftovers, refused
+from tests.bound_validation.runs import icsmdp, interrupt, leftovers, refused
 from tests.runs.processes import ROOT, environment
 
 MANIFEST = {"tasks": ["a/0", "a/1", "a/2"], "seed": 7}
@@ -178,7 +178,18 @@ contents(Path(sys.argv[1]), lambda index: index == 1 and (print("ready", flush=T
 """
 
 
-@pytest.mark.parametrize(("number", "state"), [(signal.SIGINT, "interrupted"), (signal.SIGKILL, "gone")])
+def test_an_interrupt_ends_it_and_status_knows(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        contents(tmp_path, lambda index: index == 1 and interrupt())
+    found = status.status(tmp_path)
+    assert (found["state"], found["tasks_done"]) == ("interrupted", 1) and "--resume" in status.readable(found)
+    assert contents(tmp_path, resume=True) == [{"value": 0.0}, {"value": 0.1}, {"value": 0.2}]
+
+
+INTERRUPT = pytest.param(signal.SIGINT, "interrupted", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("number", "state"), [INTERRUPT, (signal.SIGKILL, "gone")])
 def test_a_signal_ends_it_and_status_knows(tmp_path, number, state):
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, tmp_path], cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE,
