@@ -166,7 +166,7 @@ def pages() -> list[str]:
         "README.md",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
-        *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")),
+        *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md") if "generated" not in p.parts),
     ]
 
 
