@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,10 @@ def write_report(results: Sequence[Mapping[str, Any]], out: Path) -> Path:
         with style.house_style():
             style.save(overview, out, OVERVIEW)
             interactive.save_data(overview, out, OVERVIEW)
-    filters = {"number": files.number, "cell": files.cell_text, "ends": files.ends, "verdict": files.verdict}
-    filters["signs"] = lambda words: Markup.escape(words).replace("Q_phi", Markup("Q<sub>&phi;</sub>"))
+    filters: dict[str, Callable[..., str]] = {
+        "number": files.number, "cell": files.cell_text, "ends": files.ends, "verdict": files.verdict,
+        "signs": lambda words: Markup.escape(words).replace("Q_phi", Markup("Q<sub>&phi;</sub>")),
+    }  # fmt: skip
     page = render(
         __package__,
         "report.html.j2",

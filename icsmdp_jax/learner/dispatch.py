@@ -4,7 +4,9 @@ A batch of handoffs belongs to many agents, each with its own network. Giving ev
 agent's weights moves far more memory than the arithmetic needs; evaluating all agents on all rows multiplies the
 arithmetic by their number. ``by_slot`` does neither: rows are sorted by slot, every slot gets a table of
 ``capacity`` places that one batched product serves, and rows that find no place are processed in blocks of one
-slot each, by a loop that is only as long as necessary. No row is dropped, however unevenly the slots are hit.
+slot each, by a loop that is only as long as necessary. Where slots have many rows there is no table: blocks follow
+uneven turns more closely, and their activations stay in the cache, since the backward pass computes them again
+instead of keeping them. No row is dropped, however unevenly the slots are hit.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ SMALL = 256
 LANES = 8
 SLACK = 1.5
 LARGEST_BLOCK = 128
+# From MANY rows per slot on, a CPU does without the table, and a pass of its loop takes PASS rows, enough for threads.
+MANY = 256
+PASS = 1024
 LARGEST_KEY = 2**31
 
 
@@ -64,12 +69,14 @@ class Sizes(NamedTuple):
     """Static sizes of a dispatch.
 
     Attributes:
-      capacity: places of each slot in the table.
-      block: rows that one pass of the loop over the remaining rows serves.
+      capacity: places of each slot in the table; 0 for no table.
+      block: rows of each block of the remaining rows.
+      together: blocks that one pass of the loop over them serves.
     """
 
     capacity: int
     block: int
+    together: int = 1
 
 
 def sizes(num_rows: int, num_slots: int) -> Sizes:
@@ -80,6 +87,8 @@ def sizes(num_rows: int, num_slots: int) -> Sizes:
       num_slots: ``N``.
     """
     mean = num_rows / num_slots
+    if mean >= MANY and jax.default_backend() == "cpu":
+        return Sizes(0, LARGEST_BLOCK, min(PASS, num_rows) // LARGEST_BLOCK)
     roomy = mean + SLACK * math.sqrt(mean)
     capacity = LANES * round(roomy / LANES) if mean >= LANES else math.ceil(1.5 * mean)
     block = min(LARGEST_BLOCK, LANES * max(1 + (mean >= LANES), round(mean / 20)))
@@ -168,7 +177,8 @@ def plan(slots: chex.Array, num_slots: int, size: Sizes) -> tuple[Places, Blocks
     needed = (jnp.maximum(counts - size.capacity, 0) + size.block - 1) // size.block
     ends = jnp.cumsum(needed, dtype=jnp.int32)
     # Each slot with a block has more rows than the table holds, and at most one of its blocks is not full.
-    most = (num_rows - size.capacity) // size.block + num_rows // (size.capacity + 1)
+    most = (num_rows - size.capacity) // size.block + min(num_slots, num_rows // (size.capacity + 1))
+    most = -(-most // size.together) * size.together
     index = jnp.arange(most, dtype=jnp.int32)
     slot = jnp.minimum(jnp.sum(ends <= index[:, None], axis=1, dtype=jnp.int32), num_slots - 1)
     begin = size.capacity + (index - (ends - needed)[slot]) * size.block
@@ -189,30 +199,47 @@ def _forward(
 ) -> tuple[chex.Array, Any]:
     """Values ``[R, O]``, and what the backward pass needs: the table's activations are kept, the blocks' are not."""
     table, blocks = plan(slots, jax.tree.leaves(params)[0].shape[0], size)
-    rows = _taken(views, table.source)
-
-    def every(own: Params) -> chex.Array:
-        return jax.vmap(jax.vmap(apply, (None, 0)))(own, rows)
-
-    found, pullback = jax.vjp(every, params) if with_pullback else (every(params), None)
-    values = _put(jnp.zeros((*slots.shape, *found.shape[2:]), found.dtype), table.row, found)
+    one = jax.eval_shape(apply, _at(params, 0), _at(views, 0))
+    values, pullback = jnp.zeros((*slots.shape, *one.shape), one.dtype), None
+    if size.capacity:
+        every = partial(_grouped(apply), views=_taken(views, table.source))
+        found, pullback = jax.vjp(every, params) if with_pullback else (every(params), None)
+        values = _put(values, table.row, found)
     if blocks is not None:
-        values = _block_values(apply)(params, blocks.slot, blocks, views, values)
+        values = _block_values(apply, size.together)(params, blocks.slot, blocks, views, values)
     return values, (params, table.row, blocks, views, pullback)
 
 
 def _dispatched_backward(apply: Apply, size: Sizes, kept: Any, cotangent: chex.Array) -> tuple[Params, None, None]:
     params, row, blocks, views, pullback = kept
-    (gradient,) = pullback(_taken(cotangent, row))
+    if size.capacity:
+        (gradient,) = pullback(_taken(cotangent, row))
+    else:
+        gradient = jax.tree.map(jnp.zeros_like, params)
     if blocks is not None:
-        gradient = _block_gradient(apply)(params, blocks.slot, blocks, views, cotangent, gradient)
+        gradient = _block_gradient(apply, size.together)(params, blocks.slot, blocks, views, cotangent, gradient)
     return gradient, None, None
 
 
 _dispatched.defvjp(_dispatched_forward, _dispatched_backward)
 
 
-def _block_values(apply: Apply) -> Callable[..., chex.Array]:
+def _grouped(apply: Apply) -> Callable[..., chex.Array]:
+    """``(params, views) -> values`` with leading axes ``[M]`` and ``[M, C]``: ``C`` rows for each of ``M`` slots."""
+
+    def every(params: Params, views: Views) -> chex.Array:
+        return jax.vmap(jax.vmap(apply, (None, 0)))(params, views)
+
+    return every
+
+
+def _passes(owner: chex.Array, blocks: Blocks, together: int) -> tuple[Any, chex.Array]:
+    """``(owner, slot, row, source)`` of the blocks of each pass, and the number of passes."""
+    parts = (owner, blocks.slot, *blocks.places)
+    return jax.tree.map(lambda x: x.reshape(-1, together, *x.shape[1:]), parts), -(-blocks.count // together)
+
+
+def _block_values(apply: Apply, together: int) -> Callable[..., chex.Array]:
     """``(params, owner, blocks, views, values) -> values`` with the blocks' rows filled in.
 
     ``owner`` ``[M]`` says where in ``params`` each block's parameters are.
@@ -220,12 +247,13 @@ def _block_values(apply: Apply) -> Callable[..., chex.Array]:
 
     @custom_vmap
     def run(params: Params, owner: chex.Array, blocks: Blocks, views: Views, values: chex.Array) -> chex.Array:
-        def body(index: chex.Array, values: chex.Array) -> chex.Array:
-            row, source = _at(blocks.places, index)
-            found = jax.vmap(apply, (None, 0))(_at(params, owner[index]), _at(views, source))
-            return _put(values, row, found)
+        each, count = _passes(owner, blocks, together)
 
-        return jax.lax.fori_loop(0, blocks.count, body, values)
+        def body(index: chex.Array, values: chex.Array) -> chex.Array:
+            own, _, row, source = _at(each, index)
+            return _put(values, row, _grouped(apply)(_at(params, own), _at(views, source)))
+
+        return jax.lax.fori_loop(0, count, body, values)
 
     @run.def_vmap
     def replicas(size: int, batched: Any, *arguments: Any) -> tuple[chex.Array, bool]:
@@ -234,21 +262,22 @@ def _block_values(apply: Apply) -> Callable[..., chex.Array]:
     return run
 
 
-def _block_gradient(apply: Apply) -> Callable[..., Params]:
+def _block_gradient(apply: Apply, together: int) -> Callable[..., Params]:
     """``(params, owner, blocks, views, cotangent, gradient) -> gradient`` with the blocks' share added."""
 
     @custom_vmap
     def run(
         params: Params, owner: chex.Array, blocks: Blocks, views: Views, cotangent: chex.Array, gradient: Params
     ) -> Params:
-        def body(index: chex.Array, gradient: Params) -> Params:
-            row, source = _at(blocks.places, index)
-            seen = _at(views, source)
-            pullback = jax.vjp(lambda own: jax.vmap(apply, (None, 0))(own, seen), _at(params, owner[index]))[1]
-            (share,) = pullback(_taken(cotangent, row))
-            return jax.tree.map(lambda total, more: total.at[blocks.slot[index]].add(more), gradient, share)
+        each, count = _passes(owner, blocks, together)
 
-        return jax.lax.fori_loop(0, blocks.count, body, gradient)
+        def body(index: chex.Array, gradient: Params) -> Params:
+            own, slot, row, source = _at(each, index)
+            pullback = jax.vjp(partial(_grouped(apply), views=_at(views, source)), _at(params, own))[1]
+            (share,) = pullback(_taken(cotangent, row))
+            return jax.tree.map(lambda total, more: total.at[slot].add(more), gradient, share)
+
+        return jax.lax.fori_loop(0, count, body, gradient)
 
     @run.def_vmap
     def replicas(size: int, batched: Any, *arguments: Any) -> tuple[Params, Any]:

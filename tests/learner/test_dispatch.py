@@ -120,7 +120,9 @@ def test_as_a_plain_loop(shape, pattern, seed):
 
 
 @examples(50)
-@given(st.sampled_from([(1, 1), (2, 3), (4, 8)]), st.sampled_from(PATTERNS), st.integers(0, 2**31))
+@given(
+    st.sampled_from([(1, 1), (2, 3), (4, 8), (2, 3, 4), (0, 4, 3)]), st.sampled_from(PATTERNS), st.integers(0, 2**31)
+)
 def test_every_row_has_one_place_in_its_own_slot(size, pattern, seed):
     """For sizes so small that the blocks are many, and up to the largest number of them."""
     num_slots, num_rows = 6, 41
@@ -176,6 +178,36 @@ def test_nobody_elses_rows(pattern):
     assert np.all(np.isnan(values[slots == broken]))
     for leaf, before in zip(jax.tree.leaves(gradient), jax.tree.leaves(healthy[1]), strict=True):
         assert np.array_equal(leaf[others], before[others])
+
+
+@pytest.fixture
+def no_table(monkeypatch):
+    """The way of a CPU with many rows, at a size that shows all of it: some passes are full and some are not."""
+    for name, value in {"MANY": 8, "LARGEST_BLOCK": 4, "PASS": 12}.items():
+        monkeypatch.setattr(dispatch, name, value)
+    assert dispatch.sizes(64, 7) == Sizes(0, 4, 3)
+    return jax.jit(lambda *arguments: values_and_gradient(lambda p, s, v: by_slot(net, p, s, v, 7), *arguments))
+
+
+def test_without_a_table(no_table):
+    """As a plain loop, alone and mapped over replicas; idle slots at zero; not-a-number stays with its slot."""
+    params, broken = draw_params(7, 6), 2
+    many = [(draw_slots(7, 64, pattern, 6), *draw_rows(64, seed)) for seed, pattern in enumerate(PATTERNS)]
+    mapped = jax.jit(jax.vmap(no_table, in_axes=(None, 0, 0, 0)))(
+        params, *(np.stack(x) for x in zip(*many, strict=True))
+    )
+    for i, one in enumerate(many):
+        values, gradient = no_table(params, *one)
+        close((values, gradient), loop(params, *one))
+        close(jax.tree.map(lambda leaf, i=i: leaf[i], mapped), loop(params, *one))
+        for leaf in jax.tree.leaves(gradient):
+            assert not np.any(np.asarray(leaf)[~np.isin(np.arange(7), one[0])])
+        ill = {**params, "w": np.where(np.arange(7)[:, None, None] == broken, np.float32(np.nan), params["w"])}
+        others, (found, ascent) = np.arange(7) != broken, no_table(ill, *one)
+        assert np.array_equal(np.isnan(found).any(axis=1), one[0] == broken)
+        assert np.array_equal(found[one[0] != broken], values[one[0] != broken])
+        for leaf, healthy in zip(jax.tree.leaves(ascent), jax.tree.leaves(gradient), strict=True):
+            assert np.array_equal(leaf[others], healthy[others])
 
 
 AXES = {"all": (0, 0, 0, 0), "rows": (None, 0, 0, 0), "params": (0, None, None, None), "slots": (None, 0, None, None)}
