@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ import numpy as np
 
 from icsmdp_jax.core.sampling import AliasTable
 from icsmdp_jax.devices.cores import usable_cores
+from icsmdp_jax.devices.placement import CELLS, REPLICAS, Grid, compiler_options, over_pairs
 from icsmdp_jax.envs.tabular import TabularEnv
 from icsmdp_jax.learner import networks
 from icsmdp_jax.learner.averages import CompensatedSum
@@ -145,6 +146,21 @@ def _numbers(values: Any) -> np.ndarray:
 _steps = jax.jit(lambda size, first: size.at(first + jnp.arange(STEP_BLOCK, dtype=jnp.int32)))
 
 
+@lru_cache(maxsize=64)
+def first_states(learner: Learner, layout: Grid, init: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+    """Jitted: first states and key data ``[lanes, replicas]``, without parameters, which begin at 0 here.
+
+    ``init``: ``train.init_run``.
+    """
+
+    def one(key: Any, lane: Inputs) -> tuple[Any, Any]:
+        state = init(learner, key, lane)
+        return state.learner.env_state.index, jax.random.key_data(state.key)
+
+    whole = layout.share(over_pairs(one, (REPLICAS, CELLS)), REPLICAS, CELLS)
+    return jax.jit(whole, compiler_options=compiler_options())
+
+
 class Executor:
     """Advances the replicas of all lanes, in place.
 
@@ -159,12 +175,12 @@ class Executor:
     """
 
     def __init__(
-        self, learner: Learner, lanes: Sequence[Inputs], shape: tuple[int, ...], index: np.ndarray, keys: np.ndarray,
-        chunk: int,
-    ) -> None:  # fmt: skip
-        """``shape`` of the parameters of a replica; its first state and its key's data, ``[lanes, replicas]``."""
+        self, learner: Learner, lanes: Sequence[Inputs], shapes: Any, index: np.ndarray, keys: np.ndarray, chunk: int
+    ) -> None:
+        """``shapes`` of one replica's ``RunState``; first states and key data ``[lanes, replicas]``."""
         from icsmdp_jax.learner import numba_kernels, numba_primitives
 
+        shape: tuple[int, ...] = shapes.learner.params.shape
         self._kernels, self._learner, self._shape, self.length = numba_kernels, learner, shape, chunk
         self._plain, self._padded = learner.values.name == "tabular", shape[-1]
         if not self._plain:  # features are padded with zeros, so that whole vectors of them are read
@@ -287,17 +303,16 @@ class Executor:
             fine = not self.advance(done)
         return fine
 
-    @property
-    def values(self) -> tuple[np.ndarray, CompensatedSum]:
-        """Parameters and their total, ``[lanes, replicas, ...]``; they change with ``advance``."""
+    def values(self, copy: bool) -> tuple[np.ndarray, CompensatedSum]:
+        """Parameters, copied where ``advance`` is still to come, and their total, which changes with it."""
         shape = (*self.index.shape, *self._shape[:-1], self._padded)
         whole = (array.reshape(shape) for array in (self.params, self.high, self.low))
         params, high, low = (array[..., : self._shape[-1]] for array in whole)
-        return params, CompensatedSum(high, low)
+        return np.array(params, order="C", copy=copy or None), CompensatedSum(high, low)
 
     def resumed(self, start: Any, lanes: Sequence[Inputs]) -> Any:
         """The ``RunState`` with which XLA takes over from the one before the first handoff."""
-        old, (params, total) = start.learner, self.values
+        old, (params, total) = start.learner, self.values(False)
         found, index = [jax.tree.map(np.asarray, lane.env_params) for lane in lanes], self.index.astype(np.int32)
         agent, interface = (
             np.stack([table[i] for table, i in zip(tables, index, strict=True)])

@@ -151,18 +151,6 @@ def _compiled(learner: Learner, length: int, layout: Grid, brief: bool = False) 
     return first, jax.jit(whole, donate_argnums=0, compiler_options=options if brief else None)
 
 
-@lru_cache(maxsize=64)
-def _first(learner: Learner, layout: Grid) -> Callable[..., tuple[chex.Array, chex.Array]]:
-    """Jitted: first states and key data ``[lanes, replicas]`` of tables and linear features, which begin at 0."""
-
-    def one(key: chex.PRNGKey, lane: Inputs) -> tuple[chex.Array, chex.Array]:
-        state = init_run(learner, key, lane)
-        return state.learner.env_state.index, jax.random.key_data(state.key)
-
-    whole = layout.share(over_pairs(one, (REPLICAS, CELLS)), REPLICAS, CELLS)
-    return jax.jit(whole, compiler_options=compiler_options())
-
-
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
     """State of a run at one handoff count, on the host.
@@ -292,10 +280,7 @@ def state_shapes(learner: Learner, inputs: Inputs) -> RunState:
     return _one(learner).eval_shape(jax.random.key(0), inputs)
 
 
-@lru_cache(maxsize=64)
-def _one(learner: Learner) -> Any:
-    """``init_run`` of a learner, traced once for all inputs of the same shapes."""
-    return jax.jit(partial(init_run, learner))
+_one = lru_cache(maxsize=64)(lambda learner: jax.jit(partial(init_run, learner)))  # one trace for equal shapes
 
 
 def check_memory(
@@ -382,8 +367,8 @@ def _train(
     init, advance = _compiled(learner, chunk, layout, brief)
     state, loops = None, None
     if executor == "numba":
-        shape, first = state_shapes(learner, lanes[0]).learner.params.shape, _first(learner, layout)(keys, inputs)
-        loops = numba_executor.Executor(learner, lanes, shape, *layout.fetch(first), chunk)
+        first = layout.fetch(numba_executor.first_states(learner, layout, init_run)(keys, inputs))
+        loops = numba_executor.Executor(learner, lanes, state_shapes(learner, lanes[0]), *first, chunk)
         loops.advance(0)
     elif executor == "pallas":
         from icsmdp_jax.learner import pallas_executor  # loads Pallas
@@ -408,11 +393,8 @@ def _train(
             if progress is not None:
                 jax.block_until_ready(state)
                 progress(chunks * chunk * width)
-        if loops is None:
-            last, total = layout.fetch((state.learner.params, state.total))
-        else:
-            last, total = loops.values
-            last = np.array(last, order="C", copy=count < counts[-1] or None)
+        more = count < counts[-1]
+        last, total = layout.fetch((state.learner.params, state.total)) if loops is None else loops.values(more)
         snapshots.append(Snapshot(count, last, averages.to_float64(total)))
     run_s = time.perf_counter() - begin
     return Run(tuple(snapshots), chunk, compile_s, run_s, counts[-1] * width, executor)
