@@ -1,4 +1,4 @@
-"""The documentation is run: every shell and Python block of README.md and four pages, in order.
+"""The documentation is run: every shell and Python block of README.md and of the pages named here, in order.
 
 Each document gets an empty directory with a copy of ``examples/`` and runs there as a reader would run it,
 except that ``make`` only shows what it would do and that sample counts and presets are small. A ``text``
@@ -23,7 +23,11 @@ from icsmdp_jax import cli
 from tests.bound_validation.runs import declared
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "docs/start.md", "docs/tutorial.md", "docs/practice.md", "docs/reproducibility.md"]
+DOCUMENTS = [
+    "README.md", "docs/start.md", "docs/tutorial.md", "docs/practice.md", "docs/reproducibility.md",
+    "docs/communication.md", "docs/warm_start.md", "docs/runtime.md",
+]  # fmt: skip
+NEEDS = {"docs/runtime.md": ("langgraph", "agents")}
 RUN = {"bash", "sh", "python"}
 SHOWN = {"text", "bibtex"}  # not run
 SMALLER = [
@@ -31,6 +35,8 @@ SMALLER = [
     (r"--replicas \d+", "--replicas 2"),
     (r"--runs \d+", "--runs 400"),
     (r"--preset (quick|full)", "--preset testing"),
+    (r"--tickets \d+", "--tickets 300"),
+    (r"(?m)^(icsmdp experiment (?!.*--oracle-only)[^#\n]*)", r"\1 --preset testing "),
 ]
 TIMEOUT = 300  # seconds and block: stops a block that hangs, and measures nothing
 
@@ -109,6 +115,8 @@ SLOW = [pytest.param(page, marks=pytest.mark.slow) for page in DOCUMENTS[1:]]
 
 @pytest.mark.parametrize("document", ["README.md", *SLOW])
 def test_document_runs(document, desk):
+    for package in NEEDS.get(document, ()):
+        pytest.importorskip(package)
     work, environment = desk
     everything = blocks(document)
     assert any(block.language in RUN for block in everything)

@@ -71,6 +71,7 @@ def context(rows: list[Row], summary: dict[str, Any], figures: Mapping[str, Pict
         "held": checks - failed,
         "informative": sum(row.evidence for row in rows),
         "vacuous": sum(_vacuous(row) for row in rows),
+        "alone": sum(row.holds >= 0 and row.informative < 0 for row in rows),
         "bound_holds": failed == 0 and bool(summary.get("bound_holds", True)),
         "violations": violations,
         "terms": _terms(summary),

@@ -102,7 +102,8 @@ class OneAgent(gymnasium.Env):  # type: ignore[misc,type-arg]
         now = jax.device_get(now)
         if now.agent != self.agent:
             raise ValueError(f"agent = {self.agent}: had no turn in {self._patience} handoffs, expected one that has")
-        return self._arrive(now._replace(duration=np.int32(0), discount=np.float32(0)))
+        new = {"terminated": np.False_, "truncated": np.False_}  # an earlier episode may have ended without its turn
+        return self._arrive(now._replace(duration=np.int32(0), discount=np.float32(0), **new))
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Runs an option of the agent, then those of the others up to the agent's next turn.

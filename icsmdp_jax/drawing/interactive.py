@@ -78,19 +78,29 @@ def bars(low: Any, middle: Any, high: Any, colour: Any) -> dict[str, Any]:
 def save_data(figure: Figure, folder: Path, name: str) -> None:
     """Writes ``name.json`` if the figure has panels of data.
 
-    It holds ``panels``, each a figure of plotly.js, and ``complete``, whether they show everything.
+    It holds ``panels``, each a figure of plotly.js, ``complete``, whether they show everything, and ``pictured``, the
+    upper share of the picture's height below which they do.
 
     ``layout.meta`` says where an axis is linear around 0: below ``linear``, whose decades down to 0 are ``decades``.
     """
     names = _Names(figure)
     found: list[dict[str, Any] | None] = []
-    for axes in (one for one in _all_axes(figure) if one.axison):
+    everything = [one for one in _all_axes(figure) if one.axison]
+    for axes in everything:
         small = isinstance(axes.get_figure(root=False), SubFigure)  # small multiples are better seen as a picture
         traces = _KNOWN[axes]() if axes in _KNOWN else None if small else _read(axes, names)
         found.append(None if traces is None else {"data": traces, "layout": _layout(axes)})
-    content = {"complete": None not in found, "panels": [panel for panel in found if panel and panel["data"]]}
+    content: dict[str, Any] = {
+        "complete": None not in found,
+        "panels": [panel for panel in found if panel and panel["data"]],
+    }
     if not content["panels"]:
         return
+    if not content["complete"]:
+        boxes = [(one.get_tightbbox(), panel) for one, panel in zip(everything, found, strict=True)]
+        below = max(box.y1 for box, panel in boxes if box is not None and panel)
+        apart = below < min(box.y0 for box, panel in boxes if box is not None and not panel)
+        content["pictured"] = 1 - below / figure.bbox.height if apart else 1.0
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / f"{name}.json") as stream:
         stream.write(json.dumps(to_plain(_rounded(content)), separators=(",", ":"), allow_nan=False).encode())

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from icsmdp_jax.envs.registry import ENVIRONMENTS
 from icsmdp_jax.experiments import files
 from icsmdp_jax.experiments.catalogue import STUDIES
@@ -62,6 +64,7 @@ def write_report(results: Sequence[Mapping[str, Any]], out: Path) -> Path:
             style.save(overview, out, OVERVIEW)
             interactive.save_data(overview, out, OVERVIEW)
     filters = {"number": files.number, "cell": files.cell_text, "ends": files.ends, "verdict": files.verdict}
+    filters["signs"] = lambda words: Markup.escape(words).replace("Q_phi", Markup("Q<sub>&phi;</sub>"))
     page = render(
         __package__,
         "report.html.j2",

@@ -306,7 +306,10 @@ class ParallelLearner:
         own, pull = jax.vjp(lambda p: self.values_at(p, flat.agent, flat.interface, hyper), params)
         target = self.targets_of(rows, scalars, own.reshape(self.length, self.copies, -1), hyper).reshape(count)
         chosen = jax.nn.one_hot(flat.option, own.shape[1], dtype=jnp.float32) * flat.valid[:, None].astype(jnp.float32)
-        error = jnp.where(flat.valid, target - jnp.sum(own * chosen, axis=1), 0.0)
+        # Read, not summed with ``chosen``: the compiler may hand a sum together with the target to a library, or not,
+        # as the number of replicas suggests, and the two round ``reward + discount * scalar`` differently.
+        taken = jnp.take_along_axis(own, flat.option[:, None], axis=1)[:, 0]
+        error = jnp.where(flat.valid, target - taken, 0.0)
         ascent, by_role = self._pulled(pull, params, flat, chosen * error[:, None], hyper)
         slots = self.values.slot(flat.agent, flat.interface)
         hits = jnp.zeros((num_slots(params), own.shape[1]), jnp.float32).at[slots].add(chosen)

@@ -20,7 +20,10 @@ from icsmdp_jax.models.validation import BY_INTERFACE, validated
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TabularModel:
-    """A finite IC-SMDP; see the module docstring for the three forms of the transition law.
+    """A finite IC-SMDP as arrays (D1), checked when they are given.
+
+    The law of a segment is given in one of three forms: ``transition`` and ``duration``, which are independent;
+    ``successor``, ``probability`` and ``duration``, for large models; or ``kernel``, the joint law.
 
     A segment of ``tau`` primitive steps from ``s`` to ``s'`` under ``o`` pays (D2)
     ``reward_rate (1 - gamma^tau) / (1 - gamma) + gamma^(tau-1) (lump_reward + lump_reward_next) + noise``.

@@ -31,6 +31,7 @@ class Picture(NamedTuple):
       files: names and addresses, relative to the page, of its files.
       panels: its data as JSON, see ``icsmdp_jax.drawing.interactive``; empty if there is none.
       complete: whether the data shows all that the picture shows.
+      pictured: upper share of the picture's height below which the data shows everything.
     """
 
     png: str
@@ -38,6 +39,7 @@ class Picture(NamedTuple):
     files: Sequence[tuple[str, str]]
     panels: str
     complete: bool
+    pictured: float
 
 
 def picture(path: Path, root: Path, full_width: float, dpi: int) -> Picture:
@@ -69,11 +71,12 @@ def picture(path: Path, root: Path, full_width: float, dpi: int) -> Picture:
             files.append((text, beside.relative_to(root).as_posix()))
     source = path.with_suffix(".json")
     data = source.read_text(encoding="utf-8") if source.is_file() else ""
-    panels, complete = "", False
+    panels, complete, pictured = "", False, 1.0
     if 0 < len(data) <= MOST_DATA:
         found = json.loads(data)
         panels, complete = (_inert(found["panels"]) if found["panels"] else ""), bool(found["complete"])
-    return Picture(base64.b64encode(packed.getvalue()).decode("ascii"), share, files, panels, complete)
+        pictured = float(found.get("pictured", 1.0))
+    return Picture(base64.b64encode(packed.getvalue()).decode("ascii"), share, files, panels, complete, pictured)
 
 
 def render(package: str, template: str, filters: Mapping[str, Callable[..., Any]], **context: Any) -> str:

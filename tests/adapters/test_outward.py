@@ -129,6 +129,28 @@ def test_gymnasium_joins_the_segments_up_to_the_next_turn() -> None:
         hasty.reset()
 
 
+class Hasty(Relay):
+    """The same, but agent 0 or 1 begins, and each handoff ends the round with probability 1/2."""
+
+    def reset(self, key: Any, params: Any) -> Any:
+        return self._at(jax.random.bernoulli(key).astype(jnp.int32), ic.no_segment())
+
+    def step_env(self, key: Any, state: Any, option: Any, params: Any) -> Any:
+        over = jax.random.bernoulli(key)
+        return self._at(
+            state + 1, ic.Ended(jnp.float32(1), jnp.int32(1), jnp.where(over, 0, params), over, over & ~over)
+        )
+
+
+def test_gymnasium_starts_at_the_first_turn_even_if_earlier_rounds_end_without_one() -> None:
+    pytest.importorskip("gymnasium")
+    view = ic.to_gymnasium(Hasty(), jnp.float32(GAMMA), agent=1)
+    for seed in range(8):
+        seen, info = view.reset(seed=seed)
+        assert seen.tolist() == [1, 7] and info["action_mask"].tolist() == [1, 1, 0]
+        assert (info["duration"], info["discount"]) == (0, 0.0)
+
+
 def test_gymnax_sees_the_same_handoffs() -> None:
     pytest.importorskip("gymnax")
     view, params = ic.to_gymnax(*RELAY)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
+from itertools import dropwhile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from icsmdp_jax import cli
+from tests.bound_validation.runs import declared
 from tests.pages import DOCS
 
 ROOT = DOCS.parent
@@ -27,7 +32,10 @@ RUN_BY = {
     "start.md": "test_readme.py",
     "tutorial.md": "test_readme.py",
     "practice.md": "test_readme.py",
+    "communication.md": "test_readme.py",
+    "warm_start.md": "test_readme.py",
     "reproducibility.md": "test_readme.py",
+    "runtime.md": "test_readme.py",
     "adapters.md": "adapters/test_adapters_page.py",
     "training.md": "adapters/test_adapters_page.py",
     "adaptable.md": "learner/test_adaptable_learning.py",
@@ -37,7 +45,6 @@ RUN_BY = {
     "large_models.md": "exact/test_large_models.py",
     "learner.md": "learner/test_learner_page.py",
     "models.md": "examples/test_documented.py",
-    "runtime.md": "runtime/test_page.py",
     "scaling.md": "runs/test_scaling_page.py",
     "sweeps.md": "bound_validation/sweep/test_page.py",
     "table.md": "bound_validation/test_table_page.py",
@@ -77,6 +84,34 @@ def test_every_page_with_code_is_run(page: Path) -> None:
     if re.search(r"^```python", page.read_text(encoding="utf-8"), re.MULTILINE):
         test = ROOT / "tests" / RUN_BY[page.name]
         assert page.name in test.read_text(encoding="utf-8")
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Words of every line of the shell blocks, without comments and assignments; optional arguments are given."""
+    lines = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    found = [shlex.split(re.sub(r"\[|\]", "", line), comments=True) for block in lines for line in block.splitlines()]
+    return [list(dropwhile(lambda word: "=" in word, words)) for words in found if words]
+
+
+NOT_RUN = [page for page in PAGES if not re.search("readme|sweep", RUN_BY.get(page.name, "")) and commands(page)]
+
+
+@pytest.mark.parametrize("page", NOT_RUN, ids=lambda page: page.stem)
+def test_every_command_is_one_that_exists(page: Path) -> None:
+    """On pages whose shell blocks no test runs as they stand; those of the command line run the same with less."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    with mock.patch.object(cli, "entry_points", declared):
+        parser = cli.build_parser()
+    for program, *words in commands(page):
+        if program == "icsmdp":
+            parser.parse_args(words)
+        elif program == "make":
+            assert all(f"\n{word}:" in makefile or re.match("[A-Z_]+=", word) for word in words), words
+        elif Path(program).name == "python":
+            file = words[1].replace(".", "/") if words[0] == "-m" else words[0].removesuffix(".py")
+            assert any((ROOT / file).with_suffix(end).exists() for end in (".py", "")), words
+        else:
+            raise AssertionError(f"{program} is not known here")
 
 
 def test_names_behind_statements_exist() -> None:

@@ -94,3 +94,17 @@ def test_what_cannot_be_read_off_stays_a_picture(tmp_path):
         right.plot([0, 1], [0, 1])
         found = panels(figure, tmp_path)
     assert not found["complete"] and len(found["panels"]) == 1
+    assert found["pictured"] == 1.0  # side by side
+
+
+def test_a_picture_is_cut_above_the_panels_that_can_be_explored(tmp_path):
+    with style.house_style():
+        figure = style.new_figure(3, 4)
+        upper, lower = figure.subplots(2, 1)
+        upper.imshow(np.zeros((2, 2)))
+        lower.plot([0, 1], [0, 1])
+        lower.set_title("below")
+        figure.draw_without_rendering()
+        found = panels(figure, tmp_path)
+        edges = [1 - lower.title.get_window_extent().y1 / figure.bbox.height, 1 - upper.get_position().y0]
+    assert edges[1] < found["pictured"] <= edges[0]

@@ -126,3 +126,13 @@ def test_several_calls_are_one_run_from_the_same_start():
     assert not np.array_equal(moved, whole())
     with pytest.raises(ValueError, match="updates = 6: expected a multiple of per_call = 4"):
         trainer().train_from(starts, (first, then), UPDATES, 4)
+
+
+@pytest.mark.slow  # compiled as users do: the quick flags of the fast suite hide it
+@pytest.mark.parametrize("method", ["ic_q", "central"])
+def test_tables_have_the_same_bits_however_many_replicas_there_are(method):
+    """With more of them the compiler once handed sums to a library together with targets, which rounded otherwise."""
+    model = random_model(1)
+    one, keys = setup(model, method=method, copies=32, length=8), replica_keys(jax.random.key(2), 16)
+    many, few = (GridTrainer(one.learner, one.hyper).train(keys[:count], 3).params for count in (16, 4))
+    assert np.any(few) and np.array_equal(many[:, :4], few)

@@ -55,6 +55,8 @@ def test_a_fit_leaves_what_it_says(log: Path, tmp_path: Path) -> None:
     assert not re.search(r"(src|href)=\"(?!#)", page)
     for said in (found["sentence"], found["advise"]["sentence"], "triage: topic billing", "Settings"):
         assert said.replace("<", "&lt;").replace(">", "&gt;") in page
+    assert found["sentence"].startswith("The probabilities in the log are not") and 'class="headline fail"' in page
+    assert "The discount is 0.9 per\nstep." in page
     # The files say the same: constants of the model under the behaviour, and what the policy does.
     known = analyse(load_model(tmp_path / "out" / "model.npz"), np.load(tmp_path / "out" / "behaviour.npy"))
     assert known.interface_gap == pytest.approx(found["constants"]["interface_gap"]["value"], rel=1e-9)

@@ -155,13 +155,14 @@ const axisOf = (axis, which, panel, state, room) => {
   return out;
 };
 const draw = async (panel, plot, state) => {
-  const Plotly = await plotly();
+  const Plotly = await plotly(), bare = (text) => text.replace(/<[^>]*>/g, "");
+  const margin = Math.max(70, 40 + 7 * Math.max(0, ...(panel.layout.yaxis.ticktext ?? []).map((text) => bare(text).length)));
   const layout = { font: { family: "system-ui, sans-serif", size: 12, color: shade("#000000") }, showlegend: false,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 56, r: 10, t: 8, b: 44 }, hovermode: "closest",
     hoverlabel: { bgcolor: dark.matches ? "#2a2f35" : "#fff", align: "left" },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     shapes: (panel.layout.shapes ?? []).map((shape) => ({ ...shape, layer: "below", line: { ...shape.line, color: shade(shape.line.color) } })),
-    xaxis: axisOf(panel.layout.xaxis, "x", panel, state, (plot.clientWidth - 70) / 7),
+    xaxis: axisOf(panel.layout.xaxis, "x", panel, state, (plot.clientWidth - margin) / 7),
     yaxis: axisOf(panel.layout.yaxis, "y", panel, state, (plot.clientHeight - 60) / 7.5) };
   await Plotly.react(plot, panel.data.map((trace) => traceOf(trace, panel, state)), layout, { displayModeBar: false, responsive: true });
 };
@@ -228,6 +229,11 @@ const build = (box) => {
       grid.hidden = !before.hidden;
     });
     tools.append(button);
+  } else if ("pictured" in box.dataset) { // only what the panels do not show
+    const image = box.previousElementSibling.querySelector("img");
+    image.decode().then(() => {
+      image.style.aspectRatio = `${image.naturalWidth} / ${image.naturalHeight * box.dataset.pictured}`;
+    });
   }
   box.append(tools, grid);
   box.hidden = false;
