@@ -55,9 +55,7 @@ def add(total: CompensatedSum, term: Any) -> CompensatedSum:
 
 def to_float64(total: CompensatedSum) -> Any:
     """The sum as host float64 arrays."""
-    return jax.tree.map(
-        lambda high, low: np.asarray(high, np.float64) + np.asarray(low, np.float64), total.high, total.low
-    )
+    return jax.tree.map(lambda high, low: np.add(high, low, dtype=np.float64), total.high, total.low)
 
 
 def exact_factors(value: chex.Array) -> tuple[chex.Array, chex.Array]:

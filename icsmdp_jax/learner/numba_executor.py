@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import jax
@@ -20,8 +20,10 @@ import numpy as np
 
 from icsmdp_jax.core.sampling import AliasTable
 from icsmdp_jax.devices.cores import usable_cores
+from icsmdp_jax.devices.placement import CELLS, REPLICAS, Grid, compiler_options, over_pairs
 from icsmdp_jax.envs.tabular import TabularEnv
 from icsmdp_jax.learner import networks
+from icsmdp_jax.learner.averages import CompensatedSum
 from icsmdp_jax.learner.icq import Inputs, Learner
 from icsmdp_jax.learner.schedules import StepSize
 from icsmdp_jax.runs import provenance
@@ -144,6 +146,21 @@ def _numbers(values: Any) -> np.ndarray:
 _steps = jax.jit(lambda size, first: size.at(first + jnp.arange(STEP_BLOCK, dtype=jnp.int32)))
 
 
+@lru_cache(maxsize=64)
+def first_states(learner: Learner, layout: Grid, init: Callable[..., Any]) -> Callable[..., tuple[Any, Any]]:
+    """Jitted: first states and key data ``[lanes, replicas]``, without parameters, which begin at 0 here.
+
+    ``init``: ``train.init_run``.
+    """
+
+    def one(key: Any, lane: Inputs) -> tuple[Any, Any]:
+        state = init(learner, key, lane)
+        return state.learner.env_state.index, jax.random.key_data(state.key)
+
+    whole = layout.share(over_pairs(one, (REPLICAS, CELLS)), REPLICAS, CELLS)
+    return jax.jit(whole, compiler_options=compiler_options())
+
+
 class Executor:
     """Advances the replicas of all lanes, in place.
 
@@ -157,29 +174,31 @@ class Executor:
       low: likewise.
     """
 
-    def __init__(self, learner: Learner, lanes: Sequence[Inputs], state: Any, chunk: int) -> None:
-        """``state``: the ``RunState`` of ``[lanes, replicas]`` before the first handoff, keys as data, host arrays."""
+    def __init__(
+        self, learner: Learner, lanes: Sequence[Inputs], shapes: Any, index: np.ndarray, keys: np.ndarray, chunk: int
+    ) -> None:
+        """``shapes`` of one replica's ``RunState``; first states and key data ``[lanes, replicas]``."""
         from icsmdp_jax.learner import numba_kernels, numba_primitives
 
-        self._kernels, self._learner, self._start, self.length = numba_kernels, learner, state, chunk
-        shape = state.chunk.shape
-
-        # Features are padded with zeros, so that whole vectors of them are read.
-        width, self._padding = numba_primitives.WIDTH, list[tuple[int, int]]()
-        if learner.values.name != "tabular":
-            self._padding = [(0, 0)] * (state.learner.params.ndim - 1) + [(0, -state.learner.params.shape[-1] % width)]
-
-        def flat(leaf: Any, dtype: Any) -> np.ndarray:
-            padded = leaf if not self._padding or leaf.ndim < len(self._padding) else np.pad(leaf, self._padding)
-            return np.array(padded, dtype).reshape(*shape, -1)
-
-        self.chunks = 0
-        self.index = np.array(state.learner.env_state.index, np.uint32)
-        self.params, self.seen = flat(state.learner.params, np.float32), flat(state.learner.opt_state.count, np.uint32)
-        self.high, self.low = flat(state.total.high, np.float32), flat(state.total.low, np.float32)
-        self._keys = np.array(state.key, np.uint32)
+        shape: tuple[int, ...] = shapes.learner.params.shape
+        self._kernels, self._learner, self._shape, self.length = numba_kernels, learner, shape, chunk
+        self._plain, self._padded = learner.values.name == "tabular", shape[-1]
+        if not self._plain:  # features are padded with zeros, so that whole vectors of them are read
+            self._padded += -shape[-1] % numba_primitives.WIDTH
+        self._first, self._keys = np.array(index, np.uint32), np.array(keys, np.uint32)
+        self._begin()
         self._steps: list[tuple[StepSize, np.ndarray]] = [(lane.step_size, np.empty(0, np.float32)) for lane in lanes]
         self._models = [self._model(lane) for lane in lanes]
+
+    def _begin(self) -> None:
+        """The state before the first handoff; zeros take no time until a thread writes to them."""
+        width = self._padded if self._plain else 1
+        size = int(np.prod(self._shape[:-1]))
+        self.chunks, self.index = 0, self._first.copy()
+        self.seen = np.zeros((*self.index.shape, size * width), np.uint32)
+        self.params, self.high, self.low = (
+            np.zeros((*self.index.shape, size * self._padded), np.float32) for _ in range(3)
+        )
 
     def _model(self, lane: Inputs) -> tuple[Any, ...]:
         """Arguments of the kernel for one lane, except the step sizes."""
@@ -198,9 +217,10 @@ class Executor:
         psi: np.ndarray = np.zeros(0, np.float32)
         size, heads = 0, np.zeros(0, np.uint32)
         places = [entry, entry]
-        if self._padding:
-            psi = np.pad(np.array(lane.data, np.float32), self._padding[-2:])
-            size = psi.shape[1]
+        if not self._plain:
+            psi = np.array(lane.data, np.float32)
+            psi = np.pad(psi, [(0, 0), (0, self._padded - psi.shape[1])])
+            size = self._padded
             slot = owner[:, None] * options + np.arange(options)  # of each entry
             rows_of = np.broadcast_to(np.arange(len(slot))[:, None], slot.shape)
             heads = np.stack([slot, rows_of], axis=-1).astype(np.uint32).reshape(-1) * np.uint32(size)
@@ -247,7 +267,6 @@ class Executor:
         lanes, replicas = self.index.shape
         done, most = self.chunks * self.length, chunks * self.length
         count = done + most if self._learner.clock == "epoch" else int(self.seen.max(initial=0)) + most
-        kept = [array.copy() for array in self._arrays]
         threads = usable_cores()
         side = self._kernels.SIDE_BY_SIDE
         share = -(-replicas * lanes // (4 * threads * side)) * side  # four shares for each core even out their pace
@@ -263,7 +282,7 @@ class Executor:
                     chunks,
                     self.length,
                     done,
-                    *(array[lane] for array in self._arrays),
+                    *(array[lane] for array in (self.index, self.params, self.seen, self.high, self.low)),
                     *self._models[lane],
                     steps[lane],
                 )  # fmt: skip
@@ -278,42 +297,33 @@ class Executor:
                 fine = all(list(pool.map(lambda place: work(*place), places)))
         if fine:
             self.chunks += chunks
-        else:
-            for array, old in zip(self._arrays, kept, strict=True):
-                array[:] = old
+        else:  # once in a run at most: learning it all again costs less than a copy before every call
+            done = self.chunks
+            self._begin()
+            fine = not self.advance(done)
         return fine
 
-    def state(self) -> Any:
-        """A copy in the form of the ``RunState`` that it began with; decisions are still those of the start."""
-        start, old = self._start, self._start.learner
+    def values(self, copy: bool) -> tuple[np.ndarray, CompensatedSum]:
+        """Parameters, copied where ``advance`` is still to come, and their total, which changes with it."""
+        shape = (*self.index.shape, *self._shape[:-1], self._padded)
+        whole = (array.reshape(shape) for array in (self.params, self.high, self.low))
+        params, high, low = (array[..., : self._shape[-1]] for array in whole)
+        return np.array(params, order="C", copy=copy or None), CompensatedSum(high, low)
 
-        def shaped(array: np.ndarray, like: np.ndarray) -> np.ndarray:
-            whole = array.astype(like.dtype, copy=True)
-            if array.size == like.size:
-                return whole.reshape(like.shape)
-            return np.ascontiguousarray(whole.reshape(*like.shape[:-1], -1)[..., : like.shape[-1]])
-
+    def resumed(self, start: Any, lanes: Sequence[Inputs]) -> Any:
+        """The ``RunState`` with which XLA takes over from the one before the first handoff."""
+        old, (params, total) = start.learner, self.values(False)
+        found, index = [jax.tree.map(np.asarray, lane.env_params) for lane in lanes], self.index.astype(np.int32)
+        agent, interface = (
+            np.stack([table[i] for table, i in zip(tables, index, strict=True)])
+            for tables in ([p.agent for p in found], [p.interface for p in found])
+        )
+        mask = np.stack([p.mask[z] for p, z in zip(found, interface, strict=True)])
         learner = old._replace(
-            params=shaped(self.params, old.params),
-            opt_state=old.opt_state._replace(count=shaped(self.seen, old.opt_state.count)),
-            env_state=old.env_state._replace(index=shaped(self.index, old.env_state.index)),
-            epoch=np.full_like(old.epoch, self.chunks * self.length),
+            params=params,
+            opt_state=old.opt_state._replace(count=self.seen.astype(np.int32).reshape(*index.shape, *self._shape[:2])),
+            env_state=old.env_state._replace(index=index),
+            epoch=np.full(index.shape, self.chunks * self.length, np.int32),
+            handoff=old.handoff._replace(agent=agent, interface=interface, mask=mask),
         )
-        total = start.total._replace(high=shaped(self.high, start.total.high), low=shaped(self.low, start.total.low))
-        return start._replace(learner=learner, total=total, chunk=np.full_like(start.chunk, self.chunks))
-
-    def resumed(self, lanes: Sequence[Inputs]) -> Any:
-        """The state with which XLA takes over: decisions belong to the states, keys are keys again."""
-        state, found = self.state(), [jax.tree.map(np.asarray, lane.env_params) for lane in lanes]
-        index = state.learner.env_state.index
-        interface = np.stack([p.interface[i] for p, i in zip(found, index, strict=True)])
-        handoff = state.learner.handoff._replace(
-            agent=np.stack([p.agent[i] for p, i in zip(found, index, strict=True)]),
-            interface=interface,
-            mask=np.stack([p.mask[i] for p, i in zip(found, interface, strict=True)]),
-        )
-        return state._replace(learner=state.learner._replace(handoff=handoff), key=jax.random.wrap_key_data(state.key))
-
-    @property
-    def _arrays(self) -> tuple[np.ndarray, ...]:
-        return self.index, self.params, self.seen, self.high, self.low
+        return start._replace(learner=learner, total=total, chunk=np.full(index.shape, self.chunks, np.int32))

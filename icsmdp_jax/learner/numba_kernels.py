@@ -204,22 +204,30 @@ def learn_linear(
     fused: Any, first: int, lanes: int, count: int, left: int, epoch: int, visits: bool, steps: Any, options: int,
     size: int, psi: Any, heads: Any, params: Any, seen: Any, weighted: Any, entries: int, pair: Any, begin: Any,
     code: Any, words: Any, stride: int, blocks: int, lasts: int, shakes: int, pairs: Any, duration: Any,
-    durations: int, paid: Any, noise: Any, begins: Any, special: Any,
+    durations: int, paid: Any, noise: Any, begins: Any, special: Any, two: Any,
 ) -> None:  # fmt: skip
-    """The same for linear features ``psi [Z, size]``; ``heads [Z O]``: parameters that an entry's value is made of."""
+    """The same for linear features ``psi [Z, size]``; ``heads [Z O]``: parameters that an entry's value is made of.
+
+    One replica after the other, so that its parameters and sums stay in the first-level cache.
+    """
     o, p, by, n, m = u64(options), u64(size), u64(stride), u64(entries), u64(entries) // u64(size)
-    last, shake, place = u64(lasts), u64(shakes), u64(0)
-    for t in range(count):
-        remaining = f32(left - t)
-        for replica in range(lanes):
-            g = u64(replica)
+    for replica in range(lanes):
+        g = u64(replica)
+        last, shake, place = u64(lasts) - u64(blocks), u64(shakes) - u64(blocks), u64(0) - u64(SIDE_BY_SIDE)
+        for t in range(count):
+            remaining = f32(left - t)
+            place += u64(SIDE_BY_SIDE)
+            last, shake = last + u64(blocks), shake + u64(blocks)
             both, base = u64(pair[place + g]), (u64(first) + g) * n
             r, d, there = segment(
                 fused, both, place + g, words[last + by * g], words[shake + by * g], begin, code, pairs, duration,
                 u64(durations), paid, noise, begins, special,
             )  # fmt: skip
             row = u64(heads[there * u64(2) + u64(1)])
-            if special is None:
+            if special is None and two is not None:
+                one = dot(params, base + u64(heads[there * u64(2)]), psi, row, p)
+                top = max(dot(params, base + u64(heads[there * u64(2) + u64(2)]), psi, row, p), one)
+            elif special is None:
                 top = dot(params, base + u64(heads[there * u64(2)]), psi, row, p)
                 for j in range(u64(1), o):
                     top = max(dot(params, base + u64(heads[(there + j) * u64(2)]), psi, row, p), top)
@@ -251,8 +259,6 @@ def learn_linear(
                 new = f32(f32(old + f32(step * psi[row + f])) * shrink)
                 params[i + f] = new
                 weighted[w + f] += f32(remaining * f32(new - old))
-        place += u64(SIDE_BY_SIDE)
-        last, shake = last + u64(blocks), shake + u64(blocks)
 
 
 @kernel
@@ -325,7 +331,7 @@ def advance(
                     learn_linear(
                         fused, r, lanes, count, left, now, visits, steps, options, size, psi, heads, values, counts,
                         sums, n, pair, begin, code, words, 2 * half, blocks, at[0], at[2], pairs, duration, durations,
-                        paid, noise, begins, special,
+                        paid, noise, begins, special, two,
                     )  # fmt: skip
             for g in range(lanes):
                 if not close_chunk(fused, length, before[g], weighted[g], high[r + g], low[r + g]):

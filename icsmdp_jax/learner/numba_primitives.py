@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 WIDTH = 8  # numbers of a vector; features are padded to a multiple of it
+PEELED = 4  # vectors that are reached without a loop
 EIGHT = ir.VectorType(ir.FloatType(), WIDTH)
 
 
@@ -90,6 +91,21 @@ def _eight(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> ir.
     return builder.bitcast(builder.gep(data, [place]), EIGHT.as_pointer())
 
 
+def _vectors(builder: Any, size: ir.Value, body: Callable[[ir.Value], None]) -> None:
+    """``body`` at 0, ``WIDTH``, ... below ``size``, at least once; the first ``PEELED`` without a loop's counters."""
+    end = builder.append_basic_block("done")
+    for k in range(PEELED):
+        body(ir.Constant(size.type, k * WIDTH))
+        more = builder.append_basic_block("more")
+        builder.cbranch(builder.icmp_unsigned(">", size, ir.Constant(size.type, (k + 1) * WIDTH)), more, end)
+        builder.position_at_end(more)
+    step = ir.Constant(size.type, WIDTH)
+    with cgutils.for_range(builder, builder.sub(builder.udiv(size, step), ir.Constant(size.type, PEELED))) as loop:
+        body(builder.mul(builder.add(loop.index, ir.Constant(size.type, PEELED)), step))
+    builder.branch(end)
+    builder.position_at_end(end)
+
+
 @instruction
 def dot(context: Any, one: Any, at: Any, other: Any, row: Any, size: Any) -> Any:
     """Product of ``size`` numbers of one array and another, from places on; ``size`` is a multiple of ``WIDTH``."""
@@ -97,12 +113,13 @@ def dot(context: Any, one: Any, at: Any, other: Any, row: Any, size: Any) -> Any
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
         one, at, other, row, size = arguments
         total = cgutils.alloca_once_value(builder, ir.Constant(EIGHT, [0.0] * WIDTH))
-        step = ir.Constant(size.type, WIDTH)
-        with cgutils.for_range(builder, builder.udiv(size, step)) as loop:
-            k = builder.mul(loop.index, step)
+
+        def add(k: ir.Value) -> None:
             x = builder.load(_eight(context, builder, signature.args[0], one, builder.add(at, k)), align=4)
             y = builder.load(_eight(context, builder, signature.args[2], other, builder.add(row, k)), align=4)
             builder.store(_contracted(builder, x, y, builder.load(total)), total)
+
+        _vectors(builder, size, add)
         left, count = builder.load(total), WIDTH
         while count > 1:  # halves are added until one number is left
             count //= 2
@@ -125,7 +142,6 @@ def move(
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> ir.Value:
         theta, at, sums, place, psi, row, size, step, by = arguments
-        width = ir.Constant(size.type, WIDTH)
 
         def spread(number: ir.Value) -> ir.Value:
             whole = ir.Constant(EIGHT, ir.Undefined)
@@ -134,8 +150,8 @@ def move(
             return whole
 
         step, by = spread(step), spread(by)
-        with cgutils.for_range(builder, builder.udiv(size, width)) as loop:
-            k = builder.mul(loop.index, width)
+
+        def add(k: ir.Value) -> None:
             here = _eight(context, builder, signature.args[0], theta, builder.add(at, k))
             total = _eight(context, builder, signature.args[2], sums, builder.add(place, k))
             x = builder.load(_eight(context, builder, signature.args[4], psi, builder.add(row, k)), align=4)
@@ -144,6 +160,8 @@ def move(
             builder.store(new, here, align=4)
             sum_ = _contracted(builder, by, builder.fsub(new, old), builder.load(total, align=4))
             builder.store(sum_, total, align=4)
+
+        _vectors(builder, size, add)
         return context.get_dummy_value()
 
     whole = types.uint64

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import chex
@@ -277,7 +277,10 @@ def train(
 
 def state_shapes(learner: Learner, inputs: Inputs) -> RunState:
     """Shapes and types of one replica's state."""
-    return jax.eval_shape(lambda key: init_run(learner, key, inputs), jax.random.key(0))
+    return _one(learner).eval_shape(jax.random.key(0), inputs)
+
+
+_one = lru_cache(maxsize=64)(lambda learner: jax.jit(partial(init_run, learner)))  # one trace for equal shapes
 
 
 def check_memory(
@@ -362,18 +365,17 @@ def _train(
     keys = layout.place(replica_keys(key, replicas), REPLICAS)
     brief = learner.values.name in ("tabular", "linear") and counts[-1] * len(lanes) * replicas <= FEW
     init, advance = _compiled(learner, chunk, layout, brief)
-    state = init(keys, inputs)
-    loops = None
+    state, loops = None, None
     if executor == "numba":
-        start = layout.fetch(state._replace(key=jax.random.key_data(state.key)))
-        loops = numba_executor.Executor(learner, lanes, start, chunk)
+        first = layout.fetch(numba_executor.first_states(learner, layout, init_run)(keys, inputs))
+        loops = numba_executor.Executor(learner, lanes, state_shapes(learner, lanes[0]), *first, chunk)
         loops.advance(0)
     elif executor == "pallas":
         from icsmdp_jax.learner import pallas_executor  # loads Pallas
 
         inputs, advance = pallas_executor.prepared(learner, lanes, inputs, counts[-1], chunk, layout, tuning)
-    if loops is None:
-        state = jax.block_until_ready(advance(state, inputs, jnp.int32(0)))  # compiles; zero chunks change nothing
+    if loops is None:  # zero chunks compile and change nothing
+        state = jax.block_until_ready(advance(init(keys, inputs), inputs, jnp.int32(0)))
     compile_s, begin = time.perf_counter() - begin, time.perf_counter()
     width = len(lanes) * replicas
     per_call = max(1, largest_call // (width * chunk))
@@ -383,17 +385,16 @@ def _train(
             chunks = min(per_call, (count - done) // chunk)
             if loops is not None and not loops.advance(chunks):
                 # Values that are not finite are left to XLA, which resumes from the last common state.
-                state, loops, executor = layout.place(loops.resumed(lanes), PAIRS), None, "xla"
+                state = layout.place(loops.resumed(init(keys, inputs), lanes), PAIRS)
+                loops, executor = None, "xla"
             if loops is None:
                 state = advance(state, inputs, jnp.int32(chunks))
             done += chunks * chunk
             if progress is not None:
-                jax.block_until_ready(state.chunk)
+                jax.block_until_ready(state)
                 progress(chunks * chunk * width)
-        if loops is None:
-            last, total = layout.fetch((state.learner.params, state.total))
-        else:
-            last, total = loops.state().learner.params, loops.state().total
+        more = count < counts[-1]
+        last, total = layout.fetch((state.learner.params, state.total)) if loops is None else loops.values(more)
         snapshots.append(Snapshot(count, last, averages.to_float64(total)))
     run_s = time.perf_counter() - begin
     return Run(tuple(snapshots), chunk, compile_s, run_s, counts[-1] * width, executor)
