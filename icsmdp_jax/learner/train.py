@@ -365,10 +365,10 @@ def _train(
     keys = layout.place(replica_keys(key, replicas), REPLICAS)
     brief = learner.values.name in ("tabular", "linear") and counts[-1] * len(lanes) * replicas <= FEW
     init, advance = _compiled(learner, chunk, layout, brief)
-    state, loops = None, None
+    state, loops = None, None  # type: Any, numba_executor.Executor | None
     if executor == "numba":
-        first = layout.fetch(numba_executor.first_states(learner, layout, init_run)(keys, inputs))
-        loops = numba_executor.Executor(learner, lanes, state_shapes(learner, lanes[0]), *first, chunk)
+        index, words = layout.fetch(numba_executor.first_states(learner, layout, init_run)(keys, inputs))
+        loops = numba_executor.Executor(learner, lanes, state_shapes(learner, lanes[0]), index, words, chunk)
         loops.advance(0)
     elif executor == "pallas":
         from icsmdp_jax.learner import pallas_executor  # loads Pallas
