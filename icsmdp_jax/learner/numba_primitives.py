@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,10 @@ def _compiled(**more: Any) -> Callable[[Any], Any]:
         config: Any = numba.config
         elsewhere = config.CACHE_DIR
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(Path.home(), ".cache")
-        config.CACHE_DIR = elsewhere or os.path.join(cache, "icsmdp_jax", "numba")
+        # Numba asks only whether the file of the function has changed; what it calls here is part of its code, too.
+        sources = (Path(name).read_bytes() for name in (__file__, function.__code__.co_filename))
+        digest = f"{zlib.crc32(b''.join(sources)):08x}"
+        config.CACHE_DIR = os.path.join(elsewhere or os.path.join(cache, "icsmdp_jax", "numba"), digest)
         try:
             return njit(nogil=True, cache=True, error_model="numpy", **more)(function)
         finally:
