@@ -47,3 +47,17 @@ def subprocess_run(*arguments: object, **environment: str) -> subprocess.Complet
     command = [sys.executable, "-m", "icsmdp_jax.cli", *map(str, arguments)]
     variables = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+
+
+# Most bytes that a process had in memory, by a line of its own code on Linux: ``ru_maxrss`` begins with the size of the
+# one that started it.
+PEAK = "1024 * int(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+
+
+def with_peak(*arguments: object) -> tuple[subprocess.CompletedProcess, int]:
+    """``icsmdp`` in a process of its own, and how many bytes of memory it took at most."""
+    code = f"import sys; from icsmdp_jax.cli import main; code = main(); sys.stderr.write(str({PEAK})); sys.exit(code)"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    return done, int(done.stderr.splitlines()[-1])

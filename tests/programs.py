@@ -133,7 +133,8 @@ def icq(kind: str, hidden: str = "", **fields: Any) -> Program:
     learner = Learner(env, values, optimiser=optax.adam(3e-3) if nets else None, **fields)
     law = np.ones((MODEL.num_interfaces, MODEL.num_options))
     one = Inputs(params, data, behaviour_table(law), schedules.polynomial(), jnp.float32(1), jnp.float32(0.5))
-    init, advance = train._compiled(learner, 4, device_grid(2, 4))
+    # Without their compiler options, which programs inside programs may not have.
+    init, advance = (program.__wrapped__ for program in train._compiled(learner, 4, device_grid(2, 4)))
 
     def run(keys: Any, inputs: Inputs) -> Any:
         return advance(init(keys, inputs), inputs, jnp.int32(2))

@@ -65,6 +65,8 @@ class Family:
       sizes: coordinates on which the shapes of the arrays depend; None if unknown, and then every model is
         built once before the run to find out.
       digest: SHA-256 of the file behind it, or empty: a run is only resumed with the same one.
+      trial: raises for coordinates that are out of range, in a moment: called for every cell before the run, where not
+        every model is built then; None if there is no such function.
 
     Example:
       >>> import bound_validation as bv
@@ -84,6 +86,7 @@ class Family:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sizes: frozenset[str] | None = None
     digest: str = ""
+    trial: Function | None = None
 
     def __post_init__(self) -> None:
         of_type(str, "a text", name=self.name, digest=self.digest)
@@ -91,6 +94,7 @@ class Family:
         of_type(Set, "a set of names", required=self.required)
         of_type(Set | None, "a set of names, or None", names=self.names, sizes=self.sizes)
         of_type(Mapping, "a dictionary", kinds=self.kinds, defaults=self.defaults)
+        of_type(Callable | None, "a function, or None", trial=self.trial)
 
     def __repr__(self) -> str:
         takes = "any coordinates" if self.names is None else ", ".join(sorted(self.names)) or "nothing"
@@ -170,8 +174,11 @@ def resolve(source: Any, folder: Path | None = None, sizes: tuple[str, ...] | No
 def _planted() -> Family:
     from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
 
+    def configured(**coordinates: Any) -> PlantedConfig:
+        return PlantedConfig(**{name: _as_tuple(name, value) for name, value in coordinates.items()})
+
     def build(**coordinates: Any) -> tuple[TabularModel, np.ndarray]:
-        config = PlantedConfig(**{name: _as_tuple(name, value) for name, value in coordinates.items()})
+        config = configured(**coordinates)
         check_size(planted_size(config))
         planted = planted_model(config)
         return planted.model, planted.behaviour
@@ -184,6 +191,7 @@ def _planted() -> Family:
         kinds={knob.name: str(knob.type) for knob in knobs if str(knob.type) in SCALARS},
         defaults={knob.name: knob.default for knob in knobs},
         sizes=PLANTED_SIZES,
+        trial=configured,
     )
 
 
@@ -203,7 +211,7 @@ def _as_tuple(name: str, value: Any) -> Any:
 
 
 def _random() -> Family:
-    from icsmdp_jax.models.random import random_model
+    from icsmdp_jax.models.random import MOST_AGENTS, random_model
 
     knobs = inspect.signature(random_model).parameters
     kinds = {name: str(knob.annotation).removesuffix(" | None") for name, knob in knobs.items()}
@@ -213,6 +221,10 @@ def _random() -> Family:
         check_size(random_size(*(max(int(given[name]), 1) for name in RANDOM_COUNTS)))
         return random_model(**coordinates)
 
+    def trial(**coordinates: Any) -> TabularModel:
+        smallest = {"num_interfaces": coordinates.get("num_agents") or MOST_AGENTS, "hidden": 1, "successors": 1}
+        return random_model(**coordinates | smallest)
+
     return Family(
         name="random",
         function=build,
@@ -221,6 +233,7 @@ def _random() -> Family:
         kinds={name: kind for name, kind in kinds.items() if kind in SCALARS},
         defaults={name: knob.default for name, knob in knobs.items() if knob.default is not knob.empty},
         sizes=RANDOM_SIZES,
+        trial=trial,
     )
 
 
@@ -247,6 +260,7 @@ def _of_file(name: str, path: Path) -> Family:
         kinds=dict.fromkeys(FILE_COORDINATES, "float"),
         sizes=frozenset(),
         digest=digest,
+        trial=build,
     )
 
 

@@ -6,8 +6,8 @@ Models are built here only to learn their shapes, one at a time, and none of the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,8 +66,13 @@ def build(sweep: Sweep, cell: Cell) -> Built:
       ValueError: in one line that names the cell, if the family refuses the coordinates.
       FamilyError: in one line that names the cell, if the family fails.
     """
+    return _asked(sweep, cell, lambda **coordinates: sweep.source.build(coordinates))
+
+
+def _asked(sweep: Sweep, cell: Cell, function: Callable[..., Any]) -> Any:
+    """What a function of the family returns for the coordinates of a cell; what it raises names the cell."""
     try:
-        return sweep.source.build(cell.arguments)
+        return function(**cell.arguments)
     except Exception as error:
         if isinstance(error, ValueError) and deliberate(error):
             raise ValueError(f"cell {cell.id}: {' '.join(str(error).split())}") from error
@@ -116,6 +121,8 @@ def shapes(sweep: Sweep, cells: Sequence[Cell]) -> list[Shape]:
         key = tuple(f"{name}={cell.arguments[name]!r}" for name in sorted(names))
         if key not in known:
             known[key] = shape_of(build(sweep, cell).model, 0)
+        elif (trial := sweep.source.trial) is not None:
+            _asked(sweep, cell, trial)
         out.append(known[key]._replace(width=cell.width))
     return out
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from bound_validation import theorem
 from bound_validation.results import read_table
-from tests.bound_validation.runs import icsmdp, refused
+from tests.bound_validation.runs import GOLDEN, icsmdp, refused
 from tests.bound_validation.sweep.small import TOML, without_figures, written
 
 
@@ -80,3 +81,19 @@ def test_a_model_file_is_a_family(tmp_path, out):
     assert icsmdp("sweep", written(tmp_path, text), "--out", out).code == 0
     moduli = [row.gamma_bar for row in read_table(out / "results.parquet") if row.series == "gap"]
     assert moduli[0] < moduli[1]
+
+
+@pytest.mark.parametrize(
+    ("family", "axis", "values", "problem"),
+    [
+        ("model.npz", "gamma", "[0.5, 1.0]", "gamma = 1.0: expected a number in [0, 1)"),
+        ("planted", "gap", "[0.1, -0.1]", "gap = -0.1: expected"),
+        ("random", "duration_mean", "[6.0, 1.0]", "duration_mean = 1.0: expected 3 or more"),
+    ],
+)
+def test_a_value_out_of_range_in_a_later_cell_is_known_before_the_run(tmp_path, out, family, axis, values, problem):
+    shutil.copy(GOLDEN / "plain.npz", tmp_path / "model.npz")
+    seed = "[model.fixed]\nseed = 1\n" if family == "random" else ""
+    text = f'[sweep]\nname = "late"\nmeasure = ["interface"]\n[model]\nfamily = "{family}"\n{seed}'
+    refused(icsmdp("sweep", written(tmp_path, f"{text}[axes]\n{axis} = {values}\n"), "--out", out), problem)
+    assert not out.exists()
