@@ -58,9 +58,9 @@ def write_report(results: Sequence[Mapping[str, Any]], out: Path) -> Path:
     """
     from icsmdp_jax.drawing import interactive, style
 
-    overview = overview_figure(results)
-    if overview is not None:
-        with style.house_style():
+    with style.house_style():
+        overview = overview_figure(results)
+        if overview is not None:
             style.save(overview, out, OVERVIEW)
             interactive.save_data(overview, out, OVERVIEW)
     filters: dict[str, Callable[..., str]] = {

@@ -138,6 +138,7 @@ def test_report_is_one_page_with_everything_in_it(tmp_path):
     links = re.findall(r'href="(?!#)([^"]*)"', page)
     made_files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.parent.name == "figures"}
     assert set(links) == made_files | {"overview.png", "overview.pdf", "overview.json"}
+    assert b"DejaVu" not in (tmp_path / "overview.pdf").read_bytes()  # the typeface of Matplotlib, not of the house
     assert not re.findall(r'src="(?!data:image/png;base64,)', page)
     assert "<remark" not in page and "http:" not in page and "https:" not in page
     assert page.count("data:image/png;base64,") == 1 + 3 * 2
