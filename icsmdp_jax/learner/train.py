@@ -370,15 +370,15 @@ def _train(
         index, words = layout.fetch(numba_executor.first_states(learner, layout, init_run)(keys, inputs))
         loops = numba_executor.Executor(learner, lanes, state_shapes(learner, lanes[0]), index, words, chunk)
         loops.advance(0)
-    elif executor == "pallas":
-        from icsmdp_jax.learner import pallas_executor  # loads Pallas
+    else:
+        state = init(keys, inputs)
+        if executor == "pallas":
+            from icsmdp_jax.learner import pallas_executor  # loads Pallas
 
-        inputs, advance = pallas_executor.prepared(learner, lanes, inputs, counts[-1], chunk, layout, tuning)
-    if loops is None:  # zero chunks compile and change nothing
-        state = jax.block_until_ready(advance(init(keys, inputs), inputs, jnp.int32(0)))
+            inputs, advance = pallas_executor.prepared(learner, lanes, inputs, counts[-1], chunk, layout, tuning)
+        state = jax.block_until_ready(advance(state, inputs, jnp.int32(0)))  # zero chunks compile and change nothing
     compile_s, begin = time.perf_counter() - begin, time.perf_counter()
-    width = len(lanes) * replicas
-    per_call = max(1, largest_call // (width * chunk))
+    per_call = max(1, largest_call // ((width := len(lanes) * replicas) * chunk))
     snapshots, done = [], 0
     for count in counts:
         while done < count:

@@ -35,9 +35,9 @@ def test_the_words_are_counted() -> None:
     assert fewest(enough) == 4 and fewest(row()) == 1 and fewest(row(bits_8=0.2)) == "-"
     assert fewest(row(bits_4=0.2)) == 8  # 1 and 2 bits do by accident, but 4 do not
     found = remarks({"a": row(no_message=0.2), "b": row(two_scalars=0.8), "c": row(central_learner=0.1)}, True)
-    assert "nothing, outside the intervals, in a." in found[3]
-    assert "more than one scalar in b, less in no environment" in found[5]
-    assert "more than one scalar in no environment, less in c" in found[6]
+    assert "nothing, outside the intervals, in a." in found[4]
+    assert "more than one scalar in b, less in no environment" in found[6]
+    assert "more than one scalar in no environment, less in c" in found[7]
     assert bits_table({"a": enough}).rows == [["a", *[7] * len(WORDS), 4]]
 
 
