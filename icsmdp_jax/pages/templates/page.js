@@ -173,6 +173,8 @@ const build = (box) => {
   const parts = panels.map((panel) => {
     const state = { x: panel.layout.xaxis.type, y: panel.layout.yaxis.type, hidden: new Set() };
     const plot = make("div", { className: "plot" });
+    const rows = panel.layout.yaxis.type === "log" ? 0 : (panel.layout.yaxis.ticktext ?? []).length;
+    if (rows > 6) plot.style.height = `${5 + 2.4 * rows}rem`; // named rows, each with several markers
     const title = panel.layout.title;
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", `${box.dataset.alt}${title ? ": " : ""}${title.replace(/<[^>]*>/g, "")}`);
