@@ -100,4 +100,7 @@ def test_page_runs(desk: tuple[Path, dict[str, str]]):  # noqa: F811
     assert ran >= 4
     for place in ("own_sweep", "drafts"):
         assert (work / "results" / place / "report.html").exists()
-        assert len(list((work / "results" / place / "figures").glob("*.png"))) == 10
+        figures = work / "results" / place / "figures"
+        drawn = {kind: {path.stem for path in figures.glob(f"*.{kind}")} for kind in ("png", "pdf", "json")}
+        assert drawn["png"] == drawn["json"] == {"interface", "residual", "spread", "total", "checks"}
+        assert drawn["pdf"] == drawn["png"] | {f"{name}-column" for name in drawn["png"]}
