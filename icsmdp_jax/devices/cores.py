@@ -17,7 +17,7 @@ def usable_cores() -> int:
 def use_all_cores() -> None:
     """A host device for each core, and linear algebra in the thread that asks for it, unless the user has chosen.
 
-    Tables of the replica learner do not depend on the number of devices. What is loaded already stays as it is.
+    Tables do not depend on the number of devices. What is loaded already stays as it is.
     """
     if "jax" not in sys.modules and FLAG not in os.environ.get("XLA_FLAGS", ""):
         os.environ.setdefault(DEVICES, str(usable_cores()))

@@ -87,7 +87,7 @@ def run_all(preset: str, seed: int, out: Path, force: bool = False, overwrite: b
         return _Content(found)
 
     names = catalogue.names()
-    seconds = {name: catalogue.SECONDS.get(name, catalogue.MOST) for name in names}
+    seconds = {name: catalogue.SECONDS.get(name, catalogue.OTHERS) for name in names}
     longest_first = sorted(names, key=lambda name: -seconds[name])  # so that no core waits for the other one at the end
     tasks = [
         Task(name, partial(experiment, name), work=1, simulates=False, seconds=seconds[name]) for name in longest_first
