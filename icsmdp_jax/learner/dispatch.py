@@ -32,9 +32,12 @@ SMALL = 256
 LANES = 8
 SLACK = 1.5
 LARGEST_BLOCK = 128
-# From MANY rows per slot on, a CPU does without the table, and a pass of its loop takes PASS rows, enough for threads.
+# From MANY rows per slot on, a CPU does without the table, and a pass of its loop takes PASS rows. Its threads share the
+# product of a block of WIDE rows; smaller ones they do not, but take parts of a pass, which do not need each other.
 MANY = 256
-PASS = 1024
+WIDE = 512
+PASS = 2048
+PARTS = 4
 LARGEST_KEY = 2**31
 
 
@@ -72,11 +75,13 @@ class Sizes(NamedTuple):
       capacity: places of each slot in the table; 0 for no table.
       block: rows of each block of the remaining rows.
       together: blocks that one pass of the loop over them serves.
+      parts: products that a pass is made of, each for its share of the blocks.
     """
 
     capacity: int
     block: int
     together: int = 1
+    parts: int = 1
 
 
 def sizes(num_rows: int, num_slots: int) -> Sizes:
@@ -87,8 +92,9 @@ def sizes(num_rows: int, num_slots: int) -> Sizes:
       num_slots: ``N``.
     """
     mean = num_rows / num_slots
-    if mean >= MANY and jax.default_backend() == "cpu":
-        return Sizes(0, LARGEST_BLOCK, min(PASS, num_rows) // LARGEST_BLOCK)
+    if jax.default_backend() == "cpu" and num_rows >= PASS and mean >= MANY:
+        block = WIDE if mean >= WIDE else LARGEST_BLOCK
+        return Sizes(0, block, PASS // block, 1 if block == WIDE else PARTS)
     roomy = mean + SLACK * math.sqrt(mean)
     capacity = LANES * round(roomy / LANES) if mean >= LANES else math.ceil(1.5 * mean)
     block = min(LARGEST_BLOCK, LANES * max(1 + (mean >= LANES), round(mean / 20)))
@@ -206,7 +212,7 @@ def _forward(
         found, pullback = jax.vjp(every, params) if with_pullback else (every(params), None)
         values = _put(values, table.row, found)
     if blocks is not None:
-        values = _block_values(apply, size.together)(params, blocks.slot, blocks, views, values)
+        values = _block_values(apply, size)(params, blocks.slot, blocks, views, values)
     return values, (params, table.row, blocks, views, pullback)
 
 
@@ -217,20 +223,24 @@ def _dispatched_backward(apply: Apply, size: Sizes, kept: Any, cotangent: chex.A
     else:
         gradient = jax.tree.map(jnp.zeros_like, params)
     if blocks is not None:
-        gradient = _block_gradient(apply, size.together)(params, blocks.slot, blocks, views, cotangent, gradient)
+        gradient = _block_gradient(apply, size)(params, blocks.slot, blocks, views, cotangent, gradient)
     return gradient, None, None
 
 
 _dispatched.defvjp(_dispatched_forward, _dispatched_backward)
 
 
-def _grouped(apply: Apply) -> Callable[..., chex.Array]:
+def _grouped(apply: Apply, parts: int = 1) -> Callable[..., chex.Array]:
     """``(params, views) -> values`` with leading axes ``[M]`` and ``[M, C]``: ``C`` rows for each of ``M`` slots."""
 
     def every(params: Params, views: Views) -> chex.Array:
         return jax.vmap(jax.vmap(apply, (None, 0)))(params, views)
 
-    return every
+    def in_parts(params: Params, views: Views) -> chex.Array:
+        each = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), (params, views))
+        return jnp.concatenate([every(*_at(each, i)) for i in range(parts)])
+
+    return every if parts == 1 else in_parts
 
 
 def _passes(owner: chex.Array, blocks: Blocks, together: int) -> tuple[Any, chex.Array]:
@@ -239,7 +249,7 @@ def _passes(owner: chex.Array, blocks: Blocks, together: int) -> tuple[Any, chex
     return jax.tree.map(lambda x: x.reshape(-1, together, *x.shape[1:]), parts), -(-blocks.count // together)
 
 
-def _block_values(apply: Apply, together: int) -> Callable[..., chex.Array]:
+def _block_values(apply: Apply, size: Sizes) -> Callable[..., chex.Array]:
     """``(params, owner, blocks, views, values) -> values`` with the blocks' rows filled in.
 
     ``owner`` ``[M]`` says where in ``params`` each block's parameters are.
@@ -247,41 +257,41 @@ def _block_values(apply: Apply, together: int) -> Callable[..., chex.Array]:
 
     @custom_vmap
     def run(params: Params, owner: chex.Array, blocks: Blocks, views: Views, values: chex.Array) -> chex.Array:
-        each, count = _passes(owner, blocks, together)
+        each, count = _passes(owner, blocks, size.together)
 
         def body(index: chex.Array, values: chex.Array) -> chex.Array:
             own, _, row, source = _at(each, index)
-            return _put(values, row, _grouped(apply)(_at(params, own), _at(views, source)))
+            return _put(values, row, _grouped(apply, size.parts)(_at(params, own), _at(views, source)))
 
         return jax.lax.fori_loop(0, count, body, values)
 
     @run.def_vmap
-    def replicas(size: int, batched: Any, *arguments: Any) -> tuple[chex.Array, bool]:
-        return _split(size, run(*_merged(size, batched, *arguments))), True
+    def replicas(count: int, batched: Any, *arguments: Any) -> tuple[chex.Array, bool]:
+        return _split(count, run(*_merged(count, batched, *arguments))), True
 
     return run
 
 
-def _block_gradient(apply: Apply, together: int) -> Callable[..., Params]:
+def _block_gradient(apply: Apply, size: Sizes) -> Callable[..., Params]:
     """``(params, owner, blocks, views, cotangent, gradient) -> gradient`` with the blocks' share added."""
 
     @custom_vmap
     def run(
         params: Params, owner: chex.Array, blocks: Blocks, views: Views, cotangent: chex.Array, gradient: Params
     ) -> Params:
-        each, count = _passes(owner, blocks, together)
+        each, count = _passes(owner, blocks, size.together)
 
         def body(index: chex.Array, gradient: Params) -> Params:
             own, slot, row, source = _at(each, index)
-            pullback = jax.vjp(partial(_grouped(apply), views=_at(views, source)), _at(params, own))[1]
+            pullback = jax.vjp(partial(_grouped(apply, size.parts), views=_at(views, source)), _at(params, own))[1]
             (share,) = pullback(_taken(cotangent, row))
             return jax.tree.map(lambda total, more: total.at[slot].add(more), gradient, share)
 
         return jax.lax.fori_loop(0, count, body, gradient)
 
     @run.def_vmap
-    def replicas(size: int, batched: Any, *arguments: Any) -> tuple[Params, Any]:
-        found = _split(size, run(*_merged(size, batched, *arguments)))
+    def replicas(count: int, batched: Any, *arguments: Any) -> tuple[Params, Any]:
+        found = _split(count, run(*_merged(count, batched, *arguments)))
         return found, jax.tree.map(lambda leaf: True, found)
 
     return run

@@ -183,9 +183,9 @@ def test_nobody_elses_rows(pattern):
 @pytest.fixture
 def no_table(monkeypatch):
     """The way of a CPU with many rows, at a size that shows all of it: some passes are full and some are not."""
-    for name, value in {"MANY": 8, "LARGEST_BLOCK": 4, "PASS": 12}.items():
+    for name, value in {"MANY": 8, "LARGEST_BLOCK": 4, "PASS": 12, "PARTS": 3}.items():
         monkeypatch.setattr(dispatch, name, value)
-    assert dispatch.sizes(64, 7) == Sizes(0, 4, 3)
+    assert dispatch.sizes(64, 7) == Sizes(0, 4, 3, 3)
     return jax.jit(lambda *arguments: values_and_gradient(lambda p, s, v: by_slot(net, p, s, v, 7), *arguments))
 
 
