@@ -28,10 +28,11 @@ GAMMA = 0.99
 
 
 class Problem(NamedTuple):
-    """``reward [n, O]`` and ``discounted [n*O, n]``, dense or compressed rows, float64."""
+    """``reward [n, O]``, ``discounted [n*O, n]``, dense or compressed rows, and ``killing [n, O]``, what they lack to 1."""
 
     reward: np.ndarray
     discounted: Any
+    killing: np.ndarray
 
 
 class Answer(NamedTuple):
@@ -46,8 +47,9 @@ def random_problem(states: int, options: int, least: float) -> Problem:
     """Uniform rewards and uniform kernel rows, scaled to moduli drawn from ``[least, GAMMA]``."""
     rng = np.random.default_rng(0)
     kernel = rng.random((states * options, states))
-    kernel *= (rng.uniform(least, GAMMA, states * options) / kernel.sum(axis=1))[:, None]
-    return Problem(rng.random((states, options)), kernel)
+    modulus = rng.uniform(least, GAMMA, states * options)
+    kernel *= (modulus / kernel.sum(axis=1))[:, None]
+    return Problem(rng.random((states, options)), kernel, 1 - modulus.reshape(states, options))
 
 
 def listed_problem(states: int) -> Problem:
@@ -60,7 +62,7 @@ def listed_problem(states: int) -> Problem:
     ends = np.arange(rows + 1) * successors
     kernel = sparse.csr_array((law.ravel(), rng.integers(states, size=law.size), ends), shape=(rows, states))
     kernel.sum_duplicates()
-    return Problem(rng.random((states, options)), kernel)
+    return Problem(rng.random((states, options)), kernel, np.full((states, options), 1 - GAMMA))
 
 
 def quantecon(problem: Problem) -> Callable[[Problem], Answer] | None:
@@ -92,7 +94,7 @@ def quantecon(problem: Problem) -> Callable[[Problem], Answer] | None:
 def modified(problem: Problem) -> Answer:
     """The package's solver, stopped by the smallest and largest row modulus (L2)."""
     mask = np.ones(problem.reward.shape, bool)
-    found = modified_policy_iteration(problem.reward, problem.discounted, mask, ACCURACY)
+    found = modified_policy_iteration(problem.reward, problem.discounted, mask, ACCURACY, killing=problem.killing)
     return Answer(found.q, found.error_bound, found.iterations)
 
 

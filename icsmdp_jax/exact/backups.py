@@ -23,6 +23,7 @@ class Backups:
       killing: ``[n, O]`` ``1 - gbar(s, o)`` towards states that decide; 1 outside the mask.
       least: lower bound on ``killing`` within the mask, rounding included.
       most: upper bound on it.
+      nearly: smallest and largest ``killing`` within the mask as they are, without regard to rounding.
       size: largest reward within the mask.
     """
 
@@ -37,34 +38,44 @@ class Backups:
     ) -> None:
         """Takes what ``modified_policy_iteration`` does."""
         count, options = reward.shape
-        self.reward, self.discounted, self.mask = np.where(mask, reward, 0.0), discounted, mask
-        self.decides = np.asarray(mask.any(axis=1))
-        modulus = np.asarray(discounted.sum(axis=1)).reshape(count, options)
+        self.decides, self._all = np.asarray(mask.any(axis=1)), bool(mask.all())
+        self.reward, self.discounted, self.mask = self._within(reward, mask, 0.0), discounted, mask
         width = _longest_row(discounted) + 4
         error = relative_error + 4 * UNIT
         rounding = 0.0
         if killing is None:
-            killing, rounding = 1 - modulus, width * UNIT * float(modulus[mask].max(initial=1.0))
+            modulus = np.asarray(discounted.sum(axis=1)).reshape(count, options)
+            killing, rounding = 1 - modulus, width * UNIT * float(modulus.max(initial=1.0, where=mask))
         if not self.decides.all():  # steps into states of fixed value 0 take no further part in the recursion
             killing = killing + np.asarray(discounted @ (~self.decides).astype(float)).reshape(count, options)
-        if (killing[mask] <= 0).any():
-            raise ValueError(f"discounted kernel: a row sums to {modulus[mask].max():.9g}, expected less than 1")
-        self.killing = np.where(mask, killing, 1.0)
+        self.killing = self._within(killing, mask, 1.0)
+        smallest = float(self.killing.min())
+        if smallest <= 0:
+            raise ValueError(f"discounted kernel: a row sums to {1 - smallest:.9g}, expected less than 1")
         self._surely = self.killing * (1 - error) - rounding
-        self.least = max(float(self._surely[mask].min()), TINY)
-        self.most = min(float(killing[mask].max()) * (1 + error) + rounding, 1.0)
-        size = np.abs(self.reward) if reward_size is None else np.where(mask, reward_size, 0.0)
+        self.least = max(smallest * (1 - error) - rounding, TINY)
+        self.nearly = smallest, float(self._within(killing, mask, 0.0).max())
+        self.most = min(self.nearly[1] * (1 + error) + rounding, 1.0)
+        size = np.abs(self.reward) if reward_size is None else self._within(reward_size, mask, 0.0)
         self.size = float(size.max())
         self._from_reward = relative_error * size + 4 * UNIT * np.abs(self.reward)
-        self._from_level = np.where(mask, error * self.killing + rounding, 0.0)
+        self._from_level = self._within(error * self.killing + rounding, mask, 0.0)
         self._from_rest = relative_error + width * UNIT
         self._largest_from_reward, self._largest_from_level = (
             float(self._from_reward.max()),
             float(self._from_level.max()),
         )
 
+    def _within(self, numbers: np.ndarray, mask: np.ndarray, outside: float) -> np.ndarray:
+        return numbers if self._all else np.where(mask, numbers, outside)
+
     def __call__(self, level: float, rest: np.ndarray) -> np.ndarray:
         """``[n, O]`` ``T(level + rest) - level`` before the maximum, minus infinity outside the mask."""
+        if self._all:
+            out = (self.discounted @ rest).reshape(self.reward.shape)
+            out += self.reward
+            out -= level * self.killing
+            return out
         ahead = (self.discounted @ np.where(self.decides, rest, 0.0)).reshape(self.reward.shape)
         return np.where(self.mask, self.reward - level * self.killing + ahead, -np.inf)
 
@@ -89,9 +100,10 @@ class Backups:
         """Rewards ``[n]``, ``1 - gbar`` ``[n]`` and rows ``[n, n]`` of a policy; 0, 1 and nothing in other states."""
         states = np.arange(len(policy))
         step = self.discounted[states * self.reward.shape[1] + policy]
-        if not self.decides.all():
-            step = scale_rows(self.decides.astype(float), keep_columns(step, self.decides))
         pays, killing = self.reward[states, policy], self.killing[states, policy]
+        if self.decides.all():
+            return pays, killing, step
+        step = scale_rows(self.decides.astype(float), keep_columns(step, self.decides))
         return np.where(self.decides, pays, 0.0), np.where(self.decides, killing, 1.0), step
 
 

@@ -75,7 +75,7 @@ def _best(q: np.ndarray) -> np.ndarray:
     """``[n]`` int, first of the largest entries of each row."""
     top, policy = q[:, 0].copy(), np.zeros(len(q), int)
     for option, column in enumerate(q.T[1:], 1):
-        policy[column > top] = option
+        np.copyto(policy, option, where=column > top)
         np.maximum(top, column, out=top)
     return policy
 
@@ -133,6 +133,7 @@ def modified_policy_iteration(
         return Solution(np.full(reward.shape, -np.inf), np.zeros(count), 0.0, 0)
     backups = Backups(reward, discounted, mask, killing, relative_error, reward_size)
     decides, high = backups.decides, 1 - backups.least
+    deciding = slice(None) if decides.all() else decides
     alike = (
         count > DIRECT_LIMIT and backups.most < 1.01 * backups.least
     )  # then a halt may be a change of policy: one is let pass
@@ -142,7 +143,7 @@ def modified_policy_iteration(
     for rounds in range(1, max_rounds + 1):
         q = backups(level, rest)
         improved = greedy_value(q)
-        change = (improved - rest)[decides]
+        change = (improved - rest)[deciding]
         below, above = value_bounds(change, backups.least, backups.most)
         centre, width = (below + above) / 2, (above - below) / 2
         shifted = level + centre
@@ -176,15 +177,17 @@ def modified_policy_iteration(
             rest = rest + _correction(killed, step)(improved - rest)
         else:
             level = level if slow else shifted
-            rest, paid, first = improved, pays - level * killed, 0.0
+            rest, paid, first = improved, np.where(decides, pays - level * killed, 0.0), 0.0
             for _ in range(sweeps):
-                rest, before = np.where(decides, paid + step @ rest, 0.0), rest
-                below, above = value_bounds(rest - before, backups.least, backups.most)
+                rest, before = step @ rest, rest
+                rest += paid
+                # No certificate: rounding of 1 - gbar, which no sweep takes away, is none of its business.
+                below, above = value_bounds(rest - before, *backups.nearly)
                 first, left = max(first, above - below), (above - below) / max(wanted, rounding)
                 if left < 1e-3 or (count > DIRECT_LIMIT and above - below <= SETTLED * first and left > 1e4):
                     break
             if slow:
-                rest = _nearly_evaluated(pays - level * killed, step, decides, rest)
+                rest = _nearly_evaluated(paid, step, decides, rest)
         level, rest = _centred(level, rest, decides)
     assert best is not None
     q = backup(reward, discounted, best[0], mask)

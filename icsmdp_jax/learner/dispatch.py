@@ -33,7 +33,8 @@ LANES = 8
 SLACK = 1.5
 LARGEST_BLOCK = 128
 # From MANY rows per slot on, a CPU does without the table, and a pass of its loop takes PASS rows. Its threads share the
-# product of a block of WIDE rows; smaller ones they do not, but take parts of a pass, which do not need each other.
+# product of a block of WIDE rows; smaller ones they do not, but they take parts of a pass that need not wait for each
+# other.
 MANY = 256
 WIDE = 512
 PASS = 2048
