@@ -28,7 +28,7 @@ GAMMA = 0.99
 
 
 class Problem(NamedTuple):
-    """``reward [n, O]``, ``discounted [n*O, n]``, dense or compressed rows, and ``killing [n, O]``, what they lack to 1."""
+    """``reward [n, O]``, ``discounted [n*O, n]``, dense or compressed rows, and what they lack to 1, ``[n, O]``."""
 
     reward: np.ndarray
     discounted: Any

@@ -24,21 +24,21 @@ from jax.custom_batching import custom_vmap
 Params = Any
 Views = Any
 Apply = Callable[[Params, Any], chex.Array]
+Weigh = Callable[[chex.Array, Any], chex.Array]
 
 # Found by measuring, on a CPU. Up to SMALL numbers per slot, a copy of them for each row is the cheapest; capacities
 # in steps of LANES fill vector units; SLACK standard deviations of an even spread are cheaper as places left over than
-# as one more pass of the loop; a pass over 128 rows costs less for each of them than one over 32, if slots have enough.
+# as one more pass of the loop, except on a CPU, which is best with no more places than rows, and two blocks a pass; a
+# pass over 128 rows costs less for each of them than one over 32, if slots have enough.
 SMALL = 256
 LANES = 8
 SLACK = 1.5
 LARGEST_BLOCK = 128
-# From MANY rows per slot on, a CPU does without the table, and a pass of its loop takes PASS rows. Its threads share the
-# product of a block of WIDE rows; smaller ones they do not, but they take parts of a pass that need not wait for each
-# other.
+# From MANY rows per slot on, a CPU does without the table, and a pass of its loop takes PASS rows in blocks of WIDE,
+# which are large enough for its threads to share one product.
 MANY = 256
 WIDE = 512
 PASS = 2048
-PARTS = 4
 LARGEST_KEY = 2**31
 
 
@@ -76,13 +76,11 @@ class Sizes(NamedTuple):
       capacity: places of each slot in the table; 0 for no table.
       block: rows of each block of the remaining rows.
       together: blocks that one pass of the loop over them serves.
-      parts: products that a pass is made of, each for its share of the blocks.
     """
 
     capacity: int
     block: int
     together: int = 1
-    parts: int = 1
 
 
 def sizes(num_rows: int, num_slots: int) -> Sizes:
@@ -93,13 +91,13 @@ def sizes(num_rows: int, num_slots: int) -> Sizes:
       num_slots: ``N``.
     """
     mean = num_rows / num_slots
-    if jax.default_backend() == "cpu" and num_rows >= PASS and mean >= MANY:
-        block = WIDE if mean >= WIDE else LARGEST_BLOCK
-        return Sizes(0, block, PASS // block, 1 if block == WIDE else PARTS)
-    roomy = mean + SLACK * math.sqrt(mean)
+    alone = jax.default_backend() == "cpu" and mean >= LANES
+    if alone and mean >= MANY and num_rows >= PASS:
+        return Sizes(0, WIDE, PASS // WIDE)
+    roomy = mean + (0 if alone else SLACK * math.sqrt(mean))
     capacity = LANES * round(roomy / LANES) if mean >= LANES else math.ceil(1.5 * mean)
     block = min(LARGEST_BLOCK, LANES * max(1 + (mean >= LANES), round(mean / 20)))
-    return Sizes(min(capacity, num_rows), min(block, num_rows))
+    return Sizes(min(capacity, num_rows), min(block, num_rows), 1 + alone)
 
 
 def gathered(apply: Apply, params: Params, slots: chex.Array, views: Views) -> chex.Array:
@@ -137,17 +135,53 @@ def by_slot(apply: Apply, params: Params, slots: chex.Array, views: Views, num_s
     Raises:
       AssertionError: for leading axes that do not fit together.
     """
+    slots, views = _checked(params, slots, views, num_slots)
+    if num_slots == 1:
+        return jax.vmap(apply, (None, 0))(_at(params, 0), views)
+    if _copies(params, slots, num_slots):
+        return gathered(apply, params, slots, views)
+    return _dispatched(apply, sizes(slots.shape[0], num_slots), params, slots, views)
+
+
+def by_slot_weighed(
+    apply: Apply, params: Params, slots: chex.Array, views: Views, num_slots: int, weigh: Weigh, rows: Any
+) -> tuple[chex.Array, Params]:
+    """Values as from ``by_slot``, and the gradient of their sum with weights that depend on each row's own values.
+
+    Where there is no table, each block is evaluated once for both, not once for each.
+
+    Args:
+      apply, params, slots, views, num_slots: those of ``by_slot``.
+      weigh: ``(values [O], row) -> weights [O]``, pure, and 0 for a row of zeros; it must not close over traced values.
+      rows: what it reads, a pytree with leading axis R.
+
+    Returns:
+      Values ``[R, O]`` and the gradient, like ``params``.
+    """
+    slots, views = _checked(params, slots, views, num_slots)
+    size = sizes(slots.shape[0], num_slots)
+    if num_slots == 1 or size.capacity or _copies(params, slots, num_slots):
+        values, pullback = jax.vjp(lambda p: by_slot(apply, p, slots, views, num_slots), params)
+        return values, pullback(jax.vmap(weigh)(values, rows))[0]
+    _, blocks = plan(slots, num_slots, size)
+    one = jax.eval_shape(apply, _at(params, 0), _at(views, 0))
+    start = jnp.zeros((*slots.shape, *one.shape), one.dtype), jax.tree.map(jnp.zeros_like, params)
+    assert blocks is not None  # there is no table
+    return _block_gradient(apply, size, weigh)(params, blocks.slot, blocks, views, (start[0], rows), start[1])
+
+
+def _checked(params: Params, slots: chex.Array, views: Views, num_slots: int) -> tuple[chex.Array, Views]:
     chex.assert_rank(slots, 1)
     chex.assert_tree_shape_prefix(params, (num_slots,))
     chex.assert_tree_shape_prefix(views, slots.shape)
     views = jax.lax.stop_gradient(jax.tree.map(jnp.asarray, views))
-    if num_slots == 1:
-        return jax.vmap(apply, (None, 0))(_at(params, 0), views)
-    slots = jnp.clip(slots, 0, num_slots - 1).astype(jnp.int32)
+    return jnp.clip(slots, 0, num_slots - 1).astype(jnp.int32), views
+
+
+def _copies(params: Params, slots: chex.Array, num_slots: int) -> bool:
+    """Whether a copy of the weights for each row is the cheapest."""
     numbers = sum(leaf.size for leaf in jax.tree.leaves(params)) // num_slots
-    if numbers <= SMALL or slots.shape[0] <= num_slots:
-        return gathered(apply, params, slots, views)
-    return _dispatched(apply, sizes(slots.shape[0], num_slots), params, slots, views)
+    return numbers <= SMALL or slots.shape[0] <= num_slots
 
 
 def plan(slots: chex.Array, num_slots: int, size: Sizes) -> tuple[Places, Blocks | None]:
@@ -224,24 +258,22 @@ def _dispatched_backward(apply: Apply, size: Sizes, kept: Any, cotangent: chex.A
     else:
         gradient = jax.tree.map(jnp.zeros_like, params)
     if blocks is not None:
-        gradient = _block_gradient(apply, size)(params, blocks.slot, blocks, views, cotangent, gradient)
+        of_rows = jnp.zeros_like(cotangent), cotangent
+        run = _block_gradient(apply, size, lambda values, weights: weights)
+        _, gradient = run(params, blocks.slot, blocks, views, of_rows, gradient)
     return gradient, None, None
 
 
 _dispatched.defvjp(_dispatched_forward, _dispatched_backward)
 
 
-def _grouped(apply: Apply, parts: int = 1) -> Callable[..., chex.Array]:
+def _grouped(apply: Apply) -> Callable[..., chex.Array]:
     """``(params, views) -> values`` with leading axes ``[M]`` and ``[M, C]``: ``C`` rows for each of ``M`` slots."""
 
     def every(params: Params, views: Views) -> chex.Array:
         return jax.vmap(jax.vmap(apply, (None, 0)))(params, views)
 
-    def in_parts(params: Params, views: Views) -> chex.Array:
-        each = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), (params, views))
-        return jnp.concatenate([every(*_at(each, i)) for i in range(parts)])
-
-    return every if parts == 1 else in_parts
+    return every
 
 
 def _passes(owner: chex.Array, blocks: Blocks, together: int) -> tuple[Any, chex.Array]:
@@ -262,7 +294,7 @@ def _block_values(apply: Apply, size: Sizes) -> Callable[..., chex.Array]:
 
         def body(index: chex.Array, values: chex.Array) -> chex.Array:
             own, _, row, source = _at(each, index)
-            return _put(values, row, _grouped(apply, size.parts)(_at(params, own), _at(views, source)))
+            return _put(values, row, _grouped(apply)(_at(params, own), _at(views, source)))
 
         return jax.lax.fori_loop(0, count, body, values)
 
@@ -273,25 +305,27 @@ def _block_values(apply: Apply, size: Sizes) -> Callable[..., chex.Array]:
     return run
 
 
-def _block_gradient(apply: Apply, size: Sizes) -> Callable[..., Params]:
-    """``(params, owner, blocks, views, cotangent, gradient) -> gradient`` with the blocks' share added."""
+def _block_gradient(apply: Apply, size: Sizes, weigh: Weigh) -> Callable[..., tuple[chex.Array, Params]]:
+    """``(params, owner, blocks, views, (values, rows), gradient) -> (values, gradient)``, with the blocks' share."""
 
     @custom_vmap
     def run(
-        params: Params, owner: chex.Array, blocks: Blocks, views: Views, cotangent: chex.Array, gradient: Params
-    ) -> Params:
+        params: Params, owner: chex.Array, blocks: Blocks, views: Views, of_rows: Any, gradient: Params
+    ) -> tuple[chex.Array, Params]:
         each, count = _passes(owner, blocks, size.together)
+        values, rows = of_rows
 
-        def body(index: chex.Array, gradient: Params) -> Params:
+        def body(index: chex.Array, both: tuple[chex.Array, Params]) -> tuple[chex.Array, Params]:
             own, slot, row, source = _at(each, index)
-            pullback = jax.vjp(partial(_grouped(apply, size.parts), views=_at(views, source)), _at(params, own))[1]
-            (share,) = pullback(_taken(cotangent, row))
-            return jax.tree.map(lambda total, more: total.at[slot].add(more), gradient, share)
+            every = partial(_grouped(apply), views=_at(views, source))
+            found, pullback = jax.vjp(every, _at(params, own))
+            (share,) = pullback(jax.vmap(jax.vmap(weigh))(found, _taken(rows, row)))
+            return _put(both[0], row, found), jax.tree.map(lambda total, more: total.at[slot].add(more), both[1], share)
 
-        return jax.lax.fori_loop(0, count, body, gradient)
+        return jax.lax.fori_loop(0, count, body, (values, gradient))
 
     @run.def_vmap
-    def replicas(count: int, batched: Any, *arguments: Any) -> tuple[Params, Any]:
+    def replicas(count: int, batched: Any, *arguments: Any) -> tuple[Any, Any]:
         found = _split(count, run(*_merged(count, batched, *arguments)))
         return found, jax.tree.map(lambda leaf: True, found)
 
@@ -310,7 +344,7 @@ def _merged(
       size: number of replicas.
       batched: which of the arguments have a leading axis of replicas.
       params, owner, blocks, views: of the loops above.
-      of_rows: ``[R, ...]``, values or their cotangent.
+      of_rows: pytree with leading axis R: values, and what goes into their weights.
       *total: the gradient, if there is one.
     """
 
@@ -331,7 +365,7 @@ def _merged(
         owner, params = owner + replica * length(params), flat(params)
     if total:
         slot = slot + replica * length(total)
-    rows = of_rows.shape[1]
+    rows = length(of_rows)
     shift = replica[..., None] * rows
     row = jnp.where(row < rows, row + shift, size * rows)
     # Blocks that there are come first.

@@ -20,7 +20,7 @@ from icsmdp_jax.core.environment import Environment
 from icsmdp_jax.core.handoff import Handoff
 from icsmdp_jax.learner import exploration, fits, rollout, targets, updates
 from icsmdp_jax.learner.channel import new_history, transmit_rollout
-from icsmdp_jax.learner.dispatch import by_slot
+from icsmdp_jax.learner.dispatch import by_slot, by_slot_weighed
 from icsmdp_jax.learner.message import best_value
 from icsmdp_jax.learner.networks import ValueClass, keep_fixed, num_slots
 from icsmdp_jax.learner.parallel_state import Absorbed, Hyper, Metrics, State, measured
@@ -140,12 +140,15 @@ class ParallelLearner:
         None where interfaces are not listed (``hyper.owner``), where there are more of them than rows in an update, or
         where values are a table already.
         """
+        if not self._lists(hyper):
+            return None
+        owner = jnp.asarray(hyper.owner)
+        return self._by_row(params, owner, jnp.arange(owner.shape[0], dtype=jnp.int32), hyper)
+
+    def _lists(self, hyper: Hyper) -> bool:
         if hyper.owner is None or hyper.data is None or self.values.name == "tabular":
-            return None
-        count = hyper.owner.shape[0]
-        if count > self.length * self.copies:
-            return None
-        return self._by_row(params, jnp.asarray(hyper.owner), jnp.arange(count, dtype=jnp.int32), hyper)
+            return False
+        return hyper.owner.shape[0] <= self.length * self.copies
 
     def values_at(
         self, params: Any, agent: chex.Array, interface: chex.Array, hyper: Hyper, table: chex.Array | None = None
@@ -252,13 +255,13 @@ class ParallelLearner:
                 scalars = jax.vmap(best_value)(slow, at.final_mask)
         return scalars.reshape(self.length, self.copies)
 
-    def targets_of(self, rows: Rows, scalars: chex.Array, own: chex.Array, hyper: Hyper) -> chex.Array:
+    def targets_of(self, rows: Rows, scalars: chex.Array, own: chex.Array | None, hyper: Hyper) -> chex.Array:
         """``[T, B]`` targets of all rows from the scalars that crossed.
 
         Args:
           rows: ``[T, B]``.
           scalars: ``[T, B]`` what each receiver returned.
-          own: ``[T, B, O]`` the agents' own values where they chose.
+          own: ``[T, B, O]`` the agents' own values where they chose; None if ``target`` does not need them.
           hyper: traced inputs.
         """
         if self.bootstrap == "nothing":
@@ -277,6 +280,7 @@ class ParallelLearner:
             return over(lambda r, d, v, cut: targets.lambda_returns(r, d, v, weight, cut))
         if self.target == "peng":
             return over(lambda r, d, v, cut: targets.peng_q_lambda(r, d, v, weight, cut))
+        assert own is not None
         if self.target == "naive":
             taken = jnp.take_along_axis(own, rows.option[..., None], axis=-1)[..., 0]
             return over(lambda r, d, v, cut, q: targets.naive_q_lambda(r, d, v, q, weight, cut), taken)
@@ -303,15 +307,20 @@ class ParallelLearner:
         """
         count = self.length * self.copies
         flat: Rows = jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), rows)
-        own, pull = jax.vjp(lambda p: self.values_at(p, flat.agent, flat.interface, hyper), params)
-        target = self.targets_of(rows, scalars, own.reshape(self.length, self.copies, -1), hyper).reshape(count)
-        chosen = jax.nn.one_hot(flat.option, own.shape[1], dtype=jnp.float32) * flat.valid[:, None].astype(jnp.float32)
-        # Read, not summed with ``chosen``: the compiler may hand a sum together with the target to a library, or not,
-        # as the number of replicas suggests, and the two round ``reward + discount * scalar`` differently.
-        taken = jnp.take_along_axis(own, flat.option[:, None], axis=1)[:, 0]
-        error = jnp.where(flat.valid, target - taken, 0.0)
-        ascent, by_role = self._pulled(pull, params, flat, chosen * error[:, None], hyper)
         slots = self.values.slot(flat.agent, flat.interface)
+        if self.target in ("naive", "watkins") or self.roles or self._lists(hyper):
+            own, pull = jax.vjp(lambda p: self.values_at(p, flat.agent, flat.interface, hyper), params)
+            target = self.targets_of(rows, scalars, own.reshape(self.length, self.copies, -1), hyper).reshape(count)
+            weights = jax.vmap(updates.weights)(own, (target, flat.option, flat.valid))
+            ascent, by_role = self._pulled(pull, params, flat, weights, hyper)
+        else:  # targets do not depend on what the agents think themselves
+            target, by_role = self.targets_of(rows, scalars, None, hyper).reshape(count), None
+            views = jax.vmap(self.values.view, in_axes=(None, 0))(hyper.data, flat.interface)
+            of_rows = (target, flat.option, flat.valid)
+            where = (params, slots, views, num_slots(params))
+            own, ascent = by_slot_weighed(self.values.apply, *where, updates.weights, of_rows)
+        chosen = jax.nn.one_hot(flat.option, own.shape[1], dtype=jnp.float32) * flat.valid[:, None].astype(jnp.float32)
+        error = jax.vmap(updates.error)(own, (target, flat.option, flat.valid))
         hits = jnp.zeros((num_slots(params), own.shape[1]), jnp.float32).at[slots].add(chosen)
         moved, opt_state = updates.update_slots(self.rule(hyper), params, opt_state, ascent, hits)
         return keep_fixed(self.values, moved, params), opt_state, Absorbed(flat, error, ascent, slots, hits, by_role)

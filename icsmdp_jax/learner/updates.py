@@ -21,6 +21,22 @@ from icsmdp_jax.learner.schedules import StepSize
 Optimiser = Callable[[Any], optax.GradientTransformation]  # such as optax.adam: from a learning rate or schedule
 
 
+def error(own: chex.Array, row: tuple[chex.Array, chex.Array, chex.Array]) -> chex.Array:
+    """``[]`` temporal difference of a row ``(target, option, valid)`` from its own values ``[O]``; 0 without a segment.
+
+    The value is read, not summed over options: the compiler may hand a sum together with the target to a library, or
+    not, as the number of replicas suggests, and the two round ``reward + discount * scalar`` differently.
+    """
+    target, option, valid = row
+    return jnp.where(valid, target - own[option], 0.0)
+
+
+def weights(own: chex.Array, row: tuple[chex.Array, chex.Array, chex.Array]) -> chex.Array:
+    """``[O]`` the error at the option that was taken, 0 at the others."""
+    _, option, valid = row
+    return jax.nn.one_hot(option, own.shape[0], dtype=jnp.float32) * valid.astype(jnp.float32) * error(own, row)
+
+
 class SlotRule(NamedTuple):
     """How one slot turns what a batch left with it into an update.
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icsmdp_jax.learner import dispatch, networks
-from icsmdp_jax.learner.dispatch import Sizes, by_slot, gathered, plan
+from icsmdp_jax.learner.dispatch import Sizes, by_slot, by_slot_weighed, gathered, plan
 from tests.helpers import examples
 from tests.learner.courier import gaussian
 
@@ -183,9 +183,9 @@ def test_nobody_elses_rows(pattern):
 @pytest.fixture
 def no_table(monkeypatch):
     """The way of a CPU with many rows, at a size that shows all of it: some passes are full and some are not."""
-    for name, value in {"MANY": 8, "LARGEST_BLOCK": 4, "PASS": 12, "PARTS": 3}.items():
+    for name, value in {"MANY": 8, "WIDE": 4, "PASS": 12}.items():
         monkeypatch.setattr(dispatch, name, value)
-    assert dispatch.sizes(64, 7) == Sizes(0, 4, 3, 3)
+    assert dispatch.sizes(64, 7) == Sizes(0, 4, 3)
     return jax.jit(lambda *arguments: values_and_gradient(lambda p, s, v: by_slot(net, p, s, v, 7), *arguments))
 
 
@@ -208,6 +208,35 @@ def test_without_a_table(no_table):
         assert np.array_equal(found[one[0] != broken], values[one[0] != broken])
         for leaf, healthy in zip(jax.tree.leaves(ascent), jax.tree.leaves(gradient), strict=True):
             assert np.array_equal(leaf[others], healthy[others])
+
+
+def towards(values: chex.Array, row: Any) -> chex.Array:
+    """Weights of a row ``(aim, there)`` from its own values: the gradient of half the squared distance, uphill."""
+    aim, there = row
+    return jnp.where(there, aim - values, 0.0)
+
+
+@pytest.mark.parametrize("way", ["table", "no table", "copies", "one slot"])
+def test_weights_from_the_rows_own_values(way, request):
+    """As a plain loop with the weights of its own values, alone and mapped; some rows count for nothing."""
+    if way == "no table":
+        request.getfixturevalue("no_table")
+    num_slots = {"copies": 64, "one slot": 1}.get(way, 7)
+    params, many = draw_params(num_slots, 8), []
+    for seed, pattern in enumerate(PATTERNS):
+        there = np.random.default_rng(seed).random(64) < 0.8
+        many.append((draw_slots(num_slots, 64, pattern, 8), *draw_rows(64, seed), there))
+
+    def found(params: Any, slots: Any, views: Any, aim: Any, there: Any) -> Any:
+        return by_slot_weighed(net, params, slots, views, num_slots, towards, (aim, there))
+
+    rows = [np.stack(part) for part in zip(*many, strict=True)]
+    mapped = jax.jit(jax.vmap(found, in_axes=(None, 0, 0, 0, 0)))(params, *rows)
+    for i, (slots, views, aim, there) in enumerate(many):
+        values, _ = loop(params, slots, views, aim)
+        expected = loop(params, slots, views, np.where(there[:, None], aim - values, 0.0))
+        close(jax.jit(found)(params, slots, views, aim, there), expected)
+        close(jax.tree.map(lambda leaf, i=i: leaf[i], mapped), expected)
 
 
 AXES = {"all": (0, 0, 0, 0), "rows": (None, 0, 0, 0), "params": (0, None, None, None), "slots": (None, 0, None, None)}
