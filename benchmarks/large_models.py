@@ -26,6 +26,7 @@ LARGE, DENSE = "sparse analysis", "dense analysis"
 STATES_PER_INTERFACE = 5
 WITHIN = """
 import json, resource, sys, time
+from pathlib import Path
 from icsmdp_jax.exact.constants import analyse
 from icsmdp_jax.models.random import large_model
 states, interfaces, sparse = json.loads(sys.argv[1])
@@ -35,7 +36,11 @@ built = time.perf_counter() - begin
 cpu, begin = time.process_time(), time.perf_counter()
 table = analyse(model, sparse=sparse).table()
 wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
-peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+status = Path("/proc/self/status")  # ru_maxrss begins with the size of the process that started this one
+if status.exists():
+    peak = 1024 * int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+else:
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"wall": wall, "cpu": cpu, "build_s": built, "peak_bytes": peak, "table": table}))
 """
 
