@@ -172,9 +172,15 @@ def blocks(jacobian: Any, lead: int) -> np.ndarray:
 @pytest.fixture
 def plain_dispatch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Derivatives are those of the plain gather: the fast dispatch brings derivative rules of its own."""
+
+    def weighed(apply: Any, params: Any, slots: Any, views: Any, _: int, weigh: Any, rows: Any) -> Any:
+        values, pull = jax.vjp(lambda p: gathered(apply, p, slots, views), params)
+        return values, pull(jax.vmap(weigh)(values, rows))[0]
+
     monkeypatch.setattr(
         parallel, "by_slot", lambda apply, params, slots, views, _: gathered(apply, params, slots, views)
     )
+    monkeypatch.setattr(parallel, "by_slot_weighed", weighed)
 
 
 def absorb_blocks(made: ParallelLearner, name: str, optimiser: str) -> dict[str, np.ndarray]:
