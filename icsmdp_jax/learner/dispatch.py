@@ -165,9 +165,10 @@ def by_slot_weighed(
         return values, pullback(jax.vmap(weigh)(values, rows))[0]
     _, blocks = plan(slots, num_slots, size)
     one = jax.eval_shape(apply, _at(params, 0), _at(views, 0))
-    start = jnp.zeros((*slots.shape, *one.shape), one.dtype), jax.tree.map(jnp.zeros_like, params)
+    values, gradient = jnp.zeros((*slots.shape, *one.shape), one.dtype), jax.tree.map(jnp.zeros_like, params)
     assert blocks is not None  # there is no table
-    return _block_gradient(apply, size, weigh)(params, blocks.slot, blocks, views, (start[0], rows), start[1])
+    run = _block_gradient(apply, size.together, weigh)
+    return run(params, blocks.slot, blocks, views, (values, rows), gradient)
 
 
 def _checked(params: Params, slots: chex.Array, views: Views, num_slots: int) -> tuple[chex.Array, Views]:
@@ -247,7 +248,7 @@ def _forward(
         found, pullback = jax.vjp(every, params) if with_pullback else (every(params), None)
         values = _put(values, table.row, found)
     if blocks is not None:
-        values = _block_values(apply, size)(params, blocks.slot, blocks, views, values)
+        values = _block_values(apply, size.together)(params, blocks.slot, blocks, views, values)
     return values, (params, table.row, blocks, views, pullback)
 
 
@@ -259,7 +260,7 @@ def _dispatched_backward(apply: Apply, size: Sizes, kept: Any, cotangent: chex.A
         gradient = jax.tree.map(jnp.zeros_like, params)
     if blocks is not None:
         of_rows = jnp.zeros_like(cotangent), cotangent
-        run = _block_gradient(apply, size, lambda values, weights: weights)
+        run = _block_gradient(apply, size.together, lambda values, weights: weights)
         _, gradient = run(params, blocks.slot, blocks, views, of_rows, gradient)
     return gradient, None, None
 
@@ -282,7 +283,7 @@ def _passes(owner: chex.Array, blocks: Blocks, together: int) -> tuple[Any, chex
     return jax.tree.map(lambda x: x.reshape(-1, together, *x.shape[1:]), parts), -(-blocks.count // together)
 
 
-def _block_values(apply: Apply, size: Sizes) -> Callable[..., chex.Array]:
+def _block_values(apply: Apply, together: int) -> Callable[..., chex.Array]:
     """``(params, owner, blocks, views, values) -> values`` with the blocks' rows filled in.
 
     ``owner`` ``[M]`` says where in ``params`` each block's parameters are.
@@ -290,7 +291,7 @@ def _block_values(apply: Apply, size: Sizes) -> Callable[..., chex.Array]:
 
     @custom_vmap
     def run(params: Params, owner: chex.Array, blocks: Blocks, views: Views, values: chex.Array) -> chex.Array:
-        each, count = _passes(owner, blocks, size.together)
+        each, count = _passes(owner, blocks, together)
 
         def body(index: chex.Array, values: chex.Array) -> chex.Array:
             own, _, row, source = _at(each, index)
@@ -299,20 +300,20 @@ def _block_values(apply: Apply, size: Sizes) -> Callable[..., chex.Array]:
         return jax.lax.fori_loop(0, count, body, values)
 
     @run.def_vmap
-    def replicas(count: int, batched: Any, *arguments: Any) -> tuple[chex.Array, bool]:
-        return _split(count, run(*_merged(count, batched, *arguments))), True
+    def replicas(size: int, batched: Any, *arguments: Any) -> tuple[chex.Array, bool]:
+        return _split(size, run(*_merged(size, batched, *arguments))), True
 
     return run
 
 
-def _block_gradient(apply: Apply, size: Sizes, weigh: Weigh) -> Callable[..., tuple[chex.Array, Params]]:
+def _block_gradient(apply: Apply, together: int, weigh: Weigh) -> Callable[..., tuple[chex.Array, Params]]:
     """``(params, owner, blocks, views, (values, rows), gradient) -> (values, gradient)``, with the blocks' share."""
 
     @custom_vmap
     def run(
         params: Params, owner: chex.Array, blocks: Blocks, views: Views, of_rows: Any, gradient: Params
     ) -> tuple[chex.Array, Params]:
-        each, count = _passes(owner, blocks, size.together)
+        each, count = _passes(owner, blocks, together)
         values, rows = of_rows
 
         def body(index: chex.Array, both: tuple[chex.Array, Params]) -> tuple[chex.Array, Params]:
@@ -325,8 +326,8 @@ def _block_gradient(apply: Apply, size: Sizes, weigh: Weigh) -> Callable[..., tu
         return jax.lax.fori_loop(0, count, body, (values, gradient))
 
     @run.def_vmap
-    def replicas(count: int, batched: Any, *arguments: Any) -> tuple[Any, Any]:
-        found = _split(count, run(*_merged(count, batched, *arguments)))
+    def replicas(size: int, batched: Any, *arguments: Any) -> tuple[Any, Any]:
+        found = _split(size, run(*_merged(size, batched, *arguments)))
         return found, jax.tree.map(lambda leaf: True, found)
 
     return run
