@@ -28,7 +28,7 @@ from bound_validation.bounds import (
 )
 from bound_validation.intervals import root_interval, spread_interval
 from bound_validation.results import NAN, Row, by_replica, checked
-from icsmdp_jax.envs.planted.model import PlantedConfig, planted_model
+from icsmdp_jax.envs.planted.model import PlantedConfig, PlantedModel, planted_model
 from icsmdp_jax.exact.constants import Analysis, analyse
 from icsmdp_jax.exact.fixed_point import projected_fixed_point, projection, whiten
 from icsmdp_jax.exact.interface import InterfaceModel
@@ -52,10 +52,16 @@ FORMS = ("gap", "gap_value_aware", "gap_mass_span", "policy_loss")
 LIMIT = ("spread", "bias", "rmse")
 
 
+@lru_cache(maxsize=16)
+def planted_of(config: PlantedConfig) -> PlantedModel:
+    """A planted model; remembered within a run."""
+    return planted_model(config)
+
+
 @lru_cache(maxsize=128)
 def analysed(config: PlantedConfig) -> Analysis:
     """Analysis of a planted model under its own behaviour policy; remembered within a run."""
-    planted = planted_model(config)
+    planted = planted_of(config)
     return analyse(planted.model, planted.behaviour)
 
 

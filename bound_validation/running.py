@@ -29,6 +29,7 @@ from icsmdp_jax.devices.cores import usable_cores
 from icsmdp_jax.io import check_folder, to_plain, write_json
 from icsmdp_jax.runs import engine, provenance
 from icsmdp_jax.runs.directory import FINISHED, TABLE
+from icsmdp_jax.runs.worker import Worker
 
 if TYPE_CHECKING:
     from icsmdp_jax.exact.constants import Analysis
@@ -47,7 +48,7 @@ def run_command(args: argparse.Namespace) -> int:
     set_compilation_cache()
     hosts.join(args)
     summary = validate(Path(args.out), args.preset, args.model, args.behaviour, args.resume, args.overwrite,
-                       args.replica_values)  # fmt: skip
+                       args.replica_values, apart=True)  # fmt: skip
     return report(summary, args.json)
 
 
@@ -120,6 +121,7 @@ def validate(
     resume: bool = False,
     overwrite: bool = False,
     replica_values: bool = False,
+    apart: bool = False,
 ) -> Summary | None:
     """Runs a preset of every axis, on planted models or on a model file, and writes everything into ``out``.
 
@@ -131,6 +133,7 @@ def validate(
       resume: whether to keep what is finished in ``out``.
       overwrite: whether to start over whatever is in ``out``; with ``resume``, only if it is another run.
       replica_values: whether to write what single replicas gave to ``replicas.parquet``; part of the configuration.
+      apart: whether tasks run in two or more processes where they can, as with the command; the same numbers, sooner.
 
     Returns:
       The summary, as written to ``summary.json``; None on all processes but the first one.
@@ -180,7 +183,7 @@ def validate(
         VALIDATION, summary={"warnings": warnings}, figures=figures, seconds=30.0 if settings.columns else 15.0
     )
     at_once = 1 if accelerator or model is not None else min(settings.at_once, usable_cores())
-    return execute(out, tasks, about, resume, overwrite, ending, at_once, replica_values)
+    return execute(out, tasks, about, resume, overwrite, ending, at_once, replica_values, apart)
 
 
 def _plain(spec: Any) -> Any:
@@ -215,22 +218,29 @@ def constants_of_models(rows: list[Row]) -> list[dict[str, Any]]:
     return list(seen.values())
 
 
-def figures_of_axes(rows: list[Row], summary: dict[str, Any], out: Path, columns: bool = True) -> Mapping[str, Path]:
+def figures_of_axes(
+    rows: list[Row], summary: dict[str, Any], out: Path, worker: Worker | None = None, columns: bool = True
+) -> Mapping[str, Path]:
     """The overview and the figure of each axis that has rows."""
     from bound_validation.report.figures import draw_all
 
-    return draw_all(rows, summary, out, columns)
+    return draw_all(rows, summary, out, columns, worker)
 
 
 def figures_of_model(
-    known: Analysis, rows: list[Row], summary: dict[str, Any], out: Path, columns: bool = True
+    known: Analysis,
+    rows: list[Row],
+    summary: dict[str, Any],
+    out: Path,
+    worker: Worker | None = None,
+    columns: bool = True,
 ) -> Mapping[str, Path]:
     """The figures of the axes, and who hands to whom in a given model under its behaviour policy."""
     from icsmdp_jax.drawing.handoffs import handoff_figure
     from icsmdp_jax.drawing.style import house_style, save
     from icsmdp_jax.learner.diagnostics import exact_handoff_graph
 
-    paths, model = dict(figures_of_axes(rows, summary, out, columns)), known.interface.model
+    paths, model = dict(figures_of_axes(rows, summary, out, worker, columns)), known.interface.model
     if model.num_agents <= MOST_AGENTS:
         graph = exact_handoff_graph(model, known.interface.chain.behaviour, known.interface.moments)
         names = None if model.agent_name is None else list(map(str, model.agent_name))
@@ -247,7 +257,7 @@ class Ending:
       arrange: gives the rows of all tasks the order, and what else they need, of the table.
       claims: what can be said of all rows together.
       constants: the lines of the table of constants.
-      figures: draws into the run directory; paths of the PNG files by name.
+      figures: draws into the run directory, with a worker's help if there is one; paths of the PNG files by name.
       summary: further keys of the summary.
       seconds: what all this takes, on one core, in the units of ``Task.seconds``.
     """
@@ -255,7 +265,7 @@ class Ending:
     arrange: Callable[[list[Row]], list[Row]] = list
     claims: Callable[[list[Row]], list[Claim]] = claims_of_axes
     constants: Callable[[list[Row]], list[dict[str, Any]]] = constants_of_models
-    figures: Callable[[list[Row], dict[str, Any], Path], Mapping[str, Path]] = figures_of_axes
+    figures: Callable[[list[Row], dict[str, Any], Path, Worker | None], Mapping[str, Path]] = figures_of_axes
     summary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seconds: float = 25.0
 
@@ -272,6 +282,7 @@ def execute(
     ending: Ending = VALIDATION,
     at_once: int = 1,
     replica_values: bool = False,
+    apart: bool = False,
 ) -> Summary | None:
     """Runs tasks in a run directory and writes table, summary, figures and report.
 
@@ -284,6 +295,7 @@ def execute(
       ending: what is made of the rows.
       at_once: tasks at once, see ``engine.run``.
       replica_values: whether to write ``replicas.parquet``.
+      apart: as in ``validate``.
 
     Returns:
       The summary; None on all processes but the first one.
@@ -309,12 +321,14 @@ def execute(
         write_table(out / TABLE, total.rows, {"icsmdp_jax": json.dumps(to_plain(manifest), sort_keys=True)})
         if replica_values:
             write_replicas(out / REPLICAS, total.rows)
-        summary["report"] = str(write_report(total.rows, summary, ending.figures(total.rows, summary, out), out))
+        figures = ending.figures(total.rows, summary, out, done.worker)
+        summary["report"] = str(write_report(total.rows, summary, figures, out))
         write_json(out / FINISHED, summary)
 
     done = engine.run(
-        out, tasks, manifest, resume, overwrite, finish=finish, at_once=at_once, ending=at_once * ending.seconds
-    )
+        out, tasks, manifest, resume, overwrite, finish=finish, at_once=at_once,
+        ending=ending.seconds * (at_once if not apart else max(1, at_once // 2)), apart=apart,
+    )  # fmt: skip
     return summary if done.primary else None
 
 

@@ -54,7 +54,7 @@ def run_sweep(
         arrange=partial(placed, sweep),
         claims=partial(claims, sweep),
         constants=constants,
-        figures=lambda rows, summary, out: draw_all(sweep, rows, out),
+        figures=lambda rows, summary, out, worker: draw_all(sweep, rows, out),
         summary={"sweep": sweep.name, "axes": about["axes"]},
     )
     return execute(Path(out), tasks(sweep), about, resume, overwrite, ending)

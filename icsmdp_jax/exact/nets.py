@@ -56,30 +56,46 @@ class NetStart:
         """Units ``m`` of each net."""
         return len(self.sign)
 
+    @cached_property
+    def _owned(self) -> list[np.ndarray]:
+        """The interfaces of each agent."""
+        return [np.flatnonzero(self.owner == agent) for agent in range(len(self.hidden))]
+
+    @cached_property
+    def _slope(self) -> np.ndarray:
+        """``[Z, O, m]`` output weight of each unit that is active at the start, else 0; 0 off the mask."""
+        slope = (self.activation > 0) * self.sign / np.sqrt(self.width)
+        return np.where(self.interface.mask[:, :, None], slope, 0.0)
+
+    def _moved(self, delta: np.ndarray) -> np.ndarray:
+        """``[Z, O, m]`` ``delta_r . x(z)``."""
+        return np.matmul(delta[self.owner], self.x[:, None, :, None])[..., 0]
+
     def linear(self, delta: np.ndarray) -> np.ndarray:
         """``[Z, O]`` the linearisation ``Q^0_delta``; 0 off the mask."""
-        moved = np.einsum("zord,zd->zor", delta[self.owner], self.x, optimize=True)
-        table = (moved * self.sign * (self.activation > 0)).sum(axis=2) / np.sqrt(self.width)
-        return np.where(self.interface.mask, table, 0.0)
+        return (self._moved(delta) * self._slope).sum(axis=2)
 
     def net(self, delta: np.ndarray) -> np.ndarray:
         """``[Z, O]`` the nets themselves, ``Q_delta``; 0 off the mask."""
-        moved = np.einsum("zord,zd->zor", delta[self.owner], self.x, optimize=True)
-        table = (np.maximum(self.activation + moved, 0) * self.sign).sum(axis=2) / np.sqrt(self.width)
+        table = (np.maximum(self.activation + self._moved(delta), 0) * self.sign).sum(axis=2) / np.sqrt(self.width)
         return np.where(self.interface.mask, table, 0.0)
 
     def gradient(self, table: np.ndarray) -> np.ndarray:
         """``[N, O, m, dim]`` ``sum_(z, o) table(z, o) psi(z, o)``: the transpose of ``linear``."""
-        masked = np.where(self.interface.mask, table, 0.0)
-        pull = masked[:, :, None] * (self.activation > 0) * self.sign / np.sqrt(self.width)
+        pull = np.where(self.interface.mask, table, 0.0)[:, :, None] * self._slope
         out = np.zeros(self.hidden.shape)
-        np.add.at(out, self.owner, pull[..., None] * self.x[:, None, None, :])
+        for agent, rows in enumerate(self._owned):
+            out[agent] = (pull[rows].reshape(len(rows), -1).T @ self.x[rows]).reshape(out[agent].shape)
         return out
 
     def per_unit(self, delta: np.ndarray, radius: float) -> np.ndarray:
         """``delta`` with every unit brought back to the ball of that radius."""
-        size = np.linalg.norm(delta, axis=3, keepdims=True)
-        return delta * (radius / np.maximum(size, radius)) if radius > 0 else 0.0 * delta
+        return delta * (radius / np.maximum(_lengths(delta), radius))[..., None] if radius > 0 else 0.0 * delta
+
+
+def _lengths(delta: np.ndarray) -> np.ndarray:
+    """``[N, O, m]`` Euclidean length of what each unit holds."""
+    return np.sqrt(np.einsum("aord,aord->aor", delta, delta))
 
 
 def draw_start(interface: InterfaceModel, x: np.ndarray, width: int, rng: np.random.Generator) -> NetStart:
@@ -324,7 +340,7 @@ def _settled(
         moved = weight * np.where(start.interface.mask, change(table), 0.0)
         pull = start.gradient(moved)
         if turn % 10 == 0:
-            slack = float(radius * np.linalg.norm(pull, axis=3).sum() - np.sum(moved * table))
+            slack = float(radius * _lengths(pull).sum() - np.sum(moved * table))
             if slack < found.slack:
                 found = NetTarget(delta, table, max(slack, 0.0))
             if slack <= tolerance:

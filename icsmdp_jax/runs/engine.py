@@ -11,7 +11,7 @@ import errno
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from icsmdp_jax.devices.hosts import Hosts, this_run
 from icsmdp_jax.runs.directory import RunDirectory, follow_directory, open_directory, resuming
 from icsmdp_jax.runs.meter import Meter
 from icsmdp_jax.runs.tasks import Task
+from icsmdp_jax.runs.worker import Unable, Worker
 
 
 class Finished(NamedTuple):
@@ -29,11 +30,13 @@ class Finished(NamedTuple):
       contents: plain content of every task, in order.
       seconds: wall time of this process.
       primary: whether this process is the one that writes what belongs to all.
+      worker: a second process that has nothing to do any more, if there is one.
     """
 
     contents: list[Any]
     seconds: float
     primary: bool
+    worker: Worker | None = None
 
 
 def owners(tasks: list[Task], count: int) -> dict[str, int]:
@@ -59,6 +62,7 @@ def run(
     finish: Callable[[Finished], None] = lambda done: None,
     at_once: int = 1,
     ending: float = 0.0,
+    apart: bool = False,
 ) -> Finished:
     """Computes every task that has no part yet, and reads all parts back.
 
@@ -74,6 +78,8 @@ def run(
       finish: writes what belongs to all tasks, on the primary process; the run counts as running until it is done.
       at_once: tasks at once on a single host, so that one compiles while another one runs; all have to fit into memory.
       ending: how long ``finish`` takes, in the unit of ``Task.seconds``.
+      apart: whether each of the tasks at once has a process of its own, this one or a worker; what cannot be pickled
+        is computed here.
 
     Returns:
       The contents, the same bits however often the run was interrupted.
@@ -94,17 +100,24 @@ def run(
     except BaseException:
         place.close(untouched=True)
         raise
+    at_once = at_once if hosts.count == 1 else 1
+    workers = [Worker() for _ in range(at_once - 1)] if apart else []
     try:
         contents = {name: content for name, content in found.items() if complete(name)}
         if hosts.primary:
             place.unfinished()
         meter = Meter(tasks, out, hosts.index, show and hosts.primary, ending=ending)
         with meter.running():
-            _compute(place, tasks, contents, meter, hosts, at_once if hosts.count == 1 else 1)
+            _compute(place, tasks, contents, meter, hosts, at_once, workers)
             hosts.wait("all parts are written")
             if hosts.count > 1:
                 contents = {name: place.read(name) for name in names}
-            done = Finished([contents[name] for name in names], time.perf_counter() - began, hosts.primary)
+            done = Finished(
+                [contents[name] for name in names],
+                time.perf_counter() - began,
+                hosts.primary,
+                next(iter(workers), None),
+            )
             if hosts.primary:
                 finish(done)
         return done
@@ -119,6 +132,8 @@ def run(
             ) from error
         raise
     finally:
+        for worker in workers:
+            worker.end()
         place.close()
 
 
@@ -157,7 +172,13 @@ def _checked(place: RunDirectory, tasks: list[Task], hosts: Hosts) -> dict[str, 
 
 
 def _compute(
-    place: RunDirectory, tasks: list[Task], contents: dict[str, Any], meter: Meter, hosts: Hosts, at_once: int
+    place: RunDirectory,
+    tasks: list[Task],
+    contents: dict[str, Any],
+    meter: Meter,
+    hosts: Hosts,
+    at_once: int,
+    workers: Sequence[Worker],
 ) -> None:
     """Computes what has no part: joint tasks first where there are several hosts, so that none waits for long."""
     order = tasks if hosts.count == 1 else sorted(tasks, key=lambda task: not task.joint)
@@ -174,15 +195,21 @@ def _compute(
             raise _GivenUp
         meter.add(amount)
 
-    def compute(task: Task) -> None:
-        if given_up.is_set():
-            return
+    def outcome(task: Task, worker: Worker | None) -> dict[str, Any]:
+        if worker is not None:
+            try:
+                return worker.call(task.run, progress, meter.compiled).plain()
+            except Unable:
+                progress(0)
+        return task.run(progress).plain()
+
+    def compute(task: Task, worker: Worker | None) -> None:
         try:
             meter.begin(task)
-            outcome = task.run(progress).plain()
+            found = outcome(task, worker)
             if owner[task.name] == hosts.index:
                 with writing:
-                    contents[task.name] = place.write(task.name, outcome)
+                    contents[task.name] = place.write(task.name, found)
             meter.end()
         except _GivenUp:
             pass
@@ -192,15 +219,49 @@ def _compute(
 
     if at_once == 1:
         for task in missing:
-            compute(task)
+            compute(task, None)
         return
+    shares = Shares(missing, at_once)
+
+    def compute_share(index: int) -> None:
+        worker = workers[index - 1] if workers and index else None
+        while not given_up.is_set() and (task := shares.next(index)) is not None:
+            compute(task, worker)
+
     pool = ThreadPoolExecutor(at_once)
     try:
-        for done in [pool.submit(compute, task) for task in missing]:
+        for done in [pool.submit(compute_share, index) for index in range(at_once)]:
             done.result()
     finally:  # Ctrl-C ends up here: running tasks stop at their next report of progress, waiting ones do not start
         given_up.set()
         pool.shutdown()
+
+
+class Shares:
+    """Who computes which of some tasks, decided as they go.
+
+    Tasks with the same name up to the first slash go together, since they share programs and models; who has none left
+    takes the last task of whoever has most.
+    """
+
+    def __init__(self, tasks: Sequence[Task], count: int) -> None:
+        groups: dict[str, list[Task]] = {}
+        for task in tasks:
+            groups.setdefault(task.name.partition("/")[0], []).append(task)
+        self._groups = list(groups.values())
+        self._shares: list[list[Task]] = [[] for _ in range(count)]
+        self._lock = threading.Lock()
+
+    def next(self, index: int) -> Task | None:
+        """The next task of that share; None if there are none left."""
+        with self._lock:
+            own = self._shares[index]
+            if not own and self._groups:
+                own += self._groups.pop(0)
+            if own:
+                return own.pop(0)
+            longest = max(self._shares, key=lambda share: (sum(task.seconds for task in share), len(share)))
+            return longest.pop() if longest else None
 
 
 class _GivenUp(BaseException):

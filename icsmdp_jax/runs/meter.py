@@ -111,6 +111,18 @@ class CompileClock:
         if self._running and event == FROM_CACHE:
             self.loaded += 1
 
+    def taken(self) -> tuple[float, int, int]:
+        """``seconds``, ``programs`` and ``loaded``, which begin at 0 again."""
+        found = self.seconds, self.programs, self.loaded
+        self.seconds, self.programs, self.loaded = 0.0, 0, 0
+        return found
+
+    def add(self, seconds: float, programs: int, loaded: int) -> None:
+        """Counts what another process did."""
+        self.seconds += seconds
+        self.programs += programs
+        self.loaded += loaded
+
     def stop(self) -> None:
         """Stops counting."""
         self._running = False
@@ -216,6 +228,11 @@ class Meter:
             current.inside += amount
             self._work += amount
         self._move(amount)
+
+    def compiled(self, seconds: float, programs: int, loaded: int) -> None:
+        """Counts what the compiler did in another process, for a task of this one."""
+        with self._lock:
+            self._clock.add(seconds, programs, loaded)
 
     def end(self) -> None:
         """Counts the current task of this thread as finished, its part written."""

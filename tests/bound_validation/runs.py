@@ -109,7 +109,7 @@ def running(tasks: Sequence[Task], draw: bool = False) -> Iterator[None]:
 
 def without_figures() -> Any:
     """Leaves the figures out, for runs in which they are not what is tested."""
-    return mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns: {})
+    return mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns, worker: {})
 
 
 def with_blank_figures(saver: str = "icsmdp_jax.drawing.style.save") -> Any:

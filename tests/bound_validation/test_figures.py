@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import math
+import pickle
 import subprocess
 import sys
 
@@ -23,6 +24,7 @@ from bound_validation.report.figures import NAMES, draw_all
 from bound_validation.results import Row
 from bound_validation.views import normalised, select, shares
 from icsmdp_jax.drawing import interactive, style
+from icsmdp_jax.runs.worker import Unable
 from tests.bound_validation.synthetic_rows import full_rows, make_summary, model_rows, uncertified, violated
 
 ROWS = [row for row in full_rows() if row.axis != "total" or (row.width != 2 and row.gap != 0.1)]
@@ -334,6 +336,43 @@ def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path, mo
             assert path.with_suffix(kind).read_bytes() == second[name].with_suffix(kind).read_bytes()
         assert b"CreationDate" not in path.with_suffix(".pdf").read_bytes()
         assert not {"Creation Time", "date:create", "Software"} & set(Image.open(path).info)
+
+
+class There:
+    """A worker that does what it is sent; or nothing, if it is gone."""
+
+    def __init__(self, gone: bool = False) -> None:
+        self.gone, self.sent = gone, 0
+
+    def call(self, function, progress):
+        if self.gone:
+            raise Unable
+        self.sent += 1
+        return pickle.loads(pickle.dumps(function))(progress)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_worker_draws_every_other_figure(tmp_path, monkeypatch, gone):
+    saved = []
+    monkeypatch.setattr(style, "save", lambda figure, folder, name: saved.append(name) or folder / name)
+    monkeypatch.setattr(interactive, "save_data", lambda figure, folder, name: None)
+    worker = There(gone)
+    paths = draw_all(ROWS, SUMMARY, tmp_path, False, worker)
+    assert worker.sent == (not gone)
+    assert paths == {name: tmp_path / "figures" / name for name in NAMES} and list(paths) == list(NAMES)
+    assert sorted(saved) == sorted(NAMES)
+
+
+def test_places_of_panels_are_rounded(tmp_path):
+    """The solver behind them is not exactly reproducible, and shades of pixels would not be either."""
+    figure = figure_of("total", ROWS)
+    with style.house_style():
+        style.save(figure, tmp_path, "total")
+    corners = [axes.get_position(original=True).get_points() for axes in figure.axes]
+    corners += [part.bbox_relative.get_points() for part in figure.subfigs]
+    assert len(figure.subfigs) > 0 and len({corner.tobytes() for corner in corners}) > 4
+    for corner in corners:
+        np.testing.assert_array_equal(corner, corner.round(style.PLACES))
 
 
 def test_an_axis_with_zero_shows_it_and_is_logarithmic_beyond_its_smallest_value(figures):

@@ -128,7 +128,7 @@ def test_models_of_the_presets_punish_short_sight_and_hide_nothing(model: Any, r
 
 
 def test_reference_rows_span_the_scale() -> None:
-    rows = axis.reference(SPEC).rows
+    rows = axis.reference(SPEC, lambda done: None).rows
     assert len(rows) == 3 * 3 and all(row.replicas == 0 for row in rows)
     by_cell = {row.cell: row.measured for row in rows}
     for slug in ("planted", "random2", "random5"):

@@ -52,7 +52,7 @@ def main() -> None:
     set_compilation_cache()
     hosts.join(args)
     with (
-        mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns: {}),
+        mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns, worker: {}),
         mock.patch("bound_validation.report.page.write_report", lambda rows, summary, figures, out: ""),
     ):
         chosen = [task for task in tasks() if task.name.startswith(args.only)]

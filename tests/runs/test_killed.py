@@ -21,8 +21,8 @@ from bound_validation.running import validate
 from icsmdp_jax.devices.cache import set_compilation_cache
 
 set_compilation_cache()
-with mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns: {}):
-    validate(Path(sys.argv[1]), "testing", resume=True)
+with mock.patch("bound_validation.report.figures.draw_all", lambda rows, summary, out, columns, worker: {}):
+    validate(Path(sys.argv[1]), "testing", resume=True, apart=True)
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -98,7 +99,7 @@ def tasks(spec: MessagesSpec, settings: Settings) -> list[Task]:
     """One task: all channels in one program."""
     lanes = len(lanes_of(spec))
     work = lanes * spec.replicas * spec.samples
-    return [Task("messages", lambda progress: measure(spec, progress), work, lanes, seconds=about(work))]
+    return [Task("messages", partial(measure, spec), work, lanes, seconds=about(work))]
 
 
 def simulate(spec: MessagesSpec, model: TabularModel, lanes: list[Lane]) -> tuple[np.ndarray, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -89,13 +89,13 @@ def places(config: PlantedConfig, random: tuple[tuple[int, int], ...]) -> tuple[
 def tasks(spec: ReturnsSpec, settings: Settings) -> list[Task]:
     """The exact references, one task for each method of each function class, and the sweep over the gap."""
     models = 1 + len(spec.random)
-    out = [Task("returns/reference", lambda progress: reference(spec), 1, models * len(REFERENCES), False, seconds=0.2)]
+    out = [Task("returns/reference", partial(reference, spec), 1, models * len(REFERENCES), False, seconds=0.2)]
     for learner in spec.learners:
         for method in learner.methods:
             runs = models * replicas_of(spec, method) * (1 + (len(learner.steps) > 1))
             out.append(Task(
                 f"returns/{learner.label}/{method}",
-                lambda progress, a=learner, b=method: measure(spec, a, b, progress),  # type: ignore[misc]
+                partial(measure, spec, learner, method),
                 runs * learner.samples,
                 models,
                 seconds=about(2 * runs * learner.samples, PROGRAM * (learner.width > 0)),
@@ -104,7 +104,7 @@ def tasks(spec: ReturnsSpec, settings: Settings) -> list[Task]:
     out.append(
         Task(
             "returns/gap",
-            lambda progress: gap_sweep(spec, progress),
+            partial(gap_sweep, spec),
             handoffs,
             len(spec.gaps),
             seconds=about(2 * handoffs),
@@ -118,7 +118,7 @@ def replicas_of(spec: ReturnsSpec, method: str) -> int:
     return spec.replicas if method == "ic_q" else spec.baseline_replicas
 
 
-def reference(spec: ReturnsSpec) -> TaskResult:
+def reference(spec: ReturnsSpec, progress: Progress) -> TaskResult:
     """Normalised returns of the oracle, of the random and of the greedy-immediate workflow, exact."""
     rows = []
     for place in places(spec.model, spec.random):

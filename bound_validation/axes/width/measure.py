@@ -11,11 +11,11 @@ from bound_validation import theorem
 from bound_validation.axes.width import trained
 from bound_validation.axes.width.spec import WidthSpec
 from bound_validation.axis import Settings
-from bound_validation.cell import feature_errors
+from bound_validation.cell import feature_errors, planted_of
 from bound_validation.intervals import fitted_slope, resampled_roots, root_interval
 from bound_validation.results import ROUNDING, Row, by_replica, checked
 from bound_validation.tasks import Claim, Progress, Task, TaskResult, in_range
-from icsmdp_jax.envs.planted.model import PlantedModel, planted_model
+from icsmdp_jax.envs.planted.model import PlantedModel
 from icsmdp_jax.exact.constants import kappa_certificate
 from icsmdp_jax.exact.interface import InterfaceModel
 
@@ -48,7 +48,7 @@ def tasks(spec: WidthSpec, settings: Settings) -> list[Task]:
 
 def measure_trained(spec: WidthSpec, progress: Progress) -> TaskResult:
     """Nets whose hidden layer is trained by IC-Q, on the same planted model."""
-    planted = planted_model(spec.model)
+    planted = planted_of(spec.model)
     assert spec.trained is not None
     return trained.measure(planted, constants(planted), spec.trained, progress)
 
@@ -70,7 +70,7 @@ def constants(planted: PlantedModel) -> dict[str, Any]:
 
 def measure(spec: WidthSpec, settings: Settings, progress: Progress) -> TaskResult:
     """Errors of the sampled approximant, the projection and ``Q_m`` over independent feature draws."""
-    planted = planted_model(spec.model)
+    planted = planted_of(spec.model)
     shared = constants(planted) | {"replicas": spec.draws}
     kappa, c = shared["kappa"], shared["width_constant"]
     rows: list[Row] = []
