@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from icsmdp_jax.devices.cache import set_compilation_cache
-from icsmdp_jax.endings import LONGEST, ended, printable
+from icsmdp_jax.endings import LONGEST, ended, plain_warning, printable
 
 COMMAND_GROUP = "icsmdp_jax.commands"  # entry points: functions (subparsers) -> None that add a command
 LARGEST = 2**63 - 1
@@ -321,7 +321,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code.
     """
     show = warnings.showwarning
-    warnings.showwarning = _plain_warning
+    warnings.showwarning = plain_warning
     try:
         return ended("icsmdp", lambda: _command(argv))
     finally:
@@ -335,10 +335,6 @@ def _command(argv: Sequence[str] | None) -> int:
         if value == []:  # some versions of Python read --out=-- as no value at all
             parser.error(f"argument {name}: expected a value")
     return int(args.handler(args))
-
-
-def _plain_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"icsmdp: warning: {printable(str(message))}", file=sys.stderr)
 
 
 if __name__ == "__main__":

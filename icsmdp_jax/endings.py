@@ -103,6 +103,11 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= LONGEST or isinstance(error, ValueError) else f"{text[:LONGEST]} ..."
 
 
+def plain_warning(message: Any, *_: Any, **__: Any) -> None:
+    """One line on stderr, in place of ``warnings.showwarning``."""
+    print(f"icsmdp: warning: {printable(str(message))}", file=sys.stderr)
+
+
 def printable(text: str) -> str:
     """A text in one line, with control characters spelled out: names from files must not steer a terminal.
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,8 +102,10 @@ def run(
         place.close(untouched=True)
         raise
     at_once = at_once if hosts.count == 1 else 1
-    workers = [Worker() for _ in range(at_once - 1)] if apart else []
+    workers: list[Worker] = []
     try:
+        with suppress(OSError):  # without them, tasks at once are threads
+            workers += (Worker() for _ in range(at_once - 1 if apart else 0))
         contents = {name: content for name, content in found.items() if complete(name)}
         if hosts.primary:
             place.unfinished()
@@ -224,7 +227,7 @@ def _compute(
     shares = Shares(missing, at_once)
 
     def compute_share(index: int) -> None:
-        worker = workers[index - 1] if workers and index else None
+        worker = workers[index - 1] if 0 < index <= len(workers) else None
         while not given_up.is_set() and (task := shares.next(index)) is not None:
             compute(task, worker)
 
@@ -232,8 +235,12 @@ def _compute(
     try:
         for done in [pool.submit(compute_share, index) for index in range(at_once)]:
             done.result()
-    finally:  # Ctrl-C ends up here: running tasks stop at their next report of progress, waiting ones do not start
+    except BaseException:  # Ctrl-C: tasks here stop at their next report of progress, waiting ones do not start
         given_up.set()
+        for worker in workers:
+            worker.end()
+        raise
+    finally:
         pool.shutdown()
 
 

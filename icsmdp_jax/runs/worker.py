@@ -12,9 +12,12 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from icsmdp_jax.endings import plain_warning
 from icsmdp_jax.runs import provenance
 from icsmdp_jax.runs.meter import CompileClock
 
@@ -31,8 +34,9 @@ class Worker:
     """A process that calls one function after another."""
 
     def __init__(self) -> None:
+        """Raises OSError if there can be no other process."""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", START],
+            [sys.executable or "", "-c", START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
@@ -40,7 +44,7 @@ class Worker:
         )
         import jax
 
-        self._first: Any = (os.getpid(), {name: getattr(jax.config, name) for name in OPTIONS})
+        self._first = pickle.dumps((os.getpid(), {name: getattr(jax.config, name) for name in OPTIONS}))
 
     def call(
         self,
@@ -58,36 +62,38 @@ class Worker:
         Raises:
           Unable: if the function or what it returns cannot be pickled, if it failed, or if the process has died.
         """
+        try:
+            order = pickle.dumps(function)
+        except Exception as error:
+            raise Unable(repr(error)) from error
         orders, answers = self._process.stdin, self._process.stdout
         assert orders is not None and answers is not None
         try:
-            order = pickle.dumps(function)
-            if self._first is not None:
-                pickle.dump(self._first, orders)
-                self._first = None
-            orders.write(order)
+            orders.write(self._first + order)
             orders.flush()
+            self._first = b""
             while True:
                 kind, value = pickle.load(answers)
                 if kind == "progress":
                     progress(value)
                 elif kind == "compiled":
                     compiled(*value)
-                elif kind == "done":
-                    return value
                 else:
-                    raise Unable(value)
-        except Unable:
-            raise
-        except (pickle.PicklingError, AttributeError, TypeError, EOFError, OSError, ValueError) as error:
-            raise Unable(repr(error)) from error
-        except BaseException:  # told to stop
+                    break
+        except BaseException as error:  # it has died, or the caller is told to stop
             self.end()
+            if isinstance(error, Exception):
+                raise Unable(repr(error)) from error
             raise
+        if kind == "failed":
+            raise Unable(value)
+        return value
 
     def end(self) -> None:
         """Ends the process, whatever it is doing."""
         self._process.kill()
+        with suppress(OSError, ValueError), self._process:
+            pass  # waits for its end and closes the pipes
 
 
 def serve() -> None:
@@ -102,6 +108,7 @@ def serve() -> None:
             answers.write(data)
             answers.flush()
 
+    warnings.showwarning = plain_warning
     first, options = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_follow, args=(first,), daemon=True).start()
     import jax
