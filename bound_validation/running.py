@@ -322,6 +322,8 @@ def execute(
         if replica_values:
             write_replicas(out / REPLICAS, total.rows)
         figures = ending.figures(total.rows, summary, out, done.worker)
+        if done.worker is not None:
+            done.worker.close()
         summary["report"] = str(write_report(total.rows, summary, figures, out))
         write_json(out / FINISHED, summary)
 

@@ -85,7 +85,7 @@ class NetStart:
         pull = np.where(self.interface.mask, table, 0.0)[:, :, None] * self._slope
         out = np.zeros(self.hidden.shape)
         for agent, rows in enumerate(self._owned):
-            out[agent] = (pull[rows].reshape(len(rows), -1).T @ self.x[rows]).reshape(out[agent].shape)
+            out[agent] = np.einsum("zor,zd->ord", pull[rows], self.x[rows])
         return out
 
     def per_unit(self, delta: np.ndarray, radius: float) -> np.ndarray:

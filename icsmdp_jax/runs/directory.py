@@ -7,6 +7,7 @@ gives the SHA-256 of the second, which is the content; every byte of the file is
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -100,6 +101,9 @@ class RunDirectory:
         """Removes what processes that were killed while writing left behind; no process may be writing."""
         for left in self.parts.glob(".*.part"):
             left.unlink()
+        with contextlib.suppress(OSError):
+            for left in (self.path / "figures").glob(".*.part"):
+                left.unlink()
 
     def lock(self, index: int) -> None:
         """Keeps a second process from computing the same run; the lock ends with the process, however that ends.

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,6 +112,8 @@ def run(
         meter = Meter(tasks, out, hosts.index, show and hosts.primary, ending=ending)
         with meter.running():
             _compute(place, tasks, contents, meter, hosts, at_once, workers)
+            for worker in workers[1:]:
+                worker.close()
             hosts.wait("all parts are written")
             if hosts.count > 1:
                 contents = {name: place.read(name) for name in names}
@@ -137,6 +139,9 @@ def run(
     finally:
         for worker in workers:
             worker.end()
+        if workers:
+            with suppress(OSError):
+                place.tidy()  # what a worker was writing
         place.close()
 
 
@@ -233,7 +238,7 @@ def _compute(
 
     pool = ThreadPoolExecutor(at_once)
     try:
-        for done in [pool.submit(compute_share, index) for index in range(at_once)]:
+        for done in as_completed([pool.submit(compute_share, index) for index in range(at_once)]):
             done.result()
     except BaseException:  # Ctrl-C: tasks here stop at their next report of progress, waiting ones do not start
         given_up.set()

@@ -1,7 +1,8 @@
 """A second process that calls what it is sent: threads of one process take turns at whatever Python itself does.
 
 Tracing and lowering programs, exact quantities of small models, figures: with two threads such work takes as long as
-with one. A worker has the environment and the options of JAX of the process that started it, and goes when that goes.
+with one. A worker imports from where the process that started it does, has its environment and its options of JAX, and
+goes when that goes.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import Any
 
 from icsmdp_jax.endings import plain_warning
-from icsmdp_jax.runs import provenance
 from icsmdp_jax.runs.meter import CompileClock
 
-START = "from icsmdp_jax.runs.worker import serve; serve()"
-OPTIONS = (*provenance.OPTIONS, "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+START = "import sys; sys.path[:] = {path!r}; from icsmdp_jax.runs.worker import serve; serve({pipe}, {first})"
 LOOK = 0.5  # seconds between two looks at whether the first process is still there
+GRACE = 2.0  # seconds for a worker to end by itself
 
 
 class Unable(Exception):
@@ -31,20 +33,31 @@ class Unable(Exception):
 
 
 class Worker:
-    """A process that calls one function after another."""
+    """A process that calls one function after another.
+
+    Raises:
+      OSError: if there can be no other process.
+    """
 
     def __init__(self) -> None:
-        """Raises OSError if there can be no other process."""
-        self._process = subprocess.Popen(
-            [sys.executable or "", "-c", START],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            start_new_session=True,  # Ctrl-C reaches the first process, which ends this one
-        )
         import jax
 
-        self._first = pickle.dumps((os.getpid(), {name: getattr(jax.config, name) for name in OPTIONS}))
+        self._idle = False
+        self._pipe, there = Pipe()
+        path = [entry for entry in sys.path if isinstance(entry, str)]
+        with there:
+            self._process = subprocess.Popen(
+                [sys.executable or "", "-c", START.format(path=path, pipe=there.fileno(), first=os.getpid())],
+                pass_fds=[there.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # what this process prints there is for programs to read
+                start_new_session=True,  # Ctrl-C reaches the first process, which ends this one
+            )
+        try:
+            self._pipe.send_bytes(pickle.dumps(jax.config.values))
+        except BaseException:
+            self.end()
+            raise
 
     def call(
         self,
@@ -52,7 +65,7 @@ class Worker:
         progress: Callable[[int], None],
         compiled: Callable[[float, int, int], None] = lambda seconds, programs, loaded: None,
     ) -> Any:
-        """``function(progress)``, there; calls of ``progress`` are heard here.
+        """``function(progress)``, there; calls of ``progress`` are heard here, and what it raises ends the worker.
 
         Args:
           function: picklable, and so is what it returns.
@@ -63,68 +76,88 @@ class Worker:
           Unable: if the function or what it returns cannot be pickled, if it failed, or if the process has died.
         """
         try:
-            order = pickle.dumps(function)
+            self._pipe.send_bytes(pickle.dumps(function))
         except Exception as error:
             raise Unable(repr(error)) from error
-        orders, answers = self._process.stdin, self._process.stdout
-        assert orders is not None and answers is not None
-        try:
-            orders.write(self._first + order)
-            orders.flush()
-            self._first = b""
-            while True:
-                kind, value = pickle.load(answers)
+        self._idle = False
+        while True:
+            kind, value = self._answer()
+            if kind in ("done", "failed"):
+                self._idle = True
+                if kind == "failed":
+                    raise Unable(value)
+                return value
+            try:
                 if kind == "progress":
                     progress(value)
-                elif kind == "compiled":
-                    compiled(*value)
                 else:
-                    break
-        except BaseException as error:  # it has died, or the caller is told to stop
+                    compiled(*value)
+            except BaseException:
+                self.end()
+                raise
+
+    def _answer(self) -> tuple[str, Any]:
+        try:
+            kind, value = pickle.loads(self._pipe.recv_bytes())
+        except Exception as error:
             self.end()
-            if isinstance(error, Exception):
-                raise Unable(repr(error)) from error
-            raise
-        if kind == "failed":
-            raise Unable(value)
-        return value
+            raise Unable(repr(error)) from error
+        return kind, value
+
+    def close(self) -> None:
+        """Says that there is nothing more to do; the process ends when it hears of it."""
+        with suppress(OSError):
+            self._pipe.send_bytes(pickle.dumps(None))
 
     def end(self) -> None:
-        """Ends the process, whatever it is doing."""
+        """Ends the process, whatever it is doing; one that has nothing to do ends by itself."""
+        if self._idle:
+            self.close()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE)
         self._process.kill()
-        with suppress(OSError, ValueError), self._process:
-            pass  # waits for its end and closes the pipes
+        self._process.wait()
+        self._pipe.close()
 
 
-def serve() -> None:
-    """What the process does, until its first process has no more for it or is gone."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what functions print
+def serve(pipe: int, first: int) -> None:
+    """What the process does, until its first process has no more for it or is gone.
+
+    Args:
+      pipe: number of its end of the pipe.
+      first: number of the first process.
+    """
+    with suppress(EOFError, OSError), Connection(pipe) as connection:
+        _serve(connection, first)
+
+
+def _serve(connection: Connection, first: int) -> None:
+    threading.Thread(target=_follow, args=(first,), daemon=True).start()
     lock = threading.Lock()
 
     def answer(kind: str, value: Any) -> None:
         data = pickle.dumps((kind, value))
         with lock:
-            answers.write(data)
-            answers.flush()
+            connection.send_bytes(data)
 
     warnings.showwarning = plain_warning
-    first, options = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_follow, args=(first,), daemon=True).start()
+    options = pickle.loads(connection.recv_bytes())
     import jax
 
     for name, value in options.items():
-        jax.config.update(name, value)
+        if jax.config.values.get(name) != value:
+            jax.config.update(name, value)
     clock = CompileClock()
     while True:
+        order = connection.recv_bytes()
         try:
-            function = pickle.load(sys.stdin.buffer)
+            function = pickle.loads(order)
+            if function is None:
+                return
             result = function(lambda amount: answer("progress", amount))
             answer("compiled", clock.taken())
             answer("done", result)
-        except EOFError:
-            return
-        except Exception as error:
+        except BaseException as error:
             answer("failed", repr(error))
 
 

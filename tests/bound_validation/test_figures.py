@@ -8,6 +8,7 @@ import math
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -19,12 +20,13 @@ from PIL import Image
 from bound_validation.drawing.curves import draw, line, measured
 from bound_validation.drawing.panels import dress
 from bound_validation.drawing.style import ALARM, ARROW, CROSSED, HOLLOW, LINE
+from bound_validation.report import figures as figures_module
 from bound_validation.report import overview
 from bound_validation.report.figures import NAMES, draw_all
 from bound_validation.results import Row
 from bound_validation.views import normalised, select, shares
 from icsmdp_jax.drawing import interactive, style
-from icsmdp_jax.runs.worker import Unable
+from icsmdp_jax.runs.worker import Unable, Worker
 from tests.bound_validation.synthetic_rows import full_rows, make_summary, model_rows, uncertified, violated
 
 ROWS = [row for row in full_rows() if row.axis != "total" or (row.width != 2 and row.gap != 0.1)]
@@ -339,28 +341,42 @@ def test_files_are_the_same_bytes_whatever_the_settings_of_the_user(tmp_path, mo
 
 
 class There:
-    """A worker that does what it is sent; or nothing, if it is gone."""
+    """A worker that keeps what it is sent, or does nothing, if it is gone."""
 
     def __init__(self, gone: bool = False) -> None:
-        self.gone, self.sent = gone, 0
+        self.gone, self.sent = gone, []
 
     def call(self, function, progress):
         if self.gone:
             raise Unable
-        self.sent += 1
-        return pickle.loads(pickle.dumps(function))(progress)
+        names, *_ = pickle.loads(pickle.dumps(function)).args
+        self.sent += names
+        return {name: Path(name) for name in names}
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_a_worker_draws_every_other_figure(tmp_path, monkeypatch, gone):
-    saved = []
-    monkeypatch.setattr(style, "save", lambda figure, folder, name: saved.append(name) or folder / name)
-    monkeypatch.setattr(interactive, "save_data", lambda figure, folder, name: None)
+def test_a_worker_is_sent_every_other_figure(monkeypatch, gone):
+    here = []
+    monkeypatch.setattr(figures_module, "_draw", lambda names, *_: here.extend(names) or {n: Path(n) for n in names})
     worker = There(gone)
-    paths = draw_all(ROWS, SUMMARY, tmp_path, False, worker)
-    assert worker.sent == (not gone)
-    assert paths == {name: tmp_path / "figures" / name for name in NAMES} and list(paths) == list(NAMES)
-    assert sorted(saved) == sorted(NAMES)
+    assert list(draw_all(ROWS, SUMMARY, "nowhere", False, worker)) == list(NAMES)
+    assert sorted(here + worker.sent) == sorted(NAMES)
+    assert worker.sent == ([] if gone else list(NAMES[1::2]))
+
+
+def test_a_worker_draws_the_same_bytes(tmp_path, monkeypatch):
+    some = [row for row in ROWS if row.axis == NAMES[7]]
+    draw_all(some, SUMMARY, tmp_path / "here", False)
+    monkeypatch.setattr(style, "save", None)  # not drawn here again
+    worker = Worker()
+    try:
+        paths = draw_all(some, SUMMARY, tmp_path / "there", False, worker)
+    finally:
+        worker.end()
+    assert paths == {NAMES[7]: tmp_path / "there" / "figures" / f"{NAMES[7]}.png"}
+    for kind in (".png", ".pdf", ".json"):
+        drawn = paths[NAMES[7]].with_suffix(kind)
+        assert drawn.read_bytes() == (tmp_path / "here" / "figures" / drawn.name).read_bytes()
 
 
 def test_places_of_panels_are_rounded(tmp_path):

@@ -51,6 +51,25 @@ def test_the_start_is_symmetric_and_silent() -> None:
     assert np.sum(one.gradient(table) * small) == pytest.approx(product, rel=1e-10)
 
 
+def test_an_agent_without_interfaces_has_parameters_that_nothing_moves() -> None:
+    """The same numbers from the definition, entry by entry, with one more agent that owns nothing."""
+    one = start()
+    idle = one.hidden[:1] * 0.5
+    more = nets.NetStart(one.interface, one.x, np.concatenate([one.hidden, idle]), one.sign)
+    rng = np.random.default_rng(5)
+    table, delta = rng.normal(size=one.interface.mask.shape), rng.normal(size=more.hidden.shape)
+    expected, values = np.zeros(more.hidden.shape), np.zeros(table.shape)
+    for z, o in zip(*np.nonzero(one.interface.mask), strict=True):
+        agent = one.owner[z]
+        slope = (one.hidden[agent, o] @ one.x[z] > 0) * one.sign / np.sqrt(WIDTH)
+        expected[agent, o] += table[z, o] * slope[:, None] * one.x[z]
+        values[z, o] = slope @ (delta[agent, o] @ one.x[z])
+    np.testing.assert_allclose(more.gradient(table), expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(more.linear(delta), values, rtol=1e-12, atol=1e-14)
+    size = np.linalg.norm(more.per_unit(delta, RADIUS), axis=3)
+    np.testing.assert_allclose(size, np.minimum(np.linalg.norm(delta, axis=3), RADIUS), rtol=1e-12)
+
+
 def test_linearisation_error_is_attained_and_never_exceeded() -> None:
     one = start()
     largest = nets.linearisation_error(one, RADIUS)

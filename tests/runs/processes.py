@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,17 @@ def joined(command: Sequence[Any], count: int, cache: Path | None = None) -> lis
 def rows(place: Path) -> list[Row]:
     """The table of a run."""
     return read_table(place / "results.parquet")
+
+
+def gone(pid: int, seconds: float = 60.0) -> bool:
+    """Whether a process ends within that time."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.02)

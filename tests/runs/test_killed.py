@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from icsmdp_jax.runs.status import status
-from tests.runs.processes import finish, start
+from tests.bound_validation.runs import leftovers
+from tests.runs.processes import finish, gone, start
 
 KILLS = 20
 RUN = """
@@ -42,9 +43,13 @@ def test_a_killed_run_resumes_to_the_same_table(tmp_path, whole, number):
     cache, place, seconds = whole
     process = start(["-c", RUN, tmp_path], cache=cache)
     time.sleep(seconds * random.Random(number).uniform(0.02, 0.98))
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    others = workers.read_text().split() if workers.exists() else []
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert all(gone(int(number)) for number in others)
     if (tmp_path / "manifest.json").exists() and process.returncode == -signal.SIGKILL:
         assert status(tmp_path)["state"] in ("gone", "finished")
     finish(start(["-c", RUN, tmp_path], cache=cache))
     assert (tmp_path / "results.parquet").read_bytes() == (place / "results.parquet").read_bytes()
+    assert leftovers(tmp_path) == []
