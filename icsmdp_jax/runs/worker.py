@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from icsmdp_jax.endings import plain_warning
-from icsmdp_jax.runs.meter import CompileClock
+from icsmdp_jax.runs.compile_clock import CompileClock
 
 START = "import sys; sys.path[:] = {path!r}; from icsmdp_jax.runs.worker import serve; serve({pipe}, {first})"
 LOOK = 0.5  # seconds between two looks at whether the first process is still there

@@ -9,7 +9,8 @@ import jax
 import pytest
 
 from icsmdp_jax.runs import meter
-from icsmdp_jax.runs.meter import COMPILING, Meter, sentence
+from icsmdp_jax.runs.compile_clock import COMPILING
+from icsmdp_jax.runs.meter import Meter, sentence
 from icsmdp_jax.runs.tasks import Task
 
 
