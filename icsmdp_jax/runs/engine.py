@@ -1,8 +1,9 @@
 """The loop over the tasks of a run: resuming, sharing parts among hosts, progress, and a clean end whatever happens.
 
 With several hosts, tasks that simulate are computed by all devices together, in the same order everywhere, and one
-host writes the part; tasks that only compute on the host are divided. There is no scheduler: the list of tasks
-determines who writes what, and hosts wait for each other at the beginning, at the end, and inside shared programs.
+host writes the part; tasks that only compute on the host are divided. Among hosts there is no scheduler: the list of
+tasks determines who writes what, and hosts wait for each other at the beginning, at the end, and inside shared
+programs. On one host, tasks at once are shared out as they go.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Worker:
     def __init__(self) -> None:
         import jax
 
-        self._idle = False
+        self._idle, self._ending = False, threading.Lock()
         self._pipe, there = Pipe()
         path = [entry for entry in sys.path if isinstance(entry, str)]
         with there:
@@ -76,10 +76,11 @@ class Worker:
           Unable: if the function or what it returns cannot be pickled, if it failed, or if the process has died.
         """
         try:
-            self._pipe.send_bytes(pickle.dumps(function))
+            order = pickle.dumps(function)
+            self._idle = False  # before it is sent: another thread may end the process from now on
+            self._pipe.send_bytes(order)
         except Exception as error:
             raise Unable(repr(error)) from error
-        self._idle = False
         while True:
             kind, value = self._answer()
             if kind in ("done", "failed"):
@@ -115,9 +116,10 @@ class Worker:
             self.close()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE)
-        self._process.kill()
-        self._process.wait()
-        self._pipe.close()
+        with self._ending:  # which two threads may want, and a pipe is closed once
+            self._process.kill()
+            self._process.wait()
+            self._pipe.close()
 
 
 def serve(pipe: int, first: int) -> None:
